@@ -1,0 +1,50 @@
+"""Merge rules of pod templates.
+
+- A key that the queue's `templateOverrides` sets replaces the key of `basePodTemplate` as a whole: lists and maps are
+  not merged. Null means not set. An empty list, map or text is a value: it takes the base's away.
+- `extraVolumes` and `extraVolumeMounts` of both are appended, the base's first.
+- Environment variables are merged by name; the later list wins, in the place of the first occurrence.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from clearml_k8s.config import RawTemplate
+
+APPENDED = ("extraVolumes", "extraVolumeMounts")
+
+EnvVar = Mapping[str, Any]
+
+
+def merge_templates(*, base: RawTemplate, override: RawTemplate) -> dict[str, Any]:
+    """The template that counts for one queue; a new structure that shares nothing with its arguments."""
+    merged = {key: value for key, value in base.items() if value is not None}
+    for key, value in override.items():
+        if value is None:
+            continue
+        merged[key] = [*merged.get(key, []), *value] if key in APPENDED else value
+    return copy.deepcopy(merged)
+
+
+def merge_env(*lists: Iterable[EnvVar]) -> list[dict[str, Any]]:
+    """The variables of all lists, each name once; the last definition of a name wins and keeps the first one's place.
+
+    The place matters because `$(NAME)` in a value refers to variables that stand before it.
+    """
+    by_name: dict[str, dict[str, Any]] = {}
+    for variables in lists:
+        for variable in variables:
+            by_name[variable["name"]] = copy.deepcopy(dict(variable))
+    return list(by_name.values())
+
+
+def merge_named(*lists: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Objects with a `name` (pull secrets, for example), each name once, in the order of their first occurrence."""
+    by_name: dict[str, dict[str, Any]] = {}
+    for items in lists:
+        for item in items:
+            by_name.setdefault(item["name"], copy.deepcopy(dict(item)))
+    return list(by_name.values())
