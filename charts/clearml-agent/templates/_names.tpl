@@ -1,0 +1,67 @@
+{{/* Names: one template for each object. The base leaves room for the longest suffix, "-controller", within 63. */}}
+
+{{- define "clearml-agent.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* The full name as ClearML's own chart builds it; its Secret of credentials is named after it. */}}
+{{- define "clearml-agent.longName" -}}
+{{- $name := include "clearml-agent.name" . -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "clearml-agent.fullname" -}}
+{{- include "clearml-agent.longName" . | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "clearml-agent.controllerName" -}}
+{{- include "clearml-agent.fullname" . }}-controller
+{{- end -}}
+
+{{- define "clearml-agent.claimsName" -}}
+{{- include "clearml-agent.fullname" . }}-claims
+{{- end -}}
+
+{{- define "clearml-agent.testName" -}}
+{{- include "clearml-agent.fullname" . }}-test
+{{- end -}}
+
+{{- define "clearml-agent.controllerServiceAccountName" -}}
+{{- .Values.agentk8sglue.serviceExistingAccountName | default (include "clearml-agent.controllerName" .) -}}
+{{- end -}}
+
+{{- define "clearml-agent.taskServiceAccountName" -}}
+{{- include "clearml-agent.fullname" . }}-task
+{{- end -}}
+
+{{/* Name and keys of this Secret are those of ClearML's own chart: pods which that chart's agent made still refer to it. */}}
+{{- define "clearml-agent.ownCredentialsSecretName" -}}
+{{- include "clearml-agent.longName" . }}-ac
+{{- end -}}
+
+{{- define "clearml-agent.credentialsSecretName" -}}
+{{- .Values.clearml.existingAgentk8sglueSecret | default (include "clearml-agent.ownCredentialsSecretName" .) -}}
+{{- end -}}
+
+{{- define "clearml-agent.ownConfSecretName" -}}
+{{- include "clearml-agent.fullname" . }}-conf
+{{- end -}}
+
+{{/* Empty when task pods get no clearml.conf. */}}
+{{- define "clearml-agent.confSecretName" -}}
+{{- if .Values.clearml.existingClearmlConfigSecret -}}
+{{- .Values.clearml.existingClearmlConfigSecret -}}
+{{- else if .Values.clearml.clearmlConfig -}}
+{{- include "clearml-agent.ownConfSecretName" . -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "clearml-agent.ownPullSecretName" -}}
+{{- include "clearml-agent.fullname" . }}-ark
+{{- end -}}

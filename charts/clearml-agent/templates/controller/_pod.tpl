@@ -1,0 +1,100 @@
+{{/*
+Spec of the controller's pod and of the test pod, which runs another command with the same settings.
+Takes {context, args, probes}.
+*/}}
+{{- define "clearml-agent.controllerPodSpec" -}}
+{{- $context := .context -}}
+serviceAccountName: {{ include "clearml-agent.controllerServiceAccountName" $context | quote }}
+automountServiceAccountToken: true
+enableServiceLinks: false
+{{- with (include "clearml-agent.pullSecrets" $context | fromJson).names }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . | quote }}
+  {{- end }}
+{{- end }}
+{{- with $context.Values.agentk8sglue.podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $context.Values.agentk8sglue.priorityClassName }}
+priorityClassName: {{ . | quote }}
+{{- end }}
+{{- with $context.Values.agentk8sglue.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $context.Values.agentk8sglue.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $context.Values.agentk8sglue.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+containers:
+  - name: controller
+    image: {{ include "clearml-agent.image" $context | quote }}
+    imagePullPolicy: {{ $context.Values.agentk8sglue.image.pullPolicy }}
+    args:
+      {{- toYaml .args | nindent 6 }}
+    env:
+      - name: CLEARML_API_ACCESS_KEY
+        valueFrom:
+          secretKeyRef:
+            name: {{ include "clearml-agent.credentialsSecretName" $context | quote }}
+            key: agentk8sglue_key
+      - name: CLEARML_API_SECRET_KEY
+        valueFrom:
+          secretKeyRef:
+            name: {{ include "clearml-agent.credentialsSecretName" $context | quote }}
+            key: agentk8sglue_secret
+      {{- with $context.Values.agentk8sglue.extraEnvs }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+    {{- if .probes }}
+    ports:
+      - name: http
+        containerPort: 8080
+    livenessProbe:
+      httpGet:
+        path: /healthz
+        port: http
+      periodSeconds: 10
+      timeoutSeconds: 5
+      failureThreshold: 6
+    readinessProbe:
+      httpGet:
+        path: /readyz
+        port: http
+      periodSeconds: 5
+      timeoutSeconds: 5
+    {{- end }}
+    terminationMessagePolicy: FallbackToLogsOnError
+    {{- with $context.Values.agentk8sglue.resources }}
+    resources:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with $context.Values.agentk8sglue.containerSecurityContext }}
+    securityContext:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    volumeMounts:
+      - name: clearml-k8s-config
+        mountPath: /etc/clearml-k8s
+        readOnly: true
+      - name: clearml-k8s-tmp
+        mountPath: /tmp
+      {{- with $context.Values.agentk8sglue.volumeMounts }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+volumes:
+  - name: clearml-k8s-config
+    configMap:
+      name: {{ include "clearml-agent.controllerName" $context | quote }}
+  - name: clearml-k8s-tmp
+    emptyDir: {}
+  {{- with $context.Values.agentk8sglue.volumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}

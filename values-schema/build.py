@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""Builds the chart's values.schema.json and values.yaml and the controller's config.schema.json from the YAML sources.
+
+    python3 values-schema/build.py            write them
+    python3 values-schema/build.py --check    write nothing; print the difference and end with 1 if there is one
+
+Each schema is draft-07 in one file without a single outside reference, and nothing stands beside a `$ref`: Helm up to
+3.17 ignores what stands there. Needs pyyaml, jsonschema and kubernetes-validate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_types
+from schema_sources import CHART, CONFIG_SOURCE, NOTES, ROOT, SHORTHANDS, VALUES_SOURCE, Schema, load
+from values_yaml import values_yaml
+
+VALUES_TARGET = CHART / "values.schema.json"
+DEFAULTS_TARGET = CHART / "values.yaml"
+CONFIG_TARGET = ROOT / "controller" / "src" / "clearml_k8s" / "config.schema.json"
+PLAIN_TYPES = {"string", "boolean", "number", "integer"}
+
+
+class Builder:
+    """Expands one source; remembers which definitions and Kubernetes types it met."""
+
+    def __init__(self, *, values: Schema) -> None:
+        self.values = values
+        self.definitions: set[str] = set()
+        self.types: set[str] = set()
+
+    def expand(self, node: Any) -> Any:
+        """A schema of the source as plain draft-07: notes gone, shorthands resolved, objects closed."""
+        if isinstance(node, list):
+            return [self.expand(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        for shorthand in SHORTHANDS:
+            if shorthand in node:
+                return self.reference(shorthand=shorthand, node=node)
+        result: Schema = {}
+        for key, value in node.items():
+            if key in NOTES:
+                continue
+            if key == "properties":
+                result[key] = {name: self.expand(child) for name, child in value.items()}
+            elif key == "items" and "kubernetes" in value:
+                # The published types are nullable, also where null as an element makes no sense.
+                result[key] = {"allOf": [self.expand(value), {"type": "object"}]}
+            elif key in ("items", "additionalProperties", "propertyNames", "allOf", "anyOf", "oneOf", "not"):
+                result[key] = self.expand(value)
+            else:
+                result[key] = value
+        if "properties" in result:
+            result.setdefault("additionalProperties", False)
+        return result
+
+    def reference(self, *, shorthand: str, node: Schema) -> Schema:
+        beside = set(node) - {shorthand, *NOTES}
+        if beside:
+            raise ValueError(f"{shorthand}: {node[shorthand]} has {sorted(beside)} beside it; write allOf")
+        name = node[shorthand]
+        if shorthand == "value":
+            found: Any = self.values
+            for part in name.split("."):
+                found = found["properties"][part]
+            return dict(self.expand(found))
+        if shorthand == "kubernetes":
+            self.types.add(name)
+        elif name not in self.definitions:
+            if name not in self.values["definitions"]:
+                raise ValueError(f"definition: {name} is not among the definitions of {VALUES_SOURCE.name}")
+            self.definitions.add(name)
+        return {"$ref": f"#/definitions/{name}"}
+
+    def build(self, source: Schema) -> Schema:
+        """The whole document, with the definitions it needs."""
+        result: Schema = self.expand({key: value for key, value in source.items() if key != "definitions"})
+        own: Schema = {}
+        while missing := sorted(self.definitions - set(own)):
+            for name in missing:
+                own[name] = self.expand(self.values["definitions"][name])
+        types = kubernetes_types.closure(names=sorted(self.types), definitions=kubernetes_types.load())
+        if clash := set(own) & set(types):
+            raise ValueError(f"definitions with the name of a Kubernetes type: {sorted(clash)}")
+        result["definitions"] = dict(sorted({**own, **types}.items()))
+        jsonschema.Draft7Validator.check_schema(result)
+        return result
+
+
+def require_defaulted(schema: Schema) -> None:
+    """Marks plain keys and sections as required: `key: null` deletes a default, and templates rely on these."""
+    properties = schema.get("properties", {})
+    required = [name for name, child in properties.items() if has_to_stay(child)]
+    if required:
+        schema["required"] = required
+    for child in properties.values():
+        require_defaulted(child)
+
+
+def has_to_stay(schema: Schema) -> bool:
+    if "properties" in schema or "const" in schema or ("enum" in schema and None not in schema["enum"]):
+        return True
+    kind = schema.get("type")
+    return isinstance(kind, str) and kind in PLAIN_TYPES
+
+
+def text(schema: Schema) -> str:
+    """JSON with one line for each top-level property and definition, so that a diff can be read."""
+    lines = []
+    for key, value in schema.items():
+        if key in ("properties", "definitions"):
+            inner = ",\n".join(f"{json.dumps(name)}:{compact(child)}" for name, child in value.items())
+            lines.append(f"{json.dumps(key)}:{{\n{inner}\n}}")
+        else:
+            lines.append(f"{json.dumps(key)}:{compact(value)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def outputs() -> dict[Path, str]:
+    """Path and text of the built files."""
+    values, config = load(VALUES_SOURCE), load(CONFIG_SOURCE)
+    built_values = Builder(values=values).build(values)
+    require_defaulted(built_values)
+    return {
+        VALUES_TARGET: text(built_values),
+        DEFAULTS_TARGET: values_yaml(values),
+        CONFIG_TARGET: text(Builder(values=values).build(config)),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--check", action="store_true", help="write nothing, print the difference")
+    check = parser.parse_args().check
+    differs = False
+    for path, wanted in outputs().items():
+        found = path.read_text(encoding="utf-8") if path.exists() else ""
+        name = str(path.relative_to(ROOT))
+        if check:
+            diff = "\n".join(difflib.unified_diff(found.splitlines(), wanted.splitlines(), name, "built", lineterm="", n=0))
+            if diff:
+                differs = True
+                print(diff)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(wanted, encoding="utf-8")
+            print(f"{name}: {len(wanted)} bytes")
+    if differs:
+        print("Built files are not those of values-schema/*.yaml; run python3 values-schema/build.py", file=sys.stderr)
+    return 1 if differs else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
