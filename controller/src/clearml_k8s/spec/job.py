@@ -7,9 +7,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from clearml_k8s import errors, names
+from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import ClearMLConfig, Config, ResolvedQueue, SecretKey
 from clearml_k8s.spec.container import check_image, env_entries, parse_docker_arguments, split_image
 from clearml_k8s.spec.ignored import Ignored
@@ -36,30 +37,6 @@ _TASK_NAME_LIMIT: Final = 256
 _SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 
 
-class TaskInput(Protocol):
-    """What a Job needs to know of a task."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def image(self) -> str:
-        """`container.image`; "" if the task names none."""
-
-    @property
-    def docker_arguments(self) -> str:
-        """`container.arguments`, shell-quoted; "" for none."""
-
-    @property
-    def setup_script(self) -> str:
-        """`container.setup_shell_script`; "" for none."""
-
-    @property
-    def repository(self) -> str:
-        """`script.repository`; "" for a script without one."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class BuiltJob:
     """A Job's manifest and what it leaves out."""
@@ -69,7 +46,7 @@ class BuiltJob:
 
 
 def build_job(
-    *, config: Config, queue: ResolvedQueue, task: TaskInput, attempt: str, worker_id: str, controller_id: str
+    *, config: Config, queue: ResolvedQueue, task: TaskView, attempt: str, worker_id: str, controller_id: str
 ) -> BuiltJob:
     """The Job that runs `task` in the attempt `attempt` (its `status_changed` at the enqueue).
 
@@ -81,8 +58,8 @@ def build_job(
     except errors.ConfigError as error:
         raise errors.SpecError(str(error)) from None
     parts = pod_parts(config=config, queue=queue.config)
-    image, old_arguments = split_image(task.image)
-    own_arguments = parse_docker_arguments(task.docker_arguments, reserved=RESERVED_ENV)
+    image, old_arguments = split_image(task.container.image)
+    own_arguments = parse_docker_arguments(task.container.arguments, reserved=RESERVED_ENV)
     old = parse_docker_arguments(old_arguments, reserved=RESERVED_ENV)
     template_env, refused = _template_env(parts)
 
@@ -138,18 +115,7 @@ def build_job(
     return BuiltJob(manifest=manifest, ignored=ignored)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SampleTask:
-    """A task that asks for nothing, for `render` and `check`."""
-
-    id: str = "0123456789abcdef0123456789abcdef"
-    name: str = "sample task"
-    image: str = ""
-    docker_arguments: str = ""
-    setup_script: str = ""
-    repository: str = ""
-
-
+SAMPLE_TASK_ID: Final = "0123456789abcdef0123456789abcdef"
 SAMPLE_ATTEMPT: Final = "2026-01-15T06:22:11.065000+00:00"
 
 
@@ -161,7 +127,7 @@ def template_probe_job(config: Config, queue: ResolvedQueue, *, worker_id: str) 
     probe = build_job(
         config=config,
         queue=queue,
-        task=SampleTask(name="template probe"),
+        task=TaskView(id=SAMPLE_TASK_ID, name="template probe", status_changed=SAMPLE_ATTEMPT),
         attempt=SAMPLE_ATTEMPT,
         worker_id=worker_id,
         controller_id=names.controller_id(worker_id),
@@ -187,7 +153,7 @@ def _image(task_image: str, *, config: Config, queue: ResolvedQueue) -> str:
     return check_image(config.default_container_image, setting="defaultContainerImage")
 
 
-def _identity(*, config: Config, task: TaskInput, attempt: str, worker_id: str) -> list[dict[str, Any]]:
+def _identity(*, config: Config, task: TaskView, attempt: str, worker_id: str) -> list[dict[str, Any]]:
     """Who the pod is and whom it talks to; nobody else may set these."""
     clearml = config.clearml
     literal_values = {
@@ -224,14 +190,15 @@ def _defaults(clearml: ClearMLConfig) -> list[dict[str, Any]]:
     return [dict(entry) for entry in env_entries(values)]
 
 
-def _preparation(task: TaskInput) -> list[dict[str, Any]]:
+def _preparation(task: TaskView) -> list[dict[str, Any]]:
     values = {}
-    if task.repository:
+    if task.script_repository:
         values[ENV_NEEDS_GIT] = "1"
-    if task.setup_script.strip():
-        if "\0" in task.setup_script:
-            raise errors.SpecError("the task's setup script holds a zero byte")
-        values[ENV_SETUP_SCRIPT] = task.setup_script
+    setup = task.container.setup_shell_script
+    if "\0" in setup:
+        raise errors.SpecError("the task's setup script holds a zero byte")
+    if setup.strip():
+        values[ENV_SETUP_SCRIPT] = setup
     return [dict(entry) for entry in env_entries(values)]
 
 
