@@ -1,0 +1,1 @@
+"""Runs ClearML tasks as Kubernetes Jobs."""

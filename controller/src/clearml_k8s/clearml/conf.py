@@ -1,0 +1,153 @@
+"""Credentials and hosts of the ClearML server, from where users of clearml-agent keep them.
+
+Order: the environment, then the file named by ``CLEARML_CONFIG_FILE``, then ``~/clearml.conf`` (section ``api``).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from clearml_k8s import names
+from clearml_k8s.errors import ConfigError, trimmed
+
+_FALSE: Final = frozenset({"0", "false", "no", "off", ""})
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_HOCON: Final = "_clearml_k8s_hocon"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Credentials:
+    """A key pair and what stands beside it; its repr shows no secret.
+
+    ``source`` says in words where the key pair was found. Hosts are None where nothing was set; ``verify_certificate``
+    is a bool, the path of a CA bundle, or None.
+    """
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    source: str
+    api_server: str | None = None
+    web_server: str | None = None
+    file_server: str | None = None
+    verify_certificate: bool | str | None = None
+
+
+def load(*, environ: Mapping[str, str], home: Path | None = None) -> Credentials:
+    """Read the credentials (``environ`` is usually ``os.environ``).
+
+    Raises ConfigError that names the places looked at, when the key pair is missing, half given, or the file is bad.
+    """
+    file, section = _file_section(environ, home or Path.home())
+    stored = section.get("credentials")
+    stored = stored if isinstance(stored, Mapping) else {}
+    access = environ.get(names.ENV_ACCESS_KEY, "").strip()
+    secret = environ.get(names.ENV_SECRET_KEY, "").strip()
+    if access or secret:
+        source = f"environment {names.ENV_ACCESS_KEY} and {names.ENV_SECRET_KEY}"
+        if not (access and secret):
+            missing = names.ENV_SECRET_KEY if access else names.ENV_ACCESS_KEY
+            raise ConfigError(f"{missing} is not set, but its partner is: set both")
+    else:
+        access = _text(stored, "access_key")
+        secret = _text(stored, "secret_key")
+        source = f"api.credentials in {file}"
+        if not (access and secret):
+            places = f"api.credentials in {file}" if file else "no clearml.conf was found"
+            raise ConfigError(
+                f"no ClearML credentials: set {names.ENV_ACCESS_KEY} and {names.ENV_SECRET_KEY}, or write "
+                f"api.credentials.access_key and .secret_key into clearml.conf (looked at: the environment, {places})"
+            )
+    verify: bool | str | None = None
+    if names.ENV_VERIFY_CERT in environ:
+        verify = _verify(environ[names.ENV_VERIFY_CERT], where=names.ENV_VERIFY_CERT)
+    elif "verify_certificate" in section:
+        verify = _verify(section["verify_certificate"], where=f"api.verify_certificate in {file}")
+    return Credentials(
+        access_key=access,
+        secret_key=secret,
+        source=source,
+        api_server=environ.get(names.ENV_API_HOST, "").strip() or _text(section, "api_server") or None,
+        web_server=environ.get(names.ENV_WEB_HOST, "").strip() or _text(section, "web_server") or None,
+        file_server=environ.get(names.ENV_FILES_HOST, "").strip() or _text(section, "files_server") or None,
+        verify_certificate=verify,
+    )
+
+
+def _file_section(environ: Mapping[str, str], home: Path) -> tuple[Path | None, Mapping[str, Any]]:
+    named = environ.get(names.ENV_CONFIG_FILE, "").strip()
+    if named:
+        path = Path(named.replace("~", str(home), 1) if named.startswith("~") else named)
+        if not path.is_file():
+            raise ConfigError(f"{names.ENV_CONFIG_FILE} names {names.shown(named)}, which is no file that can be read")
+    else:
+        path = home / "clearml.conf"
+        if not path.is_file():
+            return None, {}
+    api = parse(path).get("api")
+    return path, api if isinstance(api, Mapping) else {}
+
+
+def parse(path: Path) -> dict[str, Any]:
+    """A ``clearml.conf`` as plain dictionaries; ConfigError names the file and the position, never the content."""
+    hocon = _hocon()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {trimmed(str(error))}") from None
+    # The parser logs what it includes and cannot find; that is its own matter, not ours.
+    logging.getLogger(f"{_HOCON}.external.pyhocon").setLevel(logging.ERROR)
+    try:
+        tree = hocon.ConfigFactory.parse_string(text, basedir=str(path.parent))
+        plain = tree.as_plain_ordered_dict()
+    except Exception as error:  # the parser raises pyparsing's, its own and built-in errors
+        line = getattr(error, "lineno", None)
+        where = f", line {line}" if isinstance(line, int) else ""
+        # The parser's own text quotes the line, which may hold the secret.
+        raise ConfigError(f"{path}{where} is not valid HOCON ({type(error).__name__})") from None
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{path} is not a HOCON object")
+    return plain
+
+
+def _hocon() -> ModuleType:
+    """clearml_agent's HOCON parser, imported under a name of its own.
+
+    ``import clearml_agent`` would load its API client, which changes urllib3's loggers and limits for the process and
+    costs 0.4 s. The parser's files need nothing of that.
+    """
+    loaded = sys.modules.get(f"{_HOCON}.external.pyhocon")
+    if loaded is not None:
+        return loaded
+    spec = importlib.util.find_spec("clearml_agent")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError("clearml.conf cannot be read: the Python package clearml-agent is not installed")
+    package = ModuleType(_HOCON)
+    package.__path__ = list(spec.submodule_search_locations)
+    sys.modules[_HOCON] = package
+    return importlib.import_module(f"{_HOCON}.external.pyhocon")
+
+
+def _text(section: Mapping[str, Any], key: str) -> str:
+    value = section.get(key)
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _verify(value: object, *, where: str) -> bool | str:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip()
+    if text.lower() in _FALSE:
+        return False
+    if text.lower() in _TRUE:
+        return True
+    if Path(text).is_file():
+        return text
+    raise ConfigError(f"{where} is {names.shown(text)}: write true, false, or the path of a CA bundle")

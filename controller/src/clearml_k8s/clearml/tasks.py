@@ -1,0 +1,223 @@
+"""Tasks of the ClearML server: read many in one call, tell what happened, end one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from clearml_k8s.clearml.session import Session
+from clearml_k8s.errors import ApiUnanswered
+from clearml_k8s.names import PROPERTIES_SECTION
+
+PAGE_SIZE: Final = 500
+
+FIELDS: Final = (
+    "id",
+    "name",
+    "type",
+    "status",
+    "status_changed",
+    "status_reason",
+    "status_message",
+    "execution.queue",
+    "project",
+    "parent",
+    "user",
+    "company",
+    "tags",
+    "system_tags",
+    "container",
+    "script.repository",
+    "last_worker",
+    "last_worker_report",
+    "last_update",
+    "last_change",
+    "runtime",
+    f"hyperparams.{PROPERTIES_SECTION}",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Container:
+    """What the task says about its container; "" where it says nothing. ``arguments`` is a docker command line."""
+
+    image: str = ""
+    arguments: str = ""
+    setup_shell_script: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskView:
+    """One task as read; times are the server's strings, unchanged; "" or None where the server says nothing."""
+
+    id: str
+    name: str = ""
+    type: str = ""
+    status: str = ""
+    status_changed: str = ""
+    status_reason: str = ""
+    status_message: str = ""
+    execution_queue: str | None = None
+    project: str | None = None
+    parent: str | None = None
+    user: str = ""
+    company: str = ""
+    tags: tuple[str, ...] = ()
+    system_tags: tuple[str, ...] = ()
+    container: Container = Container()
+    script_repository: str = ""
+    last_worker: str | None = None
+    last_worker_report: str | None = None
+    last_update: str | None = None
+    last_change: str | None = None
+    runtime: Mapping[str, Any] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+async def get_many(session: Session, ids: Iterable[str], *, deadline: float | None = None) -> Mapping[str, TaskView]:
+    """The tasks by id, one call per 500; an id that is absent from the answer does not exist. A read."""
+    distinct = list(dict.fromkeys(ids))
+    found: dict[str, TaskView] = {}
+    for start in range(0, len(distinct), PAGE_SIZE):
+        part = distinct[start : start + PAGE_SIZE]
+        for view in await _page(session, {"id": part}, 0, deadline):
+            found[view.id] = view
+    return found
+
+
+async def find_queued(
+    session: Session, *, queue_ids: Sequence[str], changed_before: str | None = None, deadline: float | None = None
+) -> Mapping[str, TaskView]:
+    """All tasks of status ``queued`` whose ``execution.queue`` is one of ``queue_ids``, for the sweep. A read.
+
+    ``changed_before`` is a server time string: only tasks whose status changed before it.
+    """
+    if not queue_ids:
+        return {}
+    query: dict[str, object] = {"status": ["queued"], "execution.queue": list(queue_ids), "order_by": ["id"]}
+    if changed_before:
+        query["status_changed"] = [f"<{changed_before}"]
+    found: dict[str, TaskView] = {}
+    page = 0
+    while True:
+        views = await _page(session, query, page, deadline)
+        found.update((view.id, view) for view in views)
+        if len(views) < PAGE_SIZE:
+            return found
+        page += 1
+
+
+async def set_properties(
+    session: Session, task: str, properties: Mapping[str, str], *, deadline: float | None = None
+) -> None:
+    """Set user properties, each by its key: others stay as they are. Works at any status; harmless to repeat."""
+    items = [{"section": PROPERTIES_SECTION, "name": key, "value": value} for key, value in properties.items()]
+    if items:
+        body: dict[str, object] = {"task": task, "hyperparams": items, "replace_hyperparams": "none"}
+        await session.call("tasks.edit_hyper_params", body, deadline=deadline)
+
+
+async def delete_properties(session: Session, task: str, keys: Iterable[str], *, deadline: float | None = None) -> None:
+    """Delete user properties by key; those that are not there are ignored. Harmless to repeat."""
+    items = [{"section": PROPERTIES_SECTION, "name": key} for key in keys]
+    if items:
+        await session.call("tasks.delete_hyper_params", {"task": task, "hyperparams": items}, deadline=deadline)
+
+
+async def set_status_message(session: Session, task: str, message: str, *, deadline: float | None = None) -> None:
+    """Set ``status_message`` alone, at any status: of all else only ``last_change`` moves. Harmless to repeat."""
+    await session.call("tasks.update", {"task": task, "status_message": message}, deadline=deadline)
+
+
+async def failed(
+    session: Session, task: str, *, reason: str, message: str, force: bool = False, deadline: float | None = None
+) -> None:
+    """End the task as ``failed``; InvalidStatus when its status does not allow that (``queued`` needs ``force``)."""
+    await _end(session, "tasks.failed", task, reason, message, force=force, deadline=deadline)
+
+
+async def stopped(
+    session: Session, task: str, *, reason: str, message: str, force: bool = False, deadline: float | None = None
+) -> None:
+    """End the task as ``stopped`` (aborted); InvalidStatus when its status does not allow that."""
+    await _end(session, "tasks.stopped", task, reason, message, force=force, deadline=deadline)
+
+
+async def _end(
+    session: Session, endpoint: str, task: str, reason: str, message: str, *, force: bool, deadline: float | None
+) -> None:
+    body: dict[str, object] = {"task": task, "status_reason": reason, "status_message": message}
+    if force:
+        body["force"] = True
+    await session.call(endpoint, body, deadline=deadline)
+
+
+async def _page(session: Session, query: Mapping[str, object], page: int, deadline: float | None) -> list[TaskView]:
+    body: dict[str, object] = {
+        **query,
+        "search_hidden": True,
+        "only_fields": list(FIELDS),
+        "page": page,
+        "page_size": PAGE_SIZE,
+    }
+    data = await session.call("tasks.get_all", body, deadline=deadline, read=True)
+    rows = data.get("tasks")
+    if not isinstance(rows, list):
+        # Not "no tasks": an absent task is taken for a deleted one, so a strange answer must not look like that.
+        raise ApiUnanswered("tasks.get_all", "the answer holds no list of tasks")
+    return [view(row) for row in rows]
+
+
+def view(row: Mapping[str, Any]) -> TaskView:
+    """A task of the server's JSON; missing and null members become the defaults."""
+    execution = _section(row, "execution")
+    container = _section(row, "container")
+    sections = _section(row, "hyperparams")
+    items = _section(sections, PROPERTIES_SECTION)
+    return TaskView(
+        id=str(row["id"]),
+        name=_text(row, "name"),
+        type=_text(row, "type"),
+        status=_text(row, "status"),
+        status_changed=_text(row, "status_changed"),
+        status_reason=_text(row, "status_reason"),
+        status_message=_text(row, "status_message"),
+        execution_queue=_reference(execution, "queue"),
+        project=_reference(row, "project"),
+        parent=_reference(row, "parent"),
+        user=_reference(row, "user") or "",
+        company=_reference(row, "company") or "",
+        tags=tuple(str(tag) for tag in row.get("tags") or ()),
+        system_tags=tuple(str(tag) for tag in row.get("system_tags") or ()),
+        container=Container(
+            image=_text(container, "image"),
+            arguments=_text(container, "arguments"),
+            setup_shell_script=_text(container, "setup_shell_script"),
+        ),
+        script_repository=_text(_section(row, "script"), "repository"),
+        last_worker=_text(row, "last_worker") or None,
+        last_worker_report=_text(row, "last_worker_report") or None,
+        last_update=_text(row, "last_update") or None,
+        last_change=_text(row, "last_change") or None,
+        runtime=dict(_section(row, "runtime")),
+        properties={key: str(item.get("value") or "") for key, item in items.items() if isinstance(item, Mapping)},
+    )
+
+
+def _section(row: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = row.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _text(row: Mapping[str, Any], key: str) -> str:
+    found = row.get(key)
+    return found if isinstance(found, str) else ""
+
+
+def _reference(row: Mapping[str, Any], key: str) -> str | None:
+    """An id, whether given plainly or as the object it stands for."""
+    found = row.get(key)
+    if isinstance(found, Mapping):
+        found = found.get("id")
+    return found if isinstance(found, str) and found else None

@@ -1,0 +1,53 @@
+"""The controller as a worker of the ClearML server: what the workers page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from clearml_k8s.clearml.session import Session
+
+
+async def register(
+    session: Session, worker: str, *, queues: Sequence[str], timeout_seconds: int = 600, deadline: float | None = None
+) -> None:
+    """Register ``worker`` as listening to ``queues`` (ids); after ``timeout_seconds`` of silence it is dropped."""
+    body: dict[str, object] = {"worker": worker, "queues": list(queues), "timeout": timeout_seconds}
+    await session.call("workers.register", body, deadline=deadline)
+
+
+async def status_report(
+    session: Session,
+    worker: str,
+    *,
+    at: datetime,
+    queues: Sequence[str] | None = None,
+    task: str | None = None,
+    machine_stats: Mapping[str, object] | None = None,
+    deadline: float | None = None,
+) -> None:
+    """Report ``worker`` as alive at ``at``; an unknown worker is registered by it.
+
+    With ``task`` the server writes the worker into the task's ``last_worker``. Harmless to repeat.
+    """
+    body: dict[str, object] = {"worker": worker, "timestamp": int(at.timestamp())}
+    if queues is not None:
+        body["queues"] = list(queues)
+    if task is not None:
+        body["task"] = task
+    if machine_stats is not None:
+        body["machine_stats"] = dict(machine_stats)
+    await session.call("workers.status_report", body, deadline=deadline)
+
+
+async def unregister(session: Session, worker: str, *, deadline: float | None = None) -> None:
+    """Take ``worker`` off the server's list; an unknown worker is no error."""
+    await session.call("workers.unregister", {"worker": worker}, deadline=deadline)
+
+
+async def probe(session: Session, worker: str, *, queues: Sequence[str] | None = None) -> None:
+    """The probe for `ServerHealth.use_probe`: a status report with machine statistics.
+
+    It makes the server write to its search engine as a take does, so it fails as long as takes fail half-way.
+    """
+    await status_report(session, worker, at=session.clock.now(), queues=queues, machine_stats={"cpu_usage": [0.0]})

@@ -1,0 +1,1 @@
+"""The way of a task: from its queue to its end."""
