@@ -1,7 +1,7 @@
 """Merge rules of pod templates.
 
 - A key that the queue's `templateOverrides` sets replaces the key of `basePodTemplate` as a whole: lists and maps are
-  not merged. Null means not set. An empty list, map or text is a value: it takes the base's away.
+  not merged. Null and an empty text, list or map mean "not set", as in ClearML's charts; 0 and false are values.
 - `extraVolumes` and `extraVolumeMounts` of both are appended, the base's first.
 - Environment variables are merged by name; the later list wins, in the place of the first occurrence.
 """
@@ -21,12 +21,16 @@ EnvVar = Mapping[str, Any]
 
 def merge_templates(*, base: RawTemplate, override: RawTemplate) -> dict[str, Any]:
     """The template that counts for one queue; a new structure that shares nothing with its arguments."""
-    merged = {key: value for key, value in base.items() if value is not None}
+    merged = {key: value for key, value in base.items() if is_set(value)}
     for key, value in override.items():
-        if value is None:
-            continue
-        merged[key] = [*merged.get(key, []), *value] if key in APPENDED else value
+        if is_set(value):
+            merged[key] = [*merged.get(key, []), *value] if key in APPENDED else value
     return copy.deepcopy(merged)
+
+
+def is_set(value: Any) -> bool:
+    """False for null and for an empty text, list or map."""
+    return value is not None and value not in ("", [], {})
 
 
 def merge_env(*lists: Iterable[EnvVar]) -> list[dict[str, Any]]:

@@ -83,16 +83,13 @@ class PodParts:
 
 def pod_parts(*, config: Config, queue: QueueConfig) -> PodParts:
     """The pod template of `queue`. Raises `errors.SpecError` for a key this version does not know."""
-    merged = merge_templates(base=config.base_pod_template, override=queue.template_overrides)
-    unknown = sorted(set(merged) - set(POD_KEYS) - set(CONTAINER_KEYS) - set(_OWN_KEYS))
+    given = merge_templates(base=config.base_pod_template, override=queue.template_overrides)
+    unknown = sorted(set(given) - set(POD_KEYS) - set(CONTAINER_KEYS) - set(_OWN_KEYS))
     if unknown:
         raise errors.SpecError(
             f"pod template of queue {queue.name}: the key {unknown[0]} is not known; "
             f"known keys: {', '.join(sorted([*POD_KEYS, *CONTAINER_KEYS, *_OWN_KEYS]))}"
         )
-    # Empty texts, lists and maps were kept until here to take the base's value away; Kubernetes gets none of them.
-    given = {key: value for key, value in merged.items() if value not in ("", [], {})}
-
     spec: dict[str, Any] = copy.deepcopy(dict(config.base_pod_spec or {}))
     containers = spec.pop("containers", None) or [{}]
     container, sidecars = containers[0], containers[1:]
