@@ -82,7 +82,7 @@ def build_job(
     if config.clearml.config_secret is not None:
         _mount_config(spec, container, config.clearml.config_secret)
 
-    labels = _labels(parts, config=config, queue=queue, task_id=task.id, controller_id=controller_id)
+    labels = _labels(parts, config=config, queue=queue, task=task, controller_id=controller_id)
     annotations = {
         _SAFE_TO_EVICT: "false",
         **{key: value for key, value in parts.annotations.items() if not key.startswith(names.PREFIX)},
@@ -220,14 +220,15 @@ def _mount_config(spec: dict[str, Any], container: dict[str, Any], secret: Secre
 
 
 def _labels(
-    parts: PodParts, *, config: Config, queue: ResolvedQueue, task_id: str, controller_id: str
+    parts: PodParts, *, config: Config, queue: ResolvedQueue, task: TaskView, controller_id: str
 ) -> dict[str, str]:
     return {
         **parts.labels,
         **names.common_labels(release=config.release_name, controller=controller_id),
-        names.LABEL_TASK_ID: task_id,
+        names.LABEL_TASK_ID: task.id,
         names.LABEL_QUEUE: names.label_value(queue.id),
         names.LABEL_QUEUE_NAME: names.label_value(queue.name),
+        **({names.LABEL_PARENT_TASK_ID: names.label_value(task.parent)} if task.parent else {}),
     }
 
 
