@@ -38,8 +38,7 @@ REFUSED: Final[Mapping[str, str]] = {
     "template's first container",
     "--use-owner-token": "task pods use the credentials in the Secret named by --credentials-secret",
     "--k8s-pending-queue-name": "the pending queue is k8s_scheduler; it can be shared with other controllers",
-    "--container-bash-script": "the pod's start script is fixed; use the task's setup script, or an image that holds"
-    " what is needed",
+    "--container-bash-script": "the pod's start script is fixed; use the task's setup script, or another image",
     "--child-report-tags": "it belongs to the Enterprise glue and has no counterpart here",
     "--debug": "the log tells every step as it is",
 }
@@ -137,6 +136,6 @@ def _missing_credentials(*, namespace: str, keys: tuple[str, str]) -> str:
     return (
         "--credentials-secret: missing; task pods read their ClearML credentials from a Secret. Write a file "
         f"task-credentials.env with the two lines\n    {keys[0]}=<access key>\n    {keys[1]}=<secret key>\n"
-        f"and make the Secret of it:\n    kubectl --namespace {namespace} create secret generic clearml-task-credentials "
-        "--from-env-file=task-credentials.env\nthen add --credentials-secret clearml-task-credentials"
+        f"and make the Secret of it:\n    kubectl --namespace {namespace} create secret generic "
+        "clearml-task-credentials --from-env-file=task-credentials.env\nthen add --credentials-secret clearml-task-credentials"
     )
