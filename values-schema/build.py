@@ -29,10 +29,15 @@ PLAIN_TYPES = {"string", "boolean", "number", "integer"}
 
 
 class Builder:
-    """Expands one source; remembers which definitions and Kubernetes types it met."""
+    """Expands one source; remembers which definitions and Kubernetes types it met.
 
-    def __init__(self, *, values: Schema) -> None:
+    `keep` names the notes that stay, outside the definitions: Helm has no use for any, the controller's loader reads
+    the defaults.
+    """
+
+    def __init__(self, *, values: Schema, keep: frozenset[str] = frozenset()) -> None:
         self.values = values
+        self.dropped = frozenset(NOTES) - keep
         self.definitions: set[str] = set()
         self.types: set[str] = set()
 
@@ -47,7 +52,7 @@ class Builder:
                 return self.reference(shorthand=shorthand, node=node)
         result: Schema = {}
         for key, value in node.items():
-            if key in NOTES:
+            if key in self.dropped:
                 continue
             if key == "properties":
                 result[key] = {name: self.expand(child) for name, child in value.items()}
@@ -83,6 +88,7 @@ class Builder:
     def build(self, source: Schema) -> Schema:
         """The whole document, with the definitions it needs."""
         result: Schema = self.expand({key: value for key, value in source.items() if key != "definitions"})
+        self.dropped = frozenset(NOTES)
         own: Schema = {}
         while missing := sorted(self.definitions - set(own)):
             for name in missing:
@@ -136,7 +142,7 @@ def outputs() -> dict[Path, str]:
     return {
         VALUES_TARGET: text(built_values),
         DEFAULTS_TARGET: values_yaml(values),
-        CONFIG_TARGET: text(Builder(values=values).build(config)),
+        CONFIG_TARGET: text(Builder(values=values, keep=frozenset({"description", "default"})).build(config)),
     }
 
 

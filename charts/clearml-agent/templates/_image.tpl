@@ -1,24 +1,22 @@
 {{/* Reference of the controller's image. A repository that already names a registry gets none in front. */}}
 {{- define "clearml-agent.image" -}}
-{{- $image := .Values.agentk8sglue.image -}}
-{{- $registry := coalesce $image.registry .Values.global.imageRegistry "ghcr.io" | trimSuffix "/" -}}
-{{- $reference := printf "%s/%s" $registry $image.repository -}}
-{{- if regexMatch "^([^/]*[.:][^/]*|localhost)/" $image.repository -}}
-{{- $reference = $image.repository -}}
+{{- $registry := coalesce .Values.agentk8sglue.image.registry .Values.global.imageRegistry "ghcr.io" | trimSuffix "/" -}}
+{{- $reference := printf "%s/%s" $registry .Values.agentk8sglue.image.repository -}}
+{{- if regexMatch "^([^/]*[.:][^/]*|localhost)/" .Values.agentk8sglue.image.repository -}}
+{{- $reference = .Values.agentk8sglue.image.repository -}}
 {{- end -}}
-{{- if $image.digest -}}
-{{- printf "%s@%s" $reference $image.digest -}}
+{{- if .Values.agentk8sglue.image.digest -}}
+{{- printf "%s@%s" $reference .Values.agentk8sglue.image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" $reference ($image.tag | default .Chart.AppVersion) -}}
+{{- printf "%s:%s" $reference (.Values.agentk8sglue.image.tag | default .Chart.AppVersion) -}}
 {{- end -}}
 {{- end -}}
 
 {{/* "true" when a pull secret is used. */}}
 {{- define "clearml-agent.pullSecretEnabled" -}}
-{{- $credentials := .Values.imageCredentials -}}
-{{- if kindIs "bool" $credentials.enabled -}}
-{{- if $credentials.enabled }}true{{ end -}}
-{{- else if or $credentials.password $credentials.existingSecret -}}
+{{- if kindIs "bool" .Values.imageCredentials.enabled -}}
+{{- if .Values.imageCredentials.enabled }}true{{ end -}}
+{{- else if or .Values.imageCredentials.password .Values.imageCredentials.existingSecret -}}
 true
 {{- end -}}
 {{- end -}}
@@ -37,11 +35,10 @@ true
 
 {{/* Contents of the generated pull secret. */}}
 {{- define "clearml-agent.dockerconfigjson" -}}
-{{- $credentials := .Values.imageCredentials -}}
-{{- $password := $credentials.password | default "" -}}
-{{- $entry := dict "username" $credentials.username "password" $password "auth" (printf "%s:%s" $credentials.username $password | b64enc) -}}
-{{- with $credentials.email -}}
+{{- $password := .Values.imageCredentials.password | default "" -}}
+{{- $entry := dict "username" .Values.imageCredentials.username "password" $password "auth" (printf "%s:%s" .Values.imageCredentials.username $password | b64enc) -}}
+{{- with .Values.imageCredentials.email -}}
 {{- $_ := set $entry "email" . -}}
 {{- end -}}
-{{- dict "auths" (dict $credentials.registry $entry) | toJson -}}
+{{- dict "auths" (dict .Values.imageCredentials.registry $entry) | toJson -}}
 {{- end -}}

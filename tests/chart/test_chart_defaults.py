@@ -1,0 +1,183 @@
+"""What the chart installs when only the credentials are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+from chart_render import ACCESS_KEY, CHART, CREDENTIALS, FULLNAME, NAMESPACE, SECRET_KEY, Refused, Rendered, helm
+
+Render = Callable[..., Rendered]
+
+
+def test_complete_set_of_objects(render: Render) -> None:
+    assert render().names() == {
+        ("Deployment", f"{FULLNAME}-controller"),
+        ("ConfigMap", f"{FULLNAME}-controller"),
+        ("ServiceAccount", f"{FULLNAME}-controller"),
+        ("ServiceAccount", f"{FULLNAME}-task"),
+        ("Role", f"{FULLNAME}-controller"),
+        ("RoleBinding", f"{FULLNAME}-controller"),
+        ("Secret", f"{FULLNAME}-ac"),
+        ("Pod", f"{FULLNAME}-test"),
+    }
+
+
+def test_everything_is_in_the_namespace_of_the_release(render: Render) -> None:
+    assert {found["metadata"]["namespace"] for found in render().objects} == {NAMESPACE}
+
+
+def test_labels_of_every_object(render: Render) -> None:
+    for found in render().objects:
+        labels = found["metadata"]["labels"]
+        component = {f"{FULLNAME}-task": "task", f"{FULLNAME}-test": "test"}.get(found["metadata"]["name"], "controller")
+        assert labels == {
+            "app.kubernetes.io/name": "clearml-agent",
+            "app.kubernetes.io/instance": "rel",
+            "app.kubernetes.io/component": component,
+            "app.kubernetes.io/part-of": "clearml",
+            "app.kubernetes.io/managed-by": "Helm",
+            "app.kubernetes.io/version": "6.0.0",
+            "helm.sh/chart": "clearml-agent-6.0.0",
+        }, found["kind"]
+
+
+def test_pod_has_only_the_labels_of_the_selector(render: Render) -> None:
+    rendered = render()
+    selector = rendered.deployment["spec"]["selector"]["matchLabels"]
+    assert selector == {
+        "app.kubernetes.io/name": "clearml-agent",
+        "app.kubernetes.io/instance": "rel",
+        "app.kubernetes.io/component": "controller",
+    }
+    assert rendered.pod["metadata"]["labels"] == selector
+    test_labels = rendered.test_pod["metadata"]["labels"]
+    assert any(test_labels.get(key) != value for key, value in selector.items()), "the Deployment must not adopt it"
+
+
+def test_controller_container(render: Render) -> None:
+    rendered = render()
+    container = rendered.container
+    assert container["args"] == ["run", "--config", "/etc/clearml-k8s/config.yaml"]
+    assert "command" not in container
+    assert container["image"] == "ghcr.io/clearml-k8s/controller:6.0.0"
+    assert container["imagePullPolicy"] == "IfNotPresent"
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
+    assert container["ports"] == [{"name": "http", "containerPort": 8080}]
+    assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+    assert container["resources"] == {"requests": {"cpu": "50m", "memory": "128Mi"}}
+    assert rendered.spec["terminationGracePeriodSeconds"] == 60
+    assert rendered.deployment["spec"]["replicas"] == 1
+    assert rendered.deployment["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_config_volume_is_the_config_map_that_the_arguments_name(render: Render) -> None:
+    rendered = render()
+    mounts = {mount["name"]: mount for mount in rendered.container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in rendered.spec["volumes"]}
+    assert set(mounts) == set(volumes)
+    config = next(name for name, volume in volumes.items() if "configMap" in volume)
+    assert volumes[config]["configMap"] == {"name": rendered.one("ConfigMap")["metadata"]["name"]}
+    assert mounts[config] == {"name": config, "mountPath": "/etc/clearml-k8s", "readOnly": True}
+    assert {"/tmp"} == {mounts[name]["mountPath"] for name in volumes if volumes[name].get("emptyDir") == {}}  # noqa: S108
+
+
+def test_credentials_reach_the_controller_by_reference(render: Render) -> None:
+    rendered = render()
+    assert rendered.secret(f"{FULLNAME}-ac") == {"agentk8sglue_key": ACCESS_KEY, "agentk8sglue_secret": SECRET_KEY}
+    for pod in (rendered.spec, rendered.test_pod["spec"]):
+        assert pod["containers"][0]["env"] == [
+            {
+                "name": "CLEARML_API_ACCESS_KEY",
+                "valueFrom": {"secretKeyRef": {"name": f"{FULLNAME}-ac", "key": "agentk8sglue_key"}},
+            },
+            {
+                "name": "CLEARML_API_SECRET_KEY",
+                "valueFrom": {"secretKeyRef": {"name": f"{FULLNAME}-ac", "key": "agentk8sglue_secret"}},
+            },
+        ]
+
+
+def test_whole_config_file(render: Render) -> None:
+    assert render().config == {
+        "workerId": None,
+        "releaseName": "rel",
+        "fullname": FULLNAME,
+        "namespace": NAMESPACE,
+        "clearml": {
+            "apiServer": "https://api.clear.ml",
+            "webServer": "https://app.clear.ml",
+            "fileServer": "https://files.clear.ml",
+            "verifyCertificate": True,
+            "taskCredentials": {
+                "secretName": f"{FULLNAME}-ac",
+                "accessKeyKey": "agentk8sglue_key",
+                "secretKeyKey": "agentk8sglue_secret",
+            },
+            "configSecret": None,
+        },
+        "queuePollFrequencySeconds": 5,
+        "createQueues": False,
+        "maxPods": None,
+        "defaultContainerImage": "python:3.11",
+        "completedPodDeletionDelayMinutes": 0,
+        "task": {"serviceAccountName": f"{FULLNAME}-task", "imagePullSecrets": []},
+        "basePodTemplate": {},
+        "queues": {"default": {"templateOverrides": {}, "queueSettings": {}}},
+    }
+
+
+def test_helm_test_pod(render: Render) -> None:
+    rendered = render()
+    pod = rendered.test_pod
+    assert pod["metadata"]["annotations"] == {
+        "helm.sh/hook": "test",
+        "helm.sh/hook-delete-policy": "before-hook-creation",
+    }
+    assert pod["spec"]["restartPolicy"] == "Never"
+    container = pod["spec"]["containers"][0]
+    assert container["args"] == ["check", "--config", "/etc/clearml-k8s/config.yaml"]
+    for key in ("livenessProbe", "readinessProbe", "ports"):
+        assert key not in container
+    assert container["image"] == rendered.container["image"]
+    assert pod["spec"]["serviceAccountName"] == rendered.spec["serviceAccountName"]
+
+
+def test_plain_defaults_are_refused_with_the_keys_to_set(render_bare: Render) -> None:
+    with pytest.raises(Refused) as refusal:
+        render_bare({})
+    text = str(refusal.value)
+    for wanted in ("clearml.agentk8sglueKey", "clearml.agentk8sglueSecret", "clearml.existingAgentk8sglueSecret"):
+        assert wanted in text
+    assert text.count("\n- ") == 1, "one problem only"
+
+
+@pytest.mark.parametrize("strict", [[], ["--strict"]], ids=["plain", "strict"])
+def test_plain_defaults_lint_clean(helm_name: str, strict: list[str]) -> None:
+    done = helm(helm_name, "lint", str(CHART), *strict)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 chart(s) failed" in done.stdout
+    assert "[WARNING]" not in done.stdout
+    assert "[ERROR]" not in done.stdout
+
+
+def test_same_objects_from_both_helms() -> None:
+    from chart_render import render as render_values
+
+    first, second = (render_values(name, CREDENTIALS) for name in ("helm4", "helm3"))
+    assert {str(o) for o in first.objects} == {str(o) for o in second.objects}
+
+
+def test_chart_metadata() -> None:
+    chart: dict[str, Any] = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    assert (chart["name"], chart["version"], chart["appVersion"]) == ("clearml-agent", "6.0.0", "6.0.0")
+    assert chart["kubeVersion"] == ">=1.29.0-0"
+
+
+@pytest.mark.parametrize(("version", "works"), [("1.28.9", False), ("1.29.0", True), ("1.29.3-gke.100", True), ("1.45.0", True)])
+def test_kubernetes_versions(helm_name: str, version: str, works: bool) -> None:
+    done = helm(helm_name, "template", "rel", str(CHART), "--kube-version", version, values=yaml.safe_dump(CREDENTIALS))
+    assert (done.returncode == 0) is works, done.stderr

@@ -1,0 +1,88 @@
+"""Keys of basePodTemplate and templateOverrides reach the controller's config as they are; empty ones do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from chart_render import CHART, Rendered, load_yaml
+
+Render = Callable[..., Rendered]
+
+PARTS: dict[str, Any] = {
+    "labels": {"team": "ml", "billing-monitored": "true"},
+    "annotations": {"clearml-injector/fraction": "0.500"},
+    "initContainers": [{"name": "wait", "image": "busybox", "command": ["true"], "resources": {"limits": {"cpu": 1}}}],
+    "schedulerName": "volcano",
+    "volumes": [{"name": "data", "nfs": {"server": "nfs.local", "path": "/data"}}],
+    "volumeMounts": [{"name": "data", "mountPath": "/data", "readOnly": True}],
+    "extraVolumes": [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}],
+    "extraVolumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],  # noqa: S108
+    "env": [
+        {"name": "A", "value": "1"},
+        {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+        {"name": "C", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": 1}}},
+    ],
+    "resources": {"limits": {"nvidia.com/gpu": 1, "cpu": 0.5, "memory": "16Gi"}, "requests": {"nvidia.com/gpu": "1"}},
+    "priorityClassName": "high",
+    "nodeSelector": {"nvidia.com/gpu.present": "true"},
+    "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "tolerationSeconds": 0}],
+    "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+        {"weight": 1, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname"}}]}},
+    "podSecurityContext": {"runAsUser": 0, "fsGroup": 100},
+    "containerSecurityContext": {"privileged": False, "capabilities": {"add": ["IPC_LOCK"]}},
+    "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["clearml.local"]}],
+    "runtimeClassName": "nvidia",
+    "serviceAccountName": "s3-reader",
+    "terminationGracePeriodSeconds": 0,
+    "activeDeadlineSeconds": 2000000,
+    "topologySpreadConstraints": [
+        {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {"matchLabels": {"a": "b"}}}],
+    "dnsPolicy": "None",
+    "dnsConfig": {"nameservers": ["10.0.0.2"], "options": [{"name": "ndots", "value": "2"}]},
+    "imagePullPolicy": "Always",
+}  # fmt: skip
+PLACES: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "base": lambda part: {"agentk8sglue": {"basePodTemplate": part}},
+    "override": lambda part: {"agentk8sglue": {"queues": {"gpu": {"templateOverrides": part}}}},
+}
+
+
+def template(rendered: Rendered, place: str) -> Any:
+    config = rendered.config
+    return config["basePodTemplate"] if place == "base" else config["queues"]["gpu"]["templateOverrides"]
+
+
+def test_every_key_is_tried() -> None:
+    assert set(PARTS) == set(load_yaml(CHART / "values.yaml")["agentk8sglue"]["basePodTemplate"])
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("key", PARTS)
+def test_one_key(render: Render, place: str, key: str) -> None:
+    assert template(render(PLACES[place]({key: PARTS[key]})), place) == {key: PARTS[key]}
+    other = "override" if place == "base" else "base"
+    if place == "override":
+        assert template(render(PLACES[place]({key: PARTS[key]})), other) == {}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_all_keys(render: Render, place: str) -> None:
+    assert template(render(PLACES[place](PARTS)), place) == PARTS
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_means_unset_is_left_out(render: Render, place: str) -> None:
+    unset = {key: ({} if isinstance(part, dict) else [] if isinstance(part, list) else None if isinstance(part, int) else "")
+             for key, part in PARTS.items()}  # fmt: skip
+    assert template(render(PLACES[place](unset)), place) == {}
+    assert template(render(PLACES[place](dict.fromkeys(PARTS))), place) == {}
+
+
+def test_task_pods_do_not_get_the_controllers_settings(render: Render) -> None:
+    rendered = render({"agentk8sglue": {"nodeSelector": {"pool": "infra"}, "extraEnvs": [{"name": "A", "value": "b"}]}})
+    assert rendered.config["basePodTemplate"] == {}
+    rendered = render(PLACES["base"]({"nodeSelector": {"pool": "gpu"}, "env": [{"name": "A", "value": "b"}]}))
+    assert "nodeSelector" not in rendered.spec
+    assert "A" not in {item["name"] for item in rendered.container["env"]}

@@ -1,0 +1,289 @@
+"""Every value works: given, it shows where it should; left out, it does not. Keys of pod templates: test_chart_pod_templates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from chart_render import CHART, CREDENTIALS, FULLNAME, Rendered, at, load_yaml, merged
+from chart_render import render as render_values
+
+Render = Callable[..., Rendered]
+Look = Callable[[Rendered], Any]
+
+TOLERATION = {"key": "dedicated", "operator": "Exists", "effect": "NoSchedule"}
+AFFINITY = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+    {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}]}}}  # fmt: skip
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """`look` gives `given` when the key has `value`, and `absent` when it is left out; both beside the values `base`."""
+
+    key: str
+    value: Any
+    look: Look
+    given: Any
+    absent: Any
+    base: dict[str, Any] = field(default_factory=dict)
+    bare: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.key}={json.dumps(self.value)[:40]}"
+
+
+def config(path: str) -> Look:
+    def look(rendered: Rendered) -> Any:
+        found: Any = rendered.config
+        for name in path.split("."):
+            found = found[name]
+        return found
+
+    return look
+
+
+def both_pods(key: str) -> Look:
+    """The same field of the controller's pod and of the test pod, once if they agree."""
+
+    def look(rendered: Rendered) -> Any:
+        first, second = rendered.spec.get(key), rendered.test_pod["spec"].get(key)
+        assert first == second
+        return first
+
+    return look
+
+
+def both_containers(key: str) -> Look:
+    def look(rendered: Rendered) -> Any:
+        first, second = rendered.container.get(key), rendered.test_pod["spec"]["containers"][0].get(key)
+        assert first == second
+        return first
+
+    return look
+
+
+def extra(look: Look, *, name: str) -> Look:
+    """The elements of a list that have this name."""
+    return lambda rendered: [item for item in look(rendered) if item["name"] == name]
+
+
+def pull_secret(rendered: Rendered) -> Any:
+    data = rendered.secret(f"{FULLNAME}-ark")[".dockerconfigjson"]
+    return json.loads(data)["auths"]
+
+
+def pull_secrets(rendered: Rendered) -> list[str]:
+    """Names of the pull secrets, the same for the controller, the test and the task pods."""
+    names = [item["name"] for item in both_pods("imagePullSecrets")(rendered) or []]
+    assert names == rendered.config["task"]["imagePullSecrets"]
+    return names
+
+
+def credentials_secret(rendered: Rendered) -> Any:
+    names = {item["valueFrom"]["secretKeyRef"]["name"] for item in both_containers("env")(rendered)}
+    assert names == {rendered.config["clearml"]["taskCredentials"]["secretName"]}
+    own = ("Secret", f"{FULLNAME}-ac") in rendered.names()
+    return names.pop(), own
+
+
+def conf(rendered: Rendered) -> Any:
+    own = ("Secret", f"{FULLNAME}-conf") in rendered.names()
+    return rendered.config["clearml"]["configSecret"], rendered.secret(f"{FULLNAME}-conf") if own else None
+
+
+def pod_metadata(kind: str, key: str) -> Look:
+    def look(rendered: Rendered) -> Any:
+        first = rendered.deployment["metadata"].get(kind, {}).get(key)
+        assert first == rendered.pod["metadata"].get(kind, {}).get(key)
+        assert key not in rendered.deployment["spec"]["selector"]["matchLabels"]
+        return first
+
+    return look
+
+
+def controller_account(rendered: Rendered) -> Any:
+    names = {rendered.spec["serviceAccountName"], rendered.test_pod["spec"]["serviceAccountName"]}
+    names |= {subject["name"] for subject in rendered.one("RoleBinding")["subjects"]}
+    assert len(names) == 1
+    return names.pop(), sorted(name for kind, name in rendered.names() if kind == "ServiceAccount")
+
+
+def image(rendered: Rendered) -> Any:
+    return both_containers("image")(rendered)
+
+
+def empty(*names: str) -> dict[str, Any]:
+    return {name: {"templateOverrides": {}, "queueSettings": {}} for name in names}
+
+
+PASSWORD = {"imageCredentials": {"password": "p"}}
+OWN_ACCOUNTS = [f"{FULLNAME}-controller", f"{FULLNAME}-task"]
+GHCR = "ghcr.io/clearml-k8s/controller"
+
+CASES = [
+    Case(key="nameOverride", value="glue", look=lambda r: r.deployment["metadata"]["name"],
+         given="rel-glue-controller", absent="rel-clearml-agent-controller"),
+    Case(key="nameOverride", value="glue", look=lambda r: r.pod["metadata"]["labels"]["app.kubernetes.io/name"],
+         given="glue", absent="clearml-agent"),
+    Case(key="fullnameOverride", value="agent", look=lambda r: (r.deployment["metadata"]["name"], r.config["fullname"]),
+         given=("agent-controller", "agent"), absent=(f"{FULLNAME}-controller", FULLNAME)),
+    Case(key="global.imageRegistry", value="registry.local/mirror", look=image,
+         given="registry.local/mirror/clearml-k8s/controller:6.0.0", absent=f"{GHCR}:6.0.0"),
+
+    Case(key="imageCredentials.enabled", value=False, base=PASSWORD, look=pull_secrets, given=[], absent=[f"{FULLNAME}-ark"]),
+    Case(key="imageCredentials.enabled", value=True, base=PASSWORD, look=pull_secrets,
+         given=[f"{FULLNAME}-ark"], absent=[f"{FULLNAME}-ark"]),
+    Case(key="imageCredentials.enabled", value=False, base={"imageCredentials": {"existingSecret": "mine"}},
+         look=pull_secrets, given=[], absent=["mine"]),
+    Case(key="imageCredentials.existingSecret", value="mine",
+         look=lambda r: (pull_secrets(r), ("Secret", f"{FULLNAME}-ark") in r.names()), given=(["mine"], False), absent=([], False)),
+    Case(key="imageCredentials.registry", value="registry.local:5000", base=PASSWORD, look=lambda r: list(pull_secret(r)),
+         given=["registry.local:5000"], absent=["docker.io"]),
+    Case(key="imageCredentials.username", value="robot", base=PASSWORD,
+         look=lambda r: [entry["username"] for entry in pull_secret(r).values()], given=["robot"], absent=["allegroaienterprise"]),
+    Case(key="imageCredentials.password", value='a"b\\c', base={"imageCredentials": {"username": "u"}},
+         look=lambda r: (pull_secrets(r), pull_secret(r) if pull_secrets(r) else None),
+         given=([f"{FULLNAME}-ark"], {"docker.io": {"username": "u", "password": 'a"b\\c', "auth": "dTphImJcYw=="}}),
+         absent=([], None)),
+    Case(key="imageCredentials.email", value="a@example.com", base=PASSWORD,
+         look=lambda r: pull_secret(r)["docker.io"].get("email"), given="a@example.com", absent=None),
+    Case(key="imageCredentials.extraImagePullSecrets", value=[{"name": "nvcr"}, {"name": "other"}], look=pull_secrets,
+         given=["nvcr", "other"], absent=[]),
+    Case(key="imageCredentials.extraImagePullSecrets", value=[{"name": "nvcr"}], base=PASSWORD, look=pull_secrets,
+         given=[f"{FULLNAME}-ark", "nvcr"], absent=[f"{FULLNAME}-ark"]),
+
+    Case(key="clearml.agentk8sglueKey", value="0123", look=lambda r: r.secret(f"{FULLNAME}-ac")["agentk8sglue_key"],
+         given="0123", absent="fake-access-key"),
+    Case(key="clearml.agentk8sglueSecret", value="ünï\n", look=lambda r: r.secret(f"{FULLNAME}-ac")["agentk8sglue_secret"],
+         given="ünï\n", absent="fake-secret-key"),
+    Case(key="clearml.existingClearmlConfigSecret", value="my-conf", look=conf,
+         given=({"name": "my-conf", "key": "clearml.conf"}, None), absent=(None, None)),
+    Case(key="clearml.clearmlConfig", value='sdk {\n  a: "b"\n}\n', look=conf,
+         given=({"name": f"{FULLNAME}-conf", "key": "clearml.conf"}, {"clearml.conf": 'sdk {\n  a: "b"\n}\n'}),
+         absent=(None, None)),
+
+    Case(key="agentk8sglue.image.registry", value="quay.io", base={"global": {"imageRegistry": "registry.local"}}, look=image,
+         given="quay.io/clearml-k8s/controller:6.0.0", absent="registry.local/clearml-k8s/controller:6.0.0"),
+    Case(key="agentk8sglue.image.repository", value="team/controller", look=image,
+         given="ghcr.io/team/controller:6.0.0", absent=f"{GHCR}:6.0.0"),
+    Case(key="agentk8sglue.image.repository", value="localhost:5000/controller", look=image,
+         given="localhost:5000/controller:6.0.0", absent=f"{GHCR}:6.0.0"),
+    Case(key="agentk8sglue.image.repository", value="registry.local/a/controller", look=image,
+         base={"global": {"imageRegistry": "other.local"}},
+         given="registry.local/a/controller:6.0.0", absent="other.local/clearml-k8s/controller:6.0.0"),
+    Case(key="agentk8sglue.image.repository", value="localhost/controller", look=image,
+         given="localhost/controller:6.0.0", absent=f"{GHCR}:6.0.0"),
+    Case(key="agentk8sglue.image.tag", value="1.30", look=image, given=f"{GHCR}:1.30", absent=f"{GHCR}:6.0.0"),
+    Case(key="agentk8sglue.image.digest", value=DIGEST, look=image, given=f"{GHCR}@{DIGEST}", absent=f"{GHCR}:6.0.0"),
+    Case(key="agentk8sglue.image.pullPolicy", value="Always", look=both_containers("imagePullPolicy"),
+         given="Always", absent="IfNotPresent"),
+    Case(key="agentk8sglue.replicaCount", value=1, look=lambda r: r.deployment["spec"]["replicas"], given=1, absent=1),
+    Case(key="agentk8sglue.resources", value={"limits": {"memory": "1Gi"}}, look=both_containers("resources"),
+         given={"limits": {"memory": "1Gi"}, "requests": {"cpu": "50m", "memory": "128Mi"}},
+         absent={"requests": {"cpu": "50m", "memory": "128Mi"}}),
+    Case(key="agentk8sglue.labels", value={"team": "ml"}, look=pod_metadata("labels", "team"), given="ml", absent=None),
+    Case(key="agentk8sglue.annotations", value={"note": "x"}, look=pod_metadata("annotations", "note"), given="x", absent=None),
+    Case(key="agentk8sglue.podSecurityContext", value={"runAsUser": 1000}, look=lambda r: both_pods("securityContext")(r)["runAsUser"],
+         given=1000, absent=65532),
+    Case(key="agentk8sglue.containerSecurityContext", value={"runAsUser": 1000},
+         look=lambda r: both_containers("securityContext")(r).get("runAsUser"), given=1000, absent=None),
+    Case(key="agentk8sglue.nodeSelector", value={"pool": "infra"}, look=both_pods("nodeSelector"), given={"pool": "infra"}, absent=None),
+    Case(key="agentk8sglue.tolerations", value=[TOLERATION], look=both_pods("tolerations"), given=[TOLERATION], absent=None),
+    Case(key="agentk8sglue.affinity", value=AFFINITY, look=both_pods("affinity"), given=AFFINITY, absent=None),
+    Case(key="agentk8sglue.priorityClassName", value="high", look=both_pods("priorityClassName"), given="high", absent=None),
+    Case(key="agentk8sglue.extraEnvs", value=[{"name": "HTTPS_PROXY", "value": "http://p:1"}],
+         look=extra(both_containers("env"), name="HTTPS_PROXY"), given=[{"name": "HTTPS_PROXY", "value": "http://p:1"}], absent=[]),
+    Case(key="agentk8sglue.volumes", value=[{"name": "ca", "configMap": {"name": "ca"}}], look=extra(both_pods("volumes"), name="ca"),
+         given=[{"name": "ca", "configMap": {"name": "ca"}}], absent=[]),
+    Case(key="agentk8sglue.volumeMounts", value=[{"name": "ca", "mountPath": "/ca"}], base=at("agentk8sglue.volumes", [{"name": "ca"}]),
+         look=extra(both_containers("volumeMounts"), name="ca"), given=[{"name": "ca", "mountPath": "/ca"}], absent=[]),
+    Case(key="agentk8sglue.serviceAccountAnnotations", value={"eks.amazonaws.com/role-arn": "arn:x"},
+         look=lambda r: r.one("ServiceAccount", f"{FULLNAME}-controller")["metadata"].get("annotations"),
+         given={"eks.amazonaws.com/role-arn": "arn:x"}, absent=None),
+    Case(key="agentk8sglue.serviceExistingAccountName", value="mine", look=controller_account,
+         given=("mine", [f"{FULLNAME}-task"]), absent=(f"{FULLNAME}-controller", OWN_ACCOUNTS)),
+    Case(key="agentk8sglue.clearmlcheckCertificate", value=False, look=config("clearml.verifyCertificate"), given=False, absent=True),
+    Case(key="agentk8sglue.apiServerUrlReference", value="http://10.0.0.1:8008/", look=config("clearml.apiServer"),
+         given="http://10.0.0.1:8008", absent="https://api.clear.ml"),
+    Case(key="agentk8sglue.fileServerUrlReference", value="s3://bucket/models", look=config("clearml.fileServer"),
+         given="s3://bucket/models", absent="https://files.clear.ml"),
+    Case(key="agentk8sglue.fileServerUrlReference", value=None, look=config("clearml.fileServer"),
+         given=None, absent="https://files.clear.ml"),
+    Case(key="agentk8sglue.fileServerUrlReference", value="", look=config("clearml.fileServer"),
+         given=None, absent="https://files.clear.ml"),
+    Case(key="agentk8sglue.webServerUrlReference", value="https://clearml.example.com/app", look=config("clearml.webServer"),
+         given="https://clearml.example.com/app", absent="https://app.clear.ml"),
+    Case(key="agentk8sglue.webServerUrlReference", value=None, look=config("clearml.webServer"),
+         given=None, absent="https://app.clear.ml"),
+    Case(key="agentk8sglue.defaultContainerImage", value="ubuntu:24.04", look=config("defaultContainerImage"),
+         given="ubuntu:24.04", absent="python:3.11"),
+    Case(key="agentk8sglue.queue", value="gpu", look=config("queues"), given=empty("gpu"), absent=empty("default")),
+    Case(key="agentk8sglue.queue", value="cpu, Big Jobs,cpu", look=config("queues"), given=empty("cpu", "Big Jobs"), absent=empty("default")),
+    Case(key="agentk8sglue.queue", value="1", look=config("queues"), given=empty("1"), absent=empty("default")),
+    Case(key="agentk8sglue.queue", value="", look=config("queues"), given=empty("default"), absent=empty("default")),
+    Case(key="agentk8sglue.queues", value={"gpu": {}, "true": {}, "5f0c2a": {"templateOverrides": None}}, look=config("queues"),
+         given=empty("gpu", "true", "5f0c2a"), absent=empty("default")),
+    Case(key="agentk8sglue.queues", value={"gpu": {"queueSettings": {"maxPods": 4, "defaultImage": "python:3.12"}}},
+         look=config("queues"), absent=empty("default"),
+         given={"gpu": {"templateOverrides": {}, "queueSettings": {"maxPods": 4, "defaultImage": "python:3.12"}}}),
+    Case(key="agentk8sglue.queues", value={"gpu": {"queueSettings": {"maxPods": None, "defaultImage": ""}}},
+         look=config("queues"), given=empty("gpu"), absent=empty("default")),
+    Case(key="agentk8sglue.createQueues", value=True, look=config("createQueues"), given=True, absent=False),
+    Case(key="agentk8sglue.createQueueIfNotExists", value=True, look=config("createQueues"), given=True, absent=False),
+    Case(key="agentk8sglue.maxPods", value=2000000, look=config("maxPods"), given=2000000, absent=None),
+    Case(key="agentk8sglue.queuePollFrequencySeconds", value=0.5, look=config("queuePollFrequencySeconds"), given=0.5, absent=5),
+    Case(key="agentk8sglue.completedPodDeletionDelayMinutes", value=1.5, look=config("completedPodDeletionDelayMinutes"),
+         given=1.5, absent=0),
+    Case(key="agentk8sglue.workerIdOverride", value="k8s:team:gpu", look=config("workerId"), given="k8s:team:gpu", absent=None),
+    Case(key="agentk8sglue.workerIdOverride", value="", look=config("workerId"), given=None, absent=None),
+    Case(key="test.checkServer", value=False, look=lambda r: r.test_pod["spec"]["containers"][0]["args"],
+         given=["check", "--config", "/etc/clearml-k8s/config.yaml", "--skip-server"],
+         absent=["check", "--config", "/etc/clearml-k8s/config.yaml"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_value(helm_name: str, case: Case) -> None:
+    base = merged(CREDENTIALS, case.base)
+    assert case.look(render_values(helm_name, base)) == case.absent
+    assert case.look(render_values(helm_name, merged(base, at(case.key, case.value)))) == case.given
+
+
+@pytest.mark.parametrize("existing", ["", "mine"])
+def test_credentials_come_from_the_named_secret(render_bare: Render, existing: str) -> None:
+    values = {"clearml": {"existingAgentk8sglueSecret": existing}} if existing else CREDENTIALS
+    rendered = render_bare(values)
+    assert credentials_secret(rendered) == ((existing or f"{FULLNAME}-ac"), not existing)
+
+
+def test_every_value_is_in_the_table() -> None:
+    def paths(node: Any, prefix: str) -> set[str]:
+        if isinstance(node, dict) and node and prefix not in tested:
+            return {path for key, child in node.items() for path in paths(child, f"{prefix}.{key}".lstrip("."))}
+        return {prefix}
+
+    tested = {case.key for case in CASES}
+    elsewhere = {"clearml.existingAgentk8sglueSecret"}
+    keys = {key for key in paths(load_yaml(CHART / "values.yaml"), "") if not key.startswith("agentk8sglue.basePodTemplate.")}
+    assert keys - tested - elsewhere == set()
+
+
+def test_null_takes_a_default_away(render: Render) -> None:
+    rendered = render({"agentk8sglue": {"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}}})
+    assert rendered.spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+@pytest.mark.parametrize(
+    "section", ["resources", "labels", "tolerations", "affinity", "extraEnvs", "volumes", "queues", "basePodTemplate"]
+)
+def test_null_instead_of_a_list_or_map_means_none(render: Render, section: str) -> None:
+    assert render({"agentk8sglue": {section: None}}).config == render().config
+
+
+def test_as_a_subchart_with_values_of_its_parent(render: Render) -> None:
+    rendered = render({"global": {"imageRegistry": "registry.local", "storageClass": "fast", "nested": {"any": [1]}}})
+    assert image(rendered) == "registry.local/clearml-k8s/controller:6.0.0"

@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""Checks the values contract: its source, what was built of it, and that templates use all of it.
+
+    python3 values-schema/lint.py
+
+Prints one line for each finding and ends with 1 if there is any. Every exception listed here must be needed: one that
+is not is a finding, too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import yaml
+from schema_sources import CHART, VALUES_SOURCE, Schema, children, dotted, leaves, load, resolve
+
+#: Objects that take any key, by JSON path in the built schema, with the reason.
+OPEN_OBJECTS = {
+    "properties.global": "shared with parent and sibling charts, which put keys of their own there",
+    "definitions.FieldsV1": "bookkeeping of the API server, any shape",
+}
+#: Keys that templates hand over as a whole, so that no template names the keys below.
+PASSED_WHOLE = {
+    ("agentk8sglue", "basePodTemplate"): "goes to the controller as it is",
+}
+
+
+def described(*, schema: Schema, definitions: Schema, path: tuple[str, ...]) -> Iterator[str]:
+    """Every key has a description; every leaf has a default, no section has one."""
+    resolved = resolve(schema=schema, definitions=definitions)
+    if path and not schema.get("description"):
+        yield f"{dotted(path)}: no description"
+    below = children(schema=schema, definitions=definitions)
+    if path and not below and "default" not in resolved:
+        yield f"{dotted(path)}: no default"
+    for name, child in below.items():
+        yield from described(schema=child, definitions=definitions, path=(*path, name))
+
+
+def valid_notes(*, source: Schema, built: Schema) -> Iterator[str]:
+    """Defaults and examples are valid in the place they are for."""
+    for path, schema in leaves(schema=source, definitions=source["definitions"]):
+        for note in ("default", "example"):
+            if note in schema:
+                place = {**at(path=path, built=built), "definitions": built["definitions"]}
+                for error in jsonschema.Draft7Validator(place).iter_errors(schema[note]):
+                    yield f"{dotted(path)}: {note} is not valid: {error.message}"
+
+
+def at(*, path: tuple[str, ...], built: Schema) -> Schema:
+    """The built schema of one key, with references followed."""
+    schema = built
+    for name in path:
+        schema = schema["properties"][name]
+        if "$ref" in schema:
+            schema = built["definitions"][schema["$ref"].rsplit("/", 1)[-1]]
+    return schema
+
+
+def loose(node: Any, *, path: str) -> Iterator[str]:
+    """Paths of objects that take unknown keys and of arrays that take anything."""
+    if isinstance(node, list):
+        for index, item in enumerate(node):
+            yield from loose(item, path=f"{path}[{index}]")
+        return
+    if not isinstance(node, dict):
+        return
+    kinds = node.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if "object" in kinds and not path.endswith("]") and not isinstance(node.get("additionalProperties"), dict):
+        if node.get("additionalProperties") is not False:
+            yield path
+    if "array" in kinds and "items" not in node:
+        yield path
+    for key, value in node.items():
+        if key in ("properties", "definitions"):
+            for name, child in value.items():
+                yield from loose(child, path=f"{path}.{key}.{name}".lstrip("."))
+        elif isinstance(value, dict | list) and key not in ("enum", "required", "type"):
+            yield from loose(value, path=f"{path}.{key}".lstrip("."))
+
+
+def references(node: Any, *, path: str = "") -> Iterator[tuple[str, str, list[str]]]:
+    """(path, reference, other keywords beside it) of every `$ref`."""
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield path, node["$ref"], sorted(set(node) - {"$ref"})
+        for key, value in node.items():
+            yield from references(value, path=f"{path}.{key}".lstrip("."))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from references(value, path=f"{path}[{index}]")
+
+
+def sound_references(built: Schema) -> Iterator[str]:
+    used = set()
+    for path, reference, beside in references(built):
+        name = reference.removeprefix("#/definitions/")
+        used.add(name)
+        if name not in built["definitions"]:
+            yield f"{path}: $ref {reference} leads nowhere inside the file"
+        if beside:
+            yield f"{path}: {beside} beside $ref is ignored by Helm up to 3.17"
+    for name in sorted(set(built["definitions"]) - used):
+        yield f"definitions.{name}: referred to by nothing"
+
+
+def used_by_templates(source: Schema) -> Iterator[str]:
+    """Every key is read by a template, by its whole path; no template reads a key that does not exist."""
+    read: set[tuple[str, ...]] = set()
+    for path in sorted((CHART / "templates").rglob("*")):
+        if path.suffix in (".yaml", ".tpl", ".txt"):
+            for match in re.finditer(r"\.Values((?:\.[A-Za-z0-9]+)+)", path.read_text(encoding="utf-8")):
+                read.add(tuple(match.group(1).split(".")[1:]))
+    known = {path for path, _ in leaves(schema=source, definitions=source["definitions"])}
+    whole = set(PASSED_WHOLE)
+    for path in sorted(known):
+        passed = [prefix for prefix in whole if path[: len(prefix)] == prefix]
+        if path not in read and not any(prefix in read for prefix in passed):
+            yield f"{dotted(path)}: no template reads it"
+    sections = {path[:length] for path in known for length in range(1, len(path))}
+    for path in sorted(read):
+        if path not in known and path not in sections and not any(path[: len(leaf)] == leaf for leaf in known):
+            yield f"{dotted(path)}: a template reads it, but the source does not have it"
+    for prefix in sorted(whole - sections):
+        yield f"{dotted(prefix)}: listed as passed whole, but no such section exists"
+
+
+def same_defaults(source: Schema) -> Iterator[str]:
+    """values.yaml holds the defaults of the source, all of them and nothing else."""
+    wanted: dict[str, Any] = {}
+    for path, schema in leaves(schema=source, definitions=source["definitions"]):
+        place = wanted
+        for name in path[:-1]:
+            place = place.setdefault(name, {})
+        place[path[-1]] = schema.get("default")
+    found = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    yield from _differences(wanted=wanted, found=found, path=())
+
+
+def _differences(*, wanted: Any, found: Any, path: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        for name in sorted(set(wanted) | set(found)):
+            if name not in wanted or name not in found:
+                yield f"{dotted((*path, name))}: only in {'the source' if name in wanted else 'values.yaml'}"
+            else:
+                yield from _differences(wanted=wanted[name], found=found[name], path=(*path, name))
+    elif wanted != found:
+        yield f"{dotted(path)}: values.yaml has {found!r}, the source {wanted!r}"
+
+
+def findings() -> Iterator[str]:
+    source = load(VALUES_SOURCE)
+    built: Schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    yield from described(schema=source, definitions=source["definitions"], path=())
+    yield from valid_notes(source=source, built=built)
+    found_loose = set(loose(built, path=""))
+    for path in sorted(found_loose - set(OPEN_OBJECTS)):
+        yield f"{path}: takes anything; close it, or list it in OPEN_OBJECTS with the reason"
+    for path in sorted(set(OPEN_OBJECTS) - found_loose):
+        yield f"{path}: listed in OPEN_OBJECTS, but is closed or gone; take it off the list"
+    yield from sound_references(built)
+    yield from used_by_templates(source)
+    yield from same_defaults(source)
+
+
+def main() -> int:
+    count = 0
+    for finding in findings():
+        count += 1
+        print(finding)
+    print(f"values contract: {count} findings", file=sys.stderr)
+    return 1 if count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
