@@ -1,9 +1,9 @@
-"""What the tests of the spec share: a config, queues, tasks and Kubernetes' own expansion."""
+"""A config, and a way to build Jobs of it."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import kubernetes_validate
@@ -12,13 +12,7 @@ from clearml_k8s.clearml.tasks import Container, TaskView
 from clearml_k8s.config import ClearMLConfig, Config, QueueConfig, ResolvedQueue, TaskCredentials, TaskPodConfig
 from clearml_k8s.names import controller_id
 from clearml_k8s.spec.job import BuiltJob, build_job
-
-TASK_ID = "5e6f0a1b2c3d4e5f60718293a4b5c6d7"
-ATTEMPT = "2026-01-15T06:22:11.065000+00:00"
-WORKER_ID = "clearml-agent-gpu-1a2b3c4d"
-KUBERNETES_VERSIONS = ("1.29", "1.37")
-
-Build = Callable[..., BuiltJob]
+from spec_support import ATTEMPT, KUBERNETES_VERSIONS, TASK_ID, WORKER_ID, Build
 
 
 @pytest.fixture
@@ -33,7 +27,9 @@ def config() -> Config:
             file_server="https://files.example.com",
             task_credentials=TaskCredentials(secret_name="gpu-clearml-agent-ac"),
         ),
-        task=TaskPodConfig(service_account_name="gpu-clearml-agent-task", image_pull_secrets=("gpu-clearml-agent-ark",)),
+        task=TaskPodConfig(
+            service_account_name="gpu-clearml-agent-task", image_pull_secrets=("gpu-clearml-agent-ark",)
+        ),
         queues={"default": QueueConfig(name="default")},
     )
 
@@ -72,44 +68,3 @@ def build(config: Config) -> Build:
         return built
 
     return build_one
-
-
-def pod_spec(built: BuiltJob) -> dict[str, Any]:
-    spec: dict[str, Any] = built.manifest["spec"]["template"]["spec"]
-    return spec
-
-
-def task_container(built: BuiltJob) -> dict[str, Any]:
-    container: dict[str, Any] = pod_spec(built)["containers"][0]
-    return container
-
-
-def environment(built: BuiltJob) -> dict[str, Any]:
-    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in task_container(built)["env"]}
-
-
-def kubernetes_expansion(text: str, variables: Mapping[str, str]) -> str:
-    """Port of k8s.io/kubernetes/third_party/forked/golang/expansion, as the kubelet applies it."""
-    result, cursor = "", 0
-    while cursor < len(text):
-        if text[cursor] != "$" or cursor + 1 >= len(text):
-            result += text[cursor]
-            cursor += 1
-            continue
-        following = text[cursor + 1]
-        if following == "$":
-            result += "$"
-            cursor += 2
-        elif following == "(":
-            end = text.find(")", cursor + 2)
-            if end < 0:
-                result += "$("
-                cursor += 2
-            else:
-                name = text[cursor + 2 : end]
-                result += variables.get(name, f"$({name})")
-                cursor = end + 1
-        else:
-            result += "$" + following
-            cursor += 2
-    return result

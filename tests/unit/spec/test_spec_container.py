@@ -27,7 +27,11 @@ def test_values_keep_blanks_quotes_and_equal_signs() -> None:
     assert parse("""-e A='x y=z "q"' -e B= --env=C=a=b""") == ({"A": 'x y=z "q"', "B": "", "C": "a=b"}, [])
 
 
-@given(st.dictionaries(st.from_regex(r"[A-Z_][A-Z0-9_]{0,5}", fullmatch=True), st.text(alphabet="ab '\"\\$=-\n"), max_size=4))
+@given(
+    st.dictionaries(
+        st.from_regex(r"[A-Z_][A-Z0-9_]{0,5}", fullmatch=True), st.text(alphabet="ab '\"\\$=-\n"), max_size=4
+    )
+)
 def test_what_a_client_quotes_comes_back(env: dict[str, str]) -> None:
     assert parse(" ".join(f"-e {shlex.quote(f'{name}={value}')}" for name, value in env.items())) == (env, [])
 
@@ -47,13 +51,17 @@ def test_the_last_value_of_a_name_wins() -> None:
         ("-e A=B -e", ["-e (not a name)"]),
     ],
 )
-def test_other_options_are_listed_and_their_values_are_not_taken_for_options(arguments: str, ignored: list[str]) -> None:
+def test_other_options_are_listed_and_their_values_are_not_taken_for_options(
+    arguments: str, ignored: list[str]
+) -> None:
     assert parse(arguments) == ({"A": "B"}, ignored)
 
 
 def test_the_advice_fits_the_option() -> None:
     (item,) = parse_docker_arguments("-v /secret/path:/data", reserved=()).ignored
-    assert str(item) == "-v: ignored; only -e and --env reach a pod; set volumes and volumeMounts in the queue's template"
+    assert (
+        str(item) == "-v: ignored; only -e and --env reach a pod; set volumes and volumeMounts in the queue's template"
+    )
 
 
 def test_reserved_names_are_refused_without_showing_the_value() -> None:
@@ -109,10 +117,21 @@ def test_good_images(image: str) -> None:
 
 @pytest.mark.parametrize(
     "image",
-    ["", "Python", "python:", "https://index.example.com/a", "a b", "a/:b", "-a", "a@sha256:12", "a" * 256, "a:" + "t" * 129],
+    [
+        "",
+        "Python",
+        "python:",
+        "https://index.example.com/a",
+        "a b",
+        "a/:b",
+        "-a",
+        "a@sha256:12",
+        "a" * 256,
+        "a:" + "t" * 129,
+    ],
 )
 def test_bad_images_name_the_setting(image: str) -> None:
-    with pytest.raises(errors.SpecError, match="^defaultImage: found .* expected an image reference"):
+    with pytest.raises(errors.SpecError, match=r"^defaultImage: found .* expected an image reference"):
         check_image(image, setting="defaultImage")
 
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 from clearml_k8s.spec.expansion import literal
-from conftest import kubernetes_expansion
 from hypothesis import example, given
 from hypothesis import strategies as st
+from spec_support import kubernetes_expansion
 
 VARIABLES = {"A": "expanded", "": "empty name"}
 

@@ -14,9 +14,9 @@ from clearml_k8s.clearml.tasks import Container, TaskView
 from clearml_k8s.config import Config, QueueConfig, QueueSettings, ResolvedQueue, SecretKey
 from clearml_k8s.spec.job import build_job, pod_of, template_probe_job
 from clearml_k8s.spec.script import start_command
-from conftest import ATTEMPT, KUBERNETES_VERSIONS, TASK_ID, WORKER_ID, Build, environment, pod_spec, task_container
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from spec_support import ATTEMPT, KUBERNETES_VERSIONS, TASK_ID, WORKER_ID, Build, environment, pod_spec, task_container
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -59,7 +59,9 @@ def check_golden(name: str, manifest: dict[str, Any]) -> None:
     path = GOLDEN / f"{name}.yaml"
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(yaml.safe_dump(shown, sort_keys=False, width=120), encoding="utf-8")
-    assert shown == yaml.safe_load(path.read_text(encoding="utf-8")), f"differs from {path}; UPDATE_GOLDEN=1 rewrites it"
+    assert shown == yaml.safe_load(path.read_text(encoding="utf-8")), (
+        f"differs from {path}; UPDATE_GOLDEN=1 rewrites it"
+    )
 
 
 def test_golden_plain(build: Build) -> None:
@@ -112,7 +114,8 @@ def test_golden_whole_pod_spec(build: Build, config: Config) -> None:
     assert json.dumps(spec) == before
     check_golden("whole-pod-spec", built.manifest)
     assert [str(item) for item in built.ignored] == [
-        "spec.restartPolicy: ignored; task pods are never restarted (Never); the controller decides about a new attempt",
+        "spec.restartPolicy: ignored; task pods are never restarted (Never); the controller decides about a new "
+        "attempt",
         "spec.containers[0].command: ignored; the controller starts clearml-agent; use the task's setup script for "
         "preparations",
         "env CLEARML_API_HOST: ignored; set by the controller",
@@ -140,7 +143,10 @@ def test_nobody_but_the_controller_sets_reserved_names(build: Build, name: str) 
     plain = environment(build())
     built = build(base={"env": [{"name": name, "value": "theirs"}]}, arguments=f"-e {name}=theirs")
     assert environment(built).get(name) == plain.get(name)
-    assert [(item.source, item.argument) for item in built.ignored] == [("template", f"env {name}"), ("task", f"-e {name}")]
+    assert [(item.source, item.argument) for item in built.ignored] == [
+        ("template", f"env {name}"),
+        ("task", f"-e {name}"),
+    ]
 
 
 def test_a_users_own_value_wins_over_a_default(build: Build) -> None:
@@ -248,7 +254,9 @@ def test_the_probe_has_a_name_of_its_own_and_the_queues_template(config: Config)
     config = dataclasses.replace(config, base_pod_template=BASE)
     probes = [
         template_probe_job(
-            config, ResolvedQueue(config=QueueConfig(name=name, template_overrides=OVERRIDE), id=name, name=name), worker_id="w"
+            config,
+            ResolvedQueue(config=QueueConfig(name=name, template_overrides=OVERRIDE), id=name, name=name),
+            worker_id="w",
         ).manifest
         for name in ("a", "b")
     ]

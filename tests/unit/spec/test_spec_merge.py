@@ -49,7 +49,9 @@ def test_nothing_is_shared_with_the_arguments() -> None:
     assert (base, override) == (BASE, {"extraVolumes": [{"name": "two"}]})
 
 
-ENV = st.lists(st.builds(lambda name, value: {"name": name, "value": value}, st.sampled_from("ABCD"), st.text(max_size=3)))
+ENV = st.lists(
+    st.builds(lambda name, value: {"name": name, "value": value}, st.sampled_from("ABCD"), st.text(max_size=3))
+)
 
 
 @given(ENV, ENV)

@@ -13,8 +13,8 @@ from typing import Any, Final, NoReturn
 
 from clearml_k8s import errors
 from clearml_k8s.config import Config
-from clearml_k8s.config_file import ConfigProblems, load_config_file
-from clearml_k8s.glue_flags import DEFAULT_NAME, DEFAULT_NAMESPACE, REFUSED, GlueFlags, Server, config_from_flags
+from clearml_k8s.config.file import ConfigProblems, load_config_file
+from clearml_k8s.config.glue_flags import DEFAULT_NAME, DEFAULT_NAMESPACE, REFUSED, GlueFlags, Server, config_from_flags
 
 EXIT_OK: Final = 0
 EXIT_PROBLEM: Final = 1
@@ -60,7 +60,7 @@ def _run(arguments: Sequence[str] | None, *, environ: Mapping[str, str]) -> int:
         return EXIT_OK
     config = load_config(options, environ=environ)
     if options.command == "render":
-        from clearml_k8s.cli_render import render  # noqa: PLC0415 - the others need no spec at start
+        from clearml_k8s.cli.render import render  # the other commands start without it
 
         return render(
             config, queues=_selected_queues(options), task_file=options.task_json, out=sys.stdout, log=sys.stderr
@@ -152,7 +152,7 @@ def _selected_queues(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _server(environ: Mapping[str, str]) -> Server:
-    from clearml_k8s.clearml import conf  # noqa: PLC0415 - only the flags need it
+    from clearml_k8s.clearml import conf  # only the flags need it
 
     found = conf.load(environ=environ)
     return Server(
@@ -230,7 +230,3 @@ def _add_config_options(command: argparse.ArgumentParser, *, selects_queues: boo
 def _complain(text: str) -> None:
     lines = text.splitlines() or [""]
     print(f"clearml-k8s: {lines[0]}", *(f"  {line}" for line in lines[1:]), sep="\n", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,7 +2,7 @@
 
 Shape and words are those of "The config file" in docs/architecture.md. Pod-template parts stay raw mappings: their
 shape is Kubernetes' own and is checked by config.schema.json and by the API server, not by Python types. Nothing here
-reads a file or an environment; see `config_file` (the file the chart renders) and `glue_flags` (ClearML's own flags).
+reads a file or an environment; see `config.file` (the file the chart renders) and `config.glue_flags` (ClearML's own).
 """
 
 from __future__ import annotations

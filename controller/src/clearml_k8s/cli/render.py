@@ -13,8 +13,8 @@ import yaml
 from clearml_k8s import names
 from clearml_k8s.clearml.tasks import TaskView, view
 from clearml_k8s.config import Config, QueueConfig, ResolvedQueue
-from clearml_k8s.config_file import ConfigProblems
-from clearml_k8s.config_problems import nearest
+from clearml_k8s.config.file import ConfigProblems
+from clearml_k8s.config.problems import nearest
 from clearml_k8s.spec.job import SAMPLE_ATTEMPT, SAMPLE_TASK_ID, build_job
 
 SAMPLE_NAMESPACE_UID: Final = "00000000-0000-0000-0000-000000000000"

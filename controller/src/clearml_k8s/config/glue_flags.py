@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from clearml_k8s.config import Config
-from clearml_k8s.config_file import ConfigProblems, config_from_document
-from clearml_k8s.pod_template_file import PodTemplate, read_pod_template
+from clearml_k8s.config.file import ConfigProblems, config_from_document
+from clearml_k8s.config.pod_template import PodTemplate, read_pod_template
 
 DEFAULT_NAME: Final = "clearml-k8s"
 DEFAULT_NAMESPACE: Final = "clearml"
@@ -30,8 +30,8 @@ REFUSED: Final[Mapping[str, str]] = {
     "--gateway-address": _NOT_YET,
     "--ssh-server-port": _NOT_YET,
     "--limit-pod-label": _NOT_YET,
-    "--pod-clearml-conf": "put the file into a Secret (kubectl create secret generic NAME --from-file=clearml.conf=FILE)"
-    " and name it with --clearml-conf-secret NAME; it is mounted, never written into the pod",
+    "--pod-clearml-conf": "put the file into a Secret (kubectl create secret generic NAME "
+    "--from-file=clearml.conf=FILE) and name it with --clearml-conf-secret NAME; it is mounted, never copied",
     "--overrides-yaml": "write its content into the file of --template-yaml",
     "--pod-name-prefix": "Jobs are named clearml-id-<task id>: the name is the task's lock and cannot be changed",
     "--no-system-packages": "set CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES=false in the env of the "
@@ -137,5 +137,6 @@ def _missing_credentials(*, namespace: str, keys: tuple[str, str]) -> str:
         "--credentials-secret: missing; task pods read their ClearML credentials from a Secret. Write a file "
         f"task-credentials.env with the two lines\n    {keys[0]}=<access key>\n    {keys[1]}=<secret key>\n"
         f"and make the Secret of it:\n    kubectl --namespace {namespace} create secret generic "
-        "clearml-task-credentials --from-env-file=task-credentials.env\nthen add --credentials-secret clearml-task-credentials"
+        "clearml-task-credentials --from-env-file=task-credentials.env\n"
+        "then add --credentials-secret clearml-task-credentials"
     )

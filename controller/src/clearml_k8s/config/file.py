@@ -25,7 +25,7 @@ from clearml_k8s.config import (
     TaskCredentials,
     TaskPodConfig,
 )
-from clearml_k8s.config_problems import find_problems
+from clearml_k8s.config.problems import find_problems
 
 SCHEMA_FILE = "config.schema.json"
 
@@ -64,7 +64,7 @@ def config_from_document(document: Any, *, source: str, schema: Mapping[str, Any
 
 def package_schema() -> Mapping[str, Any]:
     """config.schema.json as shipped in this package."""
-    text = resources.files(__package__).joinpath(SCHEMA_FILE).read_text(encoding="utf-8")
+    text = resources.files("clearml_k8s").joinpath(SCHEMA_FILE).read_text(encoding="utf-8")
     schema: Mapping[str, Any] = json.loads(text)
     return schema
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clearml_k8s.config_file import ConfigProblems, parse_yaml
-from clearml_k8s.config_problems import path_text
+from clearml_k8s.config.file import ConfigProblems, parse_yaml
+from clearml_k8s.config.problems import path_text
 
 
 @dataclass(frozen=True, kw_only=True)
