@@ -62,6 +62,10 @@ def stages(*, complete_after_ms: int, folder: Path | None) -> dict[str, str]:
 def node(number: int) -> dict[str, Any]:
     """A simulated node: ordinary pods do not land on it, for its taint."""
     name = f"kwok-{number}"
+    # All that the API asks for; kwok itself adds nothing.
+    fields = ("architecture", "bootID", "containerRuntimeVersion", "kernelVersion", "kubeProxyVersion",
+              "kubeletVersion", "machineID", "operatingSystem", "osImage", "systemUUID")  # fmt: skip
+    info = dict.fromkeys(fields, "fake") | {"architecture": "amd64", "operatingSystem": "linux"}
     room = {"cpu": "1000", "memory": "4Ti", "ephemeral-storage": "100Ti", "pods": "10000"}
     return {
         "apiVersion": "v1",
@@ -77,7 +81,7 @@ def node(number: int) -> dict[str, Any]:
             },
         },
         "spec": {"taints": [{"key": ANNOTATION, "value": "fake", "effect": "NoSchedule"}]},
-        "status": {"allocatable": room, "capacity": room, "nodeInfo": {"kubeletVersion": "fake"}},
+        "status": {"allocatable": room, "capacity": room, "nodeInfo": info},
     }
 
 
