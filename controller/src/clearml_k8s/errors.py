@@ -30,6 +30,10 @@ class ConfigError(ClearMLK8sError):
     """What the operator wrote cannot work: the text names the thing, what was found and what to write instead."""
 
 
+class SpecError(ClearMLK8sError):
+    """No Job can be made of this task with this template: the text names the setting. Another try cannot help."""
+
+
 class Refused(ClearMLK8sError):
     """Certainly not done: the other side said no, or the request never left."""
 

@@ -1,0 +1,1 @@
+"""Pinned programs, one Go module per tool, and their build."""

@@ -1,0 +1,96 @@
+"""`clearml-k8s render`: the Job that would be made, as YAML."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+import yaml
+
+from clearml_k8s import names
+from clearml_k8s.clearml.tasks import TaskView, view
+from clearml_k8s.config import Config, QueueConfig, ResolvedQueue
+from clearml_k8s.config.file import ConfigProblems
+from clearml_k8s.config.problems import nearest
+from clearml_k8s.spec.job import SAMPLE_ATTEMPT, SAMPLE_TASK_ID, build_job
+
+SAMPLE_NAMESPACE_UID: Final = "00000000-0000-0000-0000-000000000000"
+
+
+def render(config: Config, *, queues: Sequence[str], task_file: str | None, out: TextIO, log: TextIO) -> int:
+    """Prints one Job per queue of `queues` (all if empty) to `out`, and what is left out to `log`.
+
+    No server is asked: a queue given by name has its name for its id, and the namespace's uid in the default worker id
+    is zeros. Raises `errors.ConfigError` for an unknown queue or an unreadable task, `errors.SpecError` as `build_job`.
+    """
+    task = _read_task(task_file) if task_file else _sample_task()
+    worker_id = config.worker_id or names.default_worker_id(
+        release=config.release_name, namespace_uid=SAMPLE_NAMESPACE_UID
+    )
+    jobs = []
+    for queue in _select(config, queues):
+        built = build_job(
+            config=config,
+            queue=ResolvedQueue(config=queue, id=queue.name, name=queue.name),
+            task=task,
+            attempt=task.status_changed or SAMPLE_ATTEMPT,
+            worker_id=worker_id,
+            controller_id=names.controller_id(worker_id),
+        )
+        jobs.append(built.manifest)
+        for item in built.ignored:
+            print(f"clearml-k8s: queue {queue.name}: {item}", file=log)
+    yaml.dump_all(jobs, out, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+    return 0
+
+
+def _select(config: Config, queues: Sequence[str]) -> list[QueueConfig]:
+    if not queues:
+        return list(config.queues.values())
+    selected = [name.strip() for text in queues for name in text.split(",") if name.strip()]
+    problems = []
+    for name in selected:
+        if name not in config.queues:
+            near = nearest(name, config.queues)
+            advice = f"did you mean {near}?" if near else f"served are: {', '.join(config.queues)}"
+            problems.append(f"--queue {name}: the configuration serves no such queue; {advice}")
+    if problems:
+        raise ConfigProblems(problems)
+    return [config.queues[name] for name in selected]
+
+
+def _sample_task() -> TaskView:
+    return TaskView(id=SAMPLE_TASK_ID, name="sample task", status="queued", status_changed=SAMPLE_ATTEMPT)
+
+
+def _read_task(file: str) -> TaskView:
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        document: Any = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigProblems([f"--task-json: {file} cannot be read as JSON: {error}"]) from None
+    # As answered ({"data": {"task": ...}}), its data, or the task alone.
+    for key in ("data", "task"):
+        if isinstance(document, Mapping) and isinstance(document.get(key), Mapping):
+            document = document[key]
+    if not isinstance(document, Mapping) or not isinstance(document.get("id"), str):
+        raise ConfigProblems([f"--task-json: {file} holds no task: expected an object with the task's id"])
+    return view(document)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as they are, and every list in full."""
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)

@@ -1,0 +1,104 @@
+"""The controller's configuration as frozen dataclasses.
+
+Shape and words are those of "The config file" in docs/architecture.md. Pod-template parts stay raw mappings: their
+shape is Kubernetes' own and is checked by config.schema.json and by the API server, not by Python types. Nothing here
+reads a file or an environment; see `config.file` (the file the chart renders) and `config.glue_flags` (ClearML's own).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+RawTemplate = Mapping[str, Any]
+"""Part of a pod template as it stands in values.yaml; never changed in place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretKey:
+    """One key of a Secret in the namespace of the tasks."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskCredentials:
+    """Where task pods get their ClearML credentials from: by `secretKeyRef`, never by value."""
+
+    secret_name: str
+    access_key_key: str = "agentk8sglue_key"
+    secret_key_key: str = "agentk8sglue_secret"  # noqa: S105 - the name of a key, not a secret
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClearMLConfig:
+    """The ClearML server, as the controller and the task pods reach it."""
+
+    api_server: str
+    web_server: str | None = None
+    file_server: str | None = None
+    verify_certificate: bool = True
+    task_credentials: TaskCredentials
+    config_secret: SecretKey | None = None
+    """clearml.conf for task pods."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskPodConfig:
+    """Fixed parts of every task pod."""
+
+    service_account_name: str | None = None
+    image_pull_secrets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueSettings:
+    """`queueSettings` of one queue."""
+
+    max_pods: int | None = None
+    """Task pods of this queue at one time; None: no limit of its own."""
+    default_image: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueConfig:
+    """One served queue. `name` is the key under `queues`: the queue's name or its id."""
+
+    name: str
+    template_overrides: RawTemplate = field(default_factory=dict)
+    settings: QueueSettings = field(default_factory=QueueSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedQueue:
+    """A served queue that was found on the server."""
+
+    config: QueueConfig
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything the controller is told. Absent keys have the defaults of config.schema.json."""
+
+    release_name: str
+    fullname: str
+    namespace: str
+    clearml: ClearMLConfig
+    queues: Mapping[str, QueueConfig]
+    """By key, in the order of the file; never empty."""
+    worker_id: str | None = None
+    """None: `clearml-agent-<releaseName>-<first 8 hex of the namespace's uid>`."""
+    queue_poll_frequency_seconds: float = 5.0
+    create_queues: bool = False
+    max_pods: int | None = None
+    """Task pods at one time, all queues together; None: no limit."""
+    default_container_image: str = "python:3.11"
+    completed_pod_deletion_delay_minutes: float = 0.0
+    task: TaskPodConfig = field(default_factory=TaskPodConfig)
+    base_pod_template: RawTemplate = field(default_factory=dict)
+    base_pod_spec: RawTemplate | None = None
+    """A whole PodSpec below the named keys of the templates; only the flags of `run` set it, no config file does."""

@@ -1,0 +1,190 @@
+"""Reads the rendered config file: YAML text -> checked document -> `Config`.
+
+Every problem of the document is reported at once, each with its path, what was found and what is expected, so that one
+look at the message is enough to repair the file. Values that may be secret (the value of an environment variable) are
+never quoted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clearml_k8s import errors
+from clearml_k8s.config import (
+    ClearMLConfig,
+    Config,
+    QueueConfig,
+    QueueSettings,
+    SecretKey,
+    TaskCredentials,
+    TaskPodConfig,
+)
+from clearml_k8s.config.problems import find_problems
+
+SCHEMA_FILE = "config.schema.json"
+
+
+def load_config_file(path: Path) -> Config:
+    """The configuration in the file `path`. Raises `ConfigProblems` with every problem found."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigProblems([f"config file {path} cannot be read: {error}"]) from error
+    return parse_config(text, source=str(path))
+
+
+def parse_config(text: str, *, source: str = "config", schema: Mapping[str, Any] | None = None) -> Config:
+    """The configuration in the YAML text `text`; `source` names it in messages.
+
+    `schema` is for tests; by default config.schema.json of this package is used. Raises `ConfigProblems`.
+    """
+    document = parse_yaml(text, source=source)
+    return config_from_document(document, source=source, schema=schema)
+
+
+def config_from_document(document: Any, *, source: str, schema: Mapping[str, Any] | None = None) -> Config:
+    """Checks a parsed document against the schema and builds the `Config`. Raises `ConfigProblems`."""
+    if not isinstance(document, Mapping):
+        raise ConfigProblems([f"{source}: found {_kind(document)}; expected a mapping of settings"])
+    try:
+        problems = find_problems(document, schema=package_schema() if schema is None else schema)
+    except RecursionError:
+        raise ConfigProblems([f"{source}: a YAML alias refers to something it is part of"]) from None
+    problems += _semantic_problems(document) if not problems else []
+    if problems:
+        raise ConfigProblems([f"{source}: {problem}" for problem in problems])
+    return _build(document)
+
+
+def package_schema() -> Mapping[str, Any]:
+    """config.schema.json as shipped in this package."""
+    text = resources.files("clearml_k8s").joinpath(SCHEMA_FILE).read_text(encoding="utf-8")
+    schema: Mapping[str, Any] = json.loads(text)
+    return schema
+
+
+class ConfigProblems(errors.ConfigError):
+    """A configuration with one or more mistakes; `problems` has one line for each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class _StrictLoader(yaml.CSafeLoader):
+    """CSafeLoader that refuses duplicate keys and keys that are not text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[Any, yaml.Mark] = {}
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                what = f"the key {key} is not text; write it in quotes"
+                raise yaml.constructor.ConstructorError(None, None, what, key_node.start_mark)
+            if key in seen:
+                what = f"the key {key!r} stands here twice (first in line {seen[key].line + 1})"
+                raise yaml.constructor.ConstructorError(None, None, what, key_node.start_mark)
+            seen[key] = key_node.start_mark
+        return super().construct_mapping(node, deep=deep)
+
+
+def parse_yaml(text: str, *, source: str) -> Any:
+    """One YAML document, strictly read. Raises `ConfigProblems` with the line of the mistake."""
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a subclass of the safe loader
+    except yaml.MarkedYAMLError as error:
+        # The mark's snippet would quote the file, and with it perhaps a secret: only the place is told.
+        mark = error.problem_mark or error.context_mark
+        place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        what = error.problem or error.context or "cannot be read as YAML"
+        raise ConfigProblems([f"{source}{place}: not valid YAML: {what}"]) from None
+    except yaml.YAMLError as error:
+        raise ConfigProblems([f"{source}: not valid YAML: {error}"]) from None
+    except RecursionError:
+        raise ConfigProblems([f"{source}: not valid YAML: nested too deeply"]) from None
+
+
+def _semantic_problems(document: Mapping[str, Any]) -> list[str]:
+    """What a schema cannot say."""
+    problems = []
+    names = [name.strip() for name in document["queues"]]
+    for name in document["queues"]:
+        if not name.strip():
+            problems.append(f"queues: found the key {name!r}; expected a queue's name or id")
+        elif name != name.strip() and names.count(name.strip()) > 1:
+            problems.append(f"queues: {name!r} and {name.strip()!r} are the same queue (the server strips names)")
+    return problems
+
+
+def _build(document: Mapping[str, Any]) -> Config:
+    given = {key: value for key, value in document.items() if value is not None}
+    optional: dict[str, Any] = {
+        field: given[key]
+        for key, field in (
+            ("workerId", "worker_id"),
+            ("queuePollFrequencySeconds", "queue_poll_frequency_seconds"),
+            ("createQueues", "create_queues"),
+            ("maxPods", "max_pods"),
+            ("defaultContainerImage", "default_container_image"),
+            ("completedPodDeletionDelayMinutes", "completed_pod_deletion_delay_minutes"),
+            ("basePodTemplate", "base_pod_template"),
+        )
+        if key in given
+    }
+    task = given.get("task", {})
+    return Config(
+        release_name=given["releaseName"],
+        fullname=given["fullname"],
+        namespace=given["namespace"],
+        clearml=_clearml(given["clearml"]),
+        task=TaskPodConfig(
+            service_account_name=task.get("serviceAccountName"),
+            image_pull_secrets=tuple(task.get("imagePullSecrets") or ()),
+        ),
+        queues={name.strip(): _queue(name.strip(), queue or {}) for name, queue in given["queues"].items()},
+        **optional,
+    )
+
+
+def _clearml(raw: Mapping[str, Any]) -> ClearMLConfig:
+    given = {key: value for key, value in raw.items() if value is not None}
+    credentials = {key: value for key, value in given["taskCredentials"].items() if value is not None}
+    keys = {
+        field: credentials[key]
+        for key, field in (("accessKeyKey", "access_key_key"), ("secretKeyKey", "secret_key_key"))
+        if key in credentials
+    }
+    secret = given.get("configSecret")
+    return ClearMLConfig(
+        api_server=given["apiServer"].rstrip("/"),
+        web_server=_url(given.get("webServer")),
+        file_server=_url(given.get("fileServer")),
+        verify_certificate=given.get("verifyCertificate", True),
+        task_credentials=TaskCredentials(secret_name=credentials["secretName"], **keys),
+        config_secret=None if secret is None else SecretKey(name=secret["name"], key=secret["key"]),
+    )
+
+
+def _queue(name: str, raw: Mapping[str, Any]) -> QueueConfig:
+    settings = raw.get("queueSettings") or {}
+    return QueueConfig(
+        name=name,
+        template_overrides=raw.get("templateOverrides") or {},
+        settings=QueueSettings(max_pods=settings.get("maxPods"), default_image=settings.get("defaultImage") or None),
+    )
+
+
+def _url(url: str | None) -> str | None:
+    return url.rstrip("/") if url else None
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else "a list" if isinstance(value, list) else "plain text"

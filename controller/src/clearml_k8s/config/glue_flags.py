@@ -1,0 +1,142 @@
+"""The flags of ClearML's own glue script (`k8s_glue_example.py`) -> `Config`, for people without Helm.
+
+Some flags work as they do there; every other one is refused with what to use instead. The pod template is a Pod
+manifest as the glue takes it: its labels and annotations go to `base_pod_template`, its spec to `base_pod_spec`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from clearml_k8s.config import Config
+from clearml_k8s.config.file import ConfigProblems, config_from_document
+from clearml_k8s.config.pod_template import PodTemplate, read_pod_template
+
+DEFAULT_NAME: Final = "clearml-k8s"
+DEFAULT_NAMESPACE: Final = "clearml"
+"""The glue's own default."""
+
+_NOT_YET = "sessions (ports mode) do not work yet"
+
+REFUSED: Final[Mapping[str, str]] = {
+    "--ports-mode": _NOT_YET,
+    "--num-of-services": _NOT_YET,
+    "--base-port": _NOT_YET,
+    "--base-pod-num": _NOT_YET,
+    "--gateway-address": _NOT_YET,
+    "--ssh-server-port": _NOT_YET,
+    "--limit-pod-label": _NOT_YET,
+    "--pod-clearml-conf": "put the file into a Secret (kubectl create secret generic NAME "
+    "--from-file=clearml.conf=FILE) and name it with --clearml-conf-secret NAME; it is mounted, never copied",
+    "--overrides-yaml": "write its content into the file of --template-yaml",
+    "--pod-name-prefix": "Jobs are named clearml-id-<task id>: the name is the task's lock and cannot be changed",
+    "--no-system-packages": "set CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES=false in the env of the "
+    "template's first container",
+    "--use-owner-token": "task pods use the credentials in the Secret named by --credentials-secret",
+    "--k8s-pending-queue-name": "the pending queue is k8s_scheduler; it can be shared with other controllers",
+    "--container-bash-script": "the pod's start script is fixed; use the task's setup script, or another image",
+    "--child-report-tags": "it belongs to the Enterprise glue and has no counterpart here",
+    "--debug": "the log tells every step as it is",
+}
+"""Flags of the glue script that are not taken -> what to use instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """The ClearML server as found in the environment or in clearml.conf."""
+
+    api_server: str | None
+    web_server: str | None = None
+    file_server: str | None = None
+    verify_certificate: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlueFlags:
+    """What was given on the command line; None: not given."""
+
+    queues: tuple[str, ...]
+    """As written: each may hold several names, separated by commas."""
+    namespace: str | None = None
+    template_yaml: Path | None = None
+    max_pods: int | None = None
+    create_queue: bool = False
+    credentials_secret: str | None = None
+    credentials_keys: tuple[str, str] = ("agentk8sglue_key", "agentk8sglue_secret")
+    clearml_conf_secret: str | None = None
+    name: str = DEFAULT_NAME
+    worker_id: str | None = None
+    default_image: str | None = None
+
+
+def config_from_flags(flags: GlueFlags, *, server: Server) -> Config:
+    """The same `Config` as from a file. Raises `ConfigProblems` with every mistake at once."""
+    problems: list[str] = []
+    template = PodTemplate()
+    if flags.template_yaml is not None:
+        try:
+            template = read_pod_template(flags.template_yaml)
+        except ConfigProblems as error:
+            problems += error.problems
+    names = [name.strip() for text in flags.queues for name in text.split(",") if name.strip()]
+    if not names:
+        problems.append("--queue: missing; name the queues to serve, as in --queue gpu --queue cpu or --queue gpu,cpu")
+    if not server.api_server:
+        problems.append("the ClearML server is not known: set CLEARML_API_HOST or api.api_server in clearml.conf")
+    if flags.namespace and template.namespace and flags.namespace != template.namespace:
+        problems.append(
+            f"--namespace is {flags.namespace}, but metadata.namespace in {flags.template_yaml} is "
+            f"{template.namespace}: write one of them, or the same in both"
+        )
+    namespace = flags.namespace or template.namespace or DEFAULT_NAMESPACE
+    if not flags.credentials_secret:
+        problems.append(_missing_credentials(namespace=namespace, keys=flags.credentials_keys))
+    if problems:
+        raise ConfigProblems(problems)
+
+    access_key, secret_key = flags.credentials_keys
+    image = flags.default_image or template.image
+    config = config_from_document(
+        {
+            "workerId": flags.worker_id,
+            "releaseName": flags.name,
+            "fullname": flags.name,
+            "namespace": namespace,
+            "clearml": {
+                "apiServer": server.api_server,
+                "webServer": server.web_server,
+                "fileServer": server.file_server,
+                "verifyCertificate": server.verify_certificate,
+                "taskCredentials": {
+                    "secretName": flags.credentials_secret,
+                    "accessKeyKey": access_key,
+                    "secretKeyKey": secret_key,
+                },
+                "configSecret": {"name": flags.clearml_conf_secret, "key": "clearml.conf"}
+                if flags.clearml_conf_secret
+                else None,
+            },
+            "createQueues": flags.create_queue,
+            "maxPods": flags.max_pods,
+            **({"defaultContainerImage": image} if image else {}),
+            "task": {"serviceAccountName": template.spec.get("serviceAccountName") or "default"},
+            "basePodTemplate": {"labels": template.labels, "annotations": template.annotations},
+            "queues": {name: {} for name in names},
+        },
+        source="command line",
+    )
+    return dataclasses.replace(config, base_pod_spec=template.spec)
+
+
+def _missing_credentials(*, namespace: str, keys: tuple[str, str]) -> str:
+    return (
+        "--credentials-secret: missing; task pods read their ClearML credentials from a Secret. Write a file "
+        f"task-credentials.env with the two lines\n    {keys[0]}=<access key>\n    {keys[1]}=<secret key>\n"
+        f"and make the Secret of it:\n    kubectl --namespace {namespace} create secret generic "
+        "clearml-task-credentials --from-env-file=task-credentials.env\n"
+        "then add --credentials-secret clearml-task-credentials"
+    )

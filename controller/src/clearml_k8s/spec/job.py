@@ -1,0 +1,255 @@
+"""One task -> one Kubernetes Job."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from clearml_k8s import errors, names
+from clearml_k8s.clearml.tasks import TaskView
+from clearml_k8s.config import ClearMLConfig, Config, ResolvedQueue, SecretKey
+from clearml_k8s.spec.container import check_image, env_entries, parse_docker_arguments, split_image
+from clearml_k8s.spec.ignored import Ignored
+from clearml_k8s.spec.merge import merge_env
+from clearml_k8s.spec.script import start_command
+from clearml_k8s.spec.template import PodParts, pod_parts
+
+ENV_SETUP_SCRIPT: Final = "CLEARML_K8S_SETUP_SCRIPT"
+ENV_NEEDS_GIT: Final = "CLEARML_K8S_NEEDS_GIT"
+ENV_SITE_PACKAGES: Final = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES"
+RESERVED_ENV: Final = names.RESERVED_ENV | {ENV_SETUP_SCRIPT, ENV_NEEDS_GIT}
+
+CONFIG_FOLDER: Final = "/etc/clearml"
+CONFIG_FILE: Final = "clearml.conf"
+CONFIG_VOLUME: Final = "clearml-k8s-config"
+
+TTL_SECONDS: Final = 24 * 3600
+"""Backstop for Jobs that no controller removes."""
+
+MAX_MANIFEST_BYTES: Final = 1_000_000
+"""etcd takes 1.5 MiB by default, and the API server adds managedFields."""
+
+_TASK_NAME_LIMIT: Final = 256
+_SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltJob:
+    """A Job's manifest and what it leaves out."""
+
+    manifest: dict[str, Any]
+    ignored: tuple[Ignored, ...] = ()
+
+
+def build_job(
+    *, config: Config, queue: ResolvedQueue, task: TaskView, attempt: str, worker_id: str, controller_id: str
+) -> BuiltJob:
+    """The Job that runs `task` in the attempt `attempt` (its `status_changed` at the enqueue).
+
+    The same arguments always give the same manifest, and no secret is in it. Raises `errors.SpecError`, naming the
+    setting, when the task or the template cannot become a Job.
+    """
+    try:
+        job_name = names.job_name(task.id)
+    except errors.ConfigError as error:
+        raise errors.SpecError(str(error)) from None
+    parts = pod_parts(config=config, queue=queue.config)
+    image, old_arguments = split_image(task.container.image)
+    own_arguments = parse_docker_arguments(task.container.arguments, reserved=RESERVED_ENV)
+    old = parse_docker_arguments(old_arguments, reserved=RESERVED_ENV)
+    template_env, refused = _template_env(parts)
+
+    container: dict[str, Any] = {
+        "name": names.TASK_CONTAINER,
+        "image": _image(image, config=config, queue=queue),
+        "command": list(start_command()),
+        **parts.container,
+        "env": [
+            *_identity(config=config, task=task, attempt=attempt, worker_id=worker_id),
+            *merge_env(
+                _defaults(config.clearml),
+                template_env,
+                env_entries({**old.env, **own_arguments.env}),
+                _preparation(task),
+            ),
+        ],
+    }
+    spec = {**parts.spec, "containers": [container, *parts.sidecars]}
+    if config.clearml.config_secret is not None:
+        _mount_config(spec, container, config.clearml.config_secret)
+
+    labels = _labels(parts, config=config, queue=queue, task=task, controller_id=controller_id)
+    annotations = {
+        _SAFE_TO_EVICT: "false",
+        **{key: value for key, value in parts.annotations.items() if not key.startswith(names.PREFIX)},
+        names.ANNOTATION_ATTEMPT: attempt,
+        names.ANNOTATION_QUEUE_ID: queue.id,
+        names.ANNOTATION_QUEUE_NAME: queue.name,
+        names.ANNOTATION_TASK_NAME: _encodable(task.name)[:_TASK_NAME_LIMIT],
+    }
+    manifest = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": job_name,
+            "namespace": config.namespace,
+            "labels": labels,
+            "annotations": annotations,
+        },
+        "spec": {
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "ttlSecondsAfterFinished": TTL_SECONDS + int(config.completed_pod_deletion_delay_minutes * 60),
+            "template": {
+                "metadata": {"labels": dict(labels), "annotations": dict(annotations)},
+                "spec": spec,
+            },
+        },
+    }
+    _check_size(manifest)
+    ignored = (*parts.ignored, *refused, *_reserved_metadata(parts, labels), *old.ignored, *own_arguments.ignored)
+    return BuiltJob(manifest=manifest, ignored=ignored)
+
+
+SAMPLE_TASK_ID: Final = "0123456789abcdef0123456789abcdef"
+SAMPLE_ATTEMPT: Final = "2026-01-15T06:22:11.065000+00:00"
+
+
+def template_probe_job(config: Config, queue: ResolvedQueue, *, worker_id: str) -> BuiltJob:
+    """A Job to ask the API server, by a dry run, whether it takes this queue's template.
+
+    Named `clearml-k8s-probe-<hash>`, so that it never meets a task's Job. Raises `errors.SpecError` as `build_job`.
+    """
+    probe = build_job(
+        config=config,
+        queue=queue,
+        task=TaskView(id=SAMPLE_TASK_ID, name="template probe", status_changed=SAMPLE_ATTEMPT),
+        attempt=SAMPLE_ATTEMPT,
+        worker_id=worker_id,
+        controller_id=names.controller_id(worker_id),
+    )
+    digest = hashlib.sha256(f"{config.fullname}\0{queue.config.name}".encode()).hexdigest()[:10]
+    probe.manifest["metadata"]["name"] = f"clearml-k8s-probe-{digest}"
+    return probe
+
+
+def pod_of(job: Mapping[str, Any]) -> dict[str, Any]:
+    """The Pod that the Job controller would make of this Job, under the Job's name; for a dry run of the pod itself."""
+    template = copy.deepcopy(job["spec"]["template"])
+    template["metadata"] |= {"name": job["metadata"]["name"], "namespace": job["metadata"]["namespace"]}
+    return {"apiVersion": "v1", "kind": "Pod", **template}
+
+
+def _image(task_image: str, *, config: Config, queue: ResolvedQueue) -> str:
+    if task_image:
+        return check_image(task_image, setting="the task's container image")
+    if queue.config.settings.default_image:
+        setting = f"queueSettings.defaultImage of queue {queue.config.name}"
+        return check_image(queue.config.settings.default_image, setting=setting)
+    return check_image(config.default_container_image, setting="defaultContainerImage")
+
+
+def _identity(*, config: Config, task: TaskView, attempt: str, worker_id: str) -> list[dict[str, Any]]:
+    """Who the pod is and whom it talks to; nobody else may set these."""
+    clearml = config.clearml
+    literal_values = {
+        names.ENV_TASK_ID: task.id,
+        names.ENV_ATTEMPT: attempt,
+        names.ENV_WORKER_ID: names.task_worker_id(worker_id=worker_id, task_id=task.id),
+        names.ENV_API_HOST: clearml.api_server,
+        names.ENV_WEB_HOST: clearml.web_server,
+        names.ENV_FILES_HOST: clearml.file_server,
+    }
+    secret = clearml.task_credentials
+    return [
+        *env_entries({name: value for name, value in literal_values.items() if value is not None}),
+        _from_secret(names.ENV_ACCESS_KEY, secret=secret.secret_name, key=secret.access_key_key),
+        _from_secret(names.ENV_SECRET_KEY, secret=secret.secret_name, key=secret.secret_key_key),
+    ]
+
+
+def _from_secret(name: str, *, secret: str, key: str) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+
+
+def _defaults(clearml: ClearMLConfig) -> list[dict[str, Any]]:
+    """What the agent needs in a pod; the template's or the task's own value wins."""
+    values = {
+        names.ENV_PROPAGATE_EXITCODE: "1",
+        "PYTHONUNBUFFERED": "1",
+        # The image is the environment the user chose: the task's venv sees its packages, as under ClearML's own glue.
+        ENV_SITE_PACKAGES: "true",
+        names.ENV_VERIFY_CERT: "true" if clearml.verify_certificate else "false",
+    }
+    if clearml.config_secret is not None:
+        values[names.ENV_CONFIG_FILE] = f"{CONFIG_FOLDER}/{CONFIG_FILE}"
+    return [dict(entry) for entry in env_entries(values)]
+
+
+def _preparation(task: TaskView) -> list[dict[str, Any]]:
+    values = {}
+    if task.script_repository:
+        values[ENV_NEEDS_GIT] = "1"
+    setup = task.container.setup_shell_script
+    if "\0" in setup:
+        raise errors.SpecError("the task's setup script holds a zero byte")
+    if setup.strip():
+        values[ENV_SETUP_SCRIPT] = setup
+    return [dict(entry) for entry in env_entries(values)]
+
+
+def _template_env(parts: PodParts) -> tuple[list[dict[str, Any]], tuple[Ignored, ...]]:
+    env = parts.container.get("env") or []
+    refused = tuple(
+        Ignored(source="template", argument=f"env {item['name']}", why="set by the controller")
+        for item in env
+        if item["name"] in RESERVED_ENV
+    )
+    return [item for item in env if item["name"] not in RESERVED_ENV], refused
+
+
+def _mount_config(spec: dict[str, Any], container: dict[str, Any], secret: SecretKey) -> None:
+    source = {"secretName": secret.name, "items": [{"key": secret.key, "path": CONFIG_FILE}]}
+    spec["volumes"] = [*spec.get("volumes", []), {"name": CONFIG_VOLUME, "secret": source}]
+    mount = {"name": CONFIG_VOLUME, "mountPath": CONFIG_FOLDER, "readOnly": True}
+    container["volumeMounts"] = [*container.get("volumeMounts", []), mount]
+
+
+def _labels(
+    parts: PodParts, *, config: Config, queue: ResolvedQueue, task: TaskView, controller_id: str
+) -> dict[str, str]:
+    return {
+        **parts.labels,
+        **names.common_labels(release=config.release_name, controller=controller_id),
+        names.LABEL_TASK_ID: task.id,
+        names.LABEL_QUEUE: names.label_value(queue.id),
+        names.LABEL_QUEUE_NAME: names.label_value(queue.name),
+        **({names.LABEL_PARENT_TASK_ID: names.label_value(task.parent)} if task.parent else {}),
+    }
+
+
+def _reserved_metadata(parts: PodParts, labels: Mapping[str, str]) -> list[Ignored]:
+    ours = [f"label {key}" for key, value in parts.labels.items() if labels[key] != value]
+    ours += [f"annotation {key}" for key in parts.annotations if key.startswith(names.PREFIX)]
+    return [Ignored(source="template", argument=argument, why="set by the controller") for argument in ours]
+
+
+def _encodable(text: str) -> str:
+    """`text` without what cannot be sent as UTF-8 (lone surrogates)."""
+    return text.encode(errors="replace").decode()
+
+
+def _check_size(manifest: Mapping[str, Any]) -> None:
+    try:
+        size = len(json.dumps(manifest, ensure_ascii=False).encode())
+    except UnicodeEncodeError:
+        raise errors.SpecError("the task's container settings hold text that is not valid Unicode") from None
+    if size > MAX_MANIFEST_BYTES:
+        raise errors.SpecError(
+            f"the Job is {size} bytes large, Kubernetes takes {MAX_MANIFEST_BYTES}: "
+            "make the task's docker arguments or setup script shorter"
+        )

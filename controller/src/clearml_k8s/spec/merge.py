@@ -1,0 +1,54 @@
+"""Merge rules of pod templates.
+
+- A key that the queue's `templateOverrides` sets replaces the key of `basePodTemplate` as a whole: lists and maps are
+  not merged. Null and an empty text, list or map mean "not set", as in ClearML's charts; 0 and false are values.
+- `extraVolumes` and `extraVolumeMounts` of both are appended, the base's first.
+- Environment variables are merged by name; the later list wins, in the place of the first occurrence.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from clearml_k8s.config import RawTemplate
+
+APPENDED = ("extraVolumes", "extraVolumeMounts")
+
+EnvVar = Mapping[str, Any]
+
+
+def merge_templates(*, base: RawTemplate, override: RawTemplate) -> dict[str, Any]:
+    """The template that counts for one queue; a new structure that shares nothing with its arguments."""
+    merged = {key: value for key, value in base.items() if is_set(value)}
+    for key, value in override.items():
+        if is_set(value):
+            merged[key] = [*merged.get(key, []), *value] if key in APPENDED else value
+    return copy.deepcopy(merged)
+
+
+def is_set(value: Any) -> bool:
+    """False for null and for an empty text, list or map."""
+    return value is not None and value not in ("", [], {})
+
+
+def merge_env(*lists: Iterable[EnvVar]) -> list[dict[str, Any]]:
+    """The variables of all lists, each name once; the last definition of a name wins and keeps the first one's place.
+
+    The place matters because `$(NAME)` in a value refers to variables that stand before it.
+    """
+    by_name: dict[str, dict[str, Any]] = {}
+    for variables in lists:
+        for variable in variables:
+            by_name[variable["name"]] = copy.deepcopy(dict(variable))
+    return list(by_name.values())
+
+
+def merge_named(*lists: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Objects with a `name` (pull secrets, for example), each name once, in the order of their first occurrence."""
+    by_name: dict[str, dict[str, Any]] = {}
+    for items in lists:
+        for item in items:
+            by_name.setdefault(item["name"], copy.deepcopy(dict(item)))
+    return list(by_name.values())

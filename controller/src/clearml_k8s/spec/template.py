@@ -1,0 +1,136 @@
+"""basePodTemplate and templateOverrides of one queue -> the parts of the pod."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from clearml_k8s import errors
+from clearml_k8s.config import Config, QueueConfig
+from clearml_k8s.spec.ignored import Ignored
+from clearml_k8s.spec.merge import merge_named, merge_templates
+
+POD_KEYS: Mapping[str, str] = {
+    "activeDeadlineSeconds": "activeDeadlineSeconds",
+    "affinity": "affinity",
+    "dnsConfig": "dnsConfig",
+    "dnsPolicy": "dnsPolicy",
+    "hostAliases": "hostAliases",
+    "hostIPC": "hostIPC",
+    "hostNetwork": "hostNetwork",
+    "hostPID": "hostPID",
+    "initContainers": "initContainers",
+    "nodeName": "nodeName",
+    "nodeSelector": "nodeSelector",
+    "podSecurityContext": "securityContext",
+    "priorityClassName": "priorityClassName",
+    "runtimeClassName": "runtimeClassName",
+    "schedulerName": "schedulerName",
+    "serviceAccountName": "serviceAccountName",
+    "shareProcessNamespace": "shareProcessNamespace",
+    "terminationGracePeriodSeconds": "terminationGracePeriodSeconds",
+    "tolerations": "tolerations",
+    "topologySpreadConstraints": "topologySpreadConstraints",
+}
+"""Template key -> key of the PodSpec."""
+
+CONTAINER_KEYS: Mapping[str, str] = {
+    "containerSecurityContext": "securityContext",
+    "env": "env",
+    "imagePullPolicy": "imagePullPolicy",
+    "resources": "resources",
+    "volumeMounts": "volumeMounts",
+}
+"""Template key -> key of the task's container."""
+
+_OWN_KEYS = ("labels", "annotations", "volumes", "extraVolumes", "extraVolumeMounts")
+
+_POD_FIXED: Mapping[str, Any] = {
+    "restartPolicy": "Never",
+    "enableServiceLinks": False,
+    "automountServiceAccountToken": False,
+}
+"""What every task pod must have: a restarted container would run the task again, and task code gets no token."""
+
+_POD_ADVICE = {
+    "restartPolicy": "task pods are never restarted (Never); the controller decides about a new attempt",
+    "enableServiceLinks": "task pods get no variables of Services (false)",
+    "automountServiceAccountToken": "task pods get no token (false); project one with volumes where it is needed",
+}
+
+_CONTAINER_FIXED = {
+    "name": "the task's container is named by the controller",
+    "command": "the controller starts clearml-agent; use the task's setup script for preparations",
+    "args": "the controller starts clearml-agent; use the task's setup script for preparations",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodParts:
+    """A queue's pod template in Kubernetes' own shape, before the task is put in."""
+
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    spec: dict[str, Any]
+    """PodSpec without `containers`."""
+    container: dict[str, Any]
+    """The task's container without name, image and command; `env` is the template's."""
+    sidecars: list[dict[str, Any]]
+    ignored: tuple[Ignored, ...]
+
+
+def pod_parts(*, config: Config, queue: QueueConfig) -> PodParts:
+    """The pod template of `queue`. Raises `errors.SpecError` for a key this version does not know."""
+    given = merge_templates(base=config.base_pod_template, override=queue.template_overrides)
+    unknown = sorted(set(given) - set(POD_KEYS) - set(CONTAINER_KEYS) - set(_OWN_KEYS))
+    if unknown:
+        raise errors.SpecError(
+            f"pod template of queue {queue.name}: the key {unknown[0]} is not known; "
+            f"known keys: {', '.join(sorted([*POD_KEYS, *CONTAINER_KEYS, *_OWN_KEYS]))}"
+        )
+    spec: dict[str, Any] = copy.deepcopy(dict(config.base_pod_spec or {}))
+    containers = spec.pop("containers", None) or [{}]
+    container, sidecars = containers[0], containers[1:]
+    container.pop("image", None)
+    ignored = _drop_fixed(spec, container)
+
+    spec |= {POD_KEYS[key]: value for key, value in given.items() if key in POD_KEYS}
+    container |= {CONTAINER_KEYS[key]: value for key, value in given.items() if key in CONTAINER_KEYS}
+    _extend(spec, "volumes", given.get("volumes"), given.get("extraVolumes"))
+    _extend(container, "volumeMounts", None, given.get("extraVolumeMounts"))
+    if config.task.service_account_name:
+        spec.setdefault("serviceAccountName", config.task.service_account_name)
+    pull_secrets = merge_named(
+        ({"name": name} for name in config.task.image_pull_secrets), spec.pop("imagePullSecrets", None) or ()
+    )
+    if pull_secrets:
+        spec["imagePullSecrets"] = pull_secrets
+    return PodParts(
+        labels=dict(given.get("labels", {})),
+        annotations=dict(given.get("annotations", {})),
+        spec={**spec, **_POD_FIXED},
+        container=container,
+        sidecars=sidecars,
+        ignored=ignored,
+    )
+
+
+def _drop_fixed(spec: dict[str, Any], container: dict[str, Any]) -> tuple[Ignored, ...]:
+    """Takes out of a whole pod spec what the controller decides itself, and says so where it differs."""
+    ignored = []
+    for key, why in _POD_ADVICE.items():
+        if spec.pop(key, _POD_FIXED[key]) != _POD_FIXED[key]:
+            ignored.append(Ignored(source="template", argument=f"spec.{key}", why=why))
+    for key, why in _CONTAINER_FIXED.items():
+        if container.pop(key, None) is not None and key != "name":
+            ignored.append(Ignored(source="template", argument=f"spec.containers[0].{key}", why=why))
+    return tuple(ignored)
+
+
+def _extend(target: dict[str, Any], key: str, replacement: Any, extra: Any) -> None:
+    """`target[key]` = the replacement if there is one, else what is there, and then the extra entries."""
+    entries = [*(target.get(key) or [] if replacement is None else replacement), *(extra or [])]
+    if entries:
+        target[key] = entries

@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from clearml_k8s import errors, names
+from clearml_k8s.clearml.tasks import Container, TaskView
+from clearml_k8s.config import Config, QueueConfig, QueueSettings, ResolvedQueue, SecretKey
+from clearml_k8s.spec.job import build_job, pod_of, template_probe_job
+from clearml_k8s.spec.script import start_command
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from spec_support import ATTEMPT, KUBERNETES_VERSIONS, TASK_ID, WORKER_ID, Build, environment, pod_spec, task_container
+
+GOLDEN = Path(__file__).parent / "golden"
+
+BASE: dict[str, Any] = {
+    "labels": {"team": "research"},
+    "annotations": {"example.com/a": "b"},
+    "env": [
+        {"name": "PIP_INDEX_URL", "value": "https://index.example.com/simple"},
+        {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "extra", "key": "token"}}},
+    ],
+    "resources": {"limits": {"nvidia.com/gpu": 1}},
+    "nodeSelector": {"pool": "gpu"},
+    "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+    "volumes": [{"name": "data", "emptyDir": {}}],
+    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+    "extraVolumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}],
+    "extraVolumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
+    "podSecurityContext": {"fsGroup": 1000},
+    "containerSecurityContext": {"allowPrivilegeEscalation": False},
+    "terminationGracePeriodSeconds": 60,
+    "priorityClassName": "",
+    "imagePullPolicy": "Always",
+}
+OVERRIDE: dict[str, Any] = {
+    "labels": {"team": "vision"},
+    "resources": {"limits": {"nvidia.com/gpu": 2}},
+    "extraVolumes": [{"name": "scratch", "emptyDir": {}}],
+    "extraVolumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
+    "runtimeClassName": "nvidia",
+    "serviceAccountName": "vision",
+}
+
+
+def check_golden(name: str, manifest: dict[str, Any]) -> None:
+    """Compares with golden/<name>.yaml; UPDATE_GOLDEN=1 in the environment rewrites it."""
+    shown = json.loads(json.dumps(manifest))
+    container = shown["spec"]["template"]["spec"]["containers"][0]
+    assert container["command"] == list(start_command())
+    container["command"][3:] = ["<start.sh>", "<start_check.py.txt>"]
+    path = GOLDEN / f"{name}.yaml"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(yaml.safe_dump(shown, sort_keys=False, width=120), encoding="utf-8")
+    assert shown == yaml.safe_load(path.read_text(encoding="utf-8")), (
+        f"differs from {path}; UPDATE_GOLDEN=1 rewrites it"
+    )
+
+
+def test_golden_plain(build: Build) -> None:
+    check_golden("plain", build().manifest)
+
+
+def test_golden_template_and_override(build: Build, config: Config) -> None:
+    clearml = dataclasses.replace(
+        config.clearml, config_secret=SecretKey(name="conf", key="clearml.conf"), verify_certificate=False
+    )
+    config = dataclasses.replace(config, base_pod_template=BASE, clearml=clearml)
+    task = TaskView(
+        id=TASK_ID,
+        name="train ü",
+        parent="ffff0000",
+        script_repository="https://git.example.com/a.git",
+        container=Container(
+            image="nvidia/cuda:12.4.1-runtime-ubuntu22.04",
+            arguments="--shm-size 8g -e PIP_INDEX_URL=https://other.example.com/simple -e 'GREETING=hello $(NAME)'",
+            setup_shell_script="apt-get update\necho $$ $(id)\n",
+        ),
+    )
+    built = build(config=config, override=OVERRIDE, task=task)
+    check_golden("template-and-override", built.manifest)
+
+
+def test_golden_whole_pod_spec(build: Build, config: Config) -> None:
+    """As `--template-yaml` gives it."""
+    spec = {
+        "serviceAccountName": "mine",
+        "restartPolicy": "OnFailure",
+        "hostNetwork": True,
+        "imagePullSecrets": [{"name": "gpu-clearml-agent-ark"}, {"name": "more"}],
+        "volumes": [{"name": "data", "emptyDir": {}}],
+        "containers": [
+            {
+                "name": "anything",
+                "image": "ubuntu:18.04",
+                "command": ["sleep"],
+                "env": [{"name": "A", "value": "1"}, {"name": "CLEARML_API_HOST", "value": "http://other"}],
+                "envFrom": [{"configMapRef": {"name": "settings"}}],
+                "ports": [{"containerPort": 10022}],
+                "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+            },
+            {"name": "sidecar", "image": "busybox"},
+        ],
+    }
+    before = json.dumps(spec)
+    built = build(config=dataclasses.replace(config, base_pod_spec=spec), override={"nodeSelector": {"a": "b"}})
+    assert json.dumps(spec) == before
+    check_golden("whole-pod-spec", built.manifest)
+    assert [str(item) for item in built.ignored] == [
+        "spec.restartPolicy: ignored; task pods are never restarted (Never); the controller decides about a new "
+        "attempt",
+        "spec.containers[0].command: ignored; the controller starts clearml-agent; use the task's setup script for "
+        "preparations",
+        "env CLEARML_API_HOST: ignored; set by the controller",
+    ]
+    assert {item.source for item in built.ignored} == {"template"}
+
+
+def test_the_same_arguments_give_the_same_manifest(build: Build) -> None:
+    first, second = build(base=BASE), build(base=BASE)
+    assert json.dumps(first.manifest) == json.dumps(second.manifest)
+    first.manifest["spec"]["template"]["spec"]["tolerations"][0]["key"] = "changed"
+    assert BASE["tolerations"][0]["key"] == "nvidia.com/gpu"
+
+
+def test_credentials_come_by_reference_only(build: Build) -> None:
+    env = environment(build(arguments="-e CLEARML_API_SECRET_KEY=s3cret -e CLEARML_AUTH_TOKEN=s3cret"))
+    reference = {"secretKeyRef": {"name": "gpu-clearml-agent-ac", "key": "agentk8sglue_secret"}}
+    assert env["CLEARML_API_SECRET_KEY"] == reference
+    assert "CLEARML_AUTH_TOKEN" not in env
+    assert "s3cret" not in json.dumps(build(arguments="-e CLEARML_API_SECRET_KEY=s3cret").manifest)
+
+
+@pytest.mark.parametrize("name", sorted(names.RESERVED_ENV))
+def test_nobody_but_the_controller_sets_reserved_names(build: Build, name: str) -> None:
+    plain = environment(build())
+    built = build(base={"env": [{"name": name, "value": "theirs"}]}, arguments=f"-e {name}=theirs")
+    assert environment(built).get(name) == plain.get(name)
+    assert [(item.source, item.argument) for item in built.ignored] == [
+        ("template", f"env {name}"),
+        ("task", f"-e {name}"),
+    ]
+
+
+def test_a_users_own_value_wins_over_a_default(build: Build) -> None:
+    base = {"env": [{"name": "PYTHONUNBUFFERED", "value": "0"}, {"name": "A", "value": "template"}]}
+    built = build(base=base, arguments="-e A=task -e CLEARML_AGENT_PROPAGATE_EXITCODE=0")
+    env = environment(built)
+    assert (env["PYTHONUNBUFFERED"], env["A"], env["CLEARML_AGENT_PROPAGATE_EXITCODE"]) == ("0", "task", "0")
+    listed = [entry["name"] for entry in task_container(built)["env"]]
+    assert len(listed) == len(set(listed))
+
+
+@pytest.mark.parametrize(
+    ("task_image", "queue_image", "expected"),
+    [("a:1", "b:1", "a:1"), ("", "b:1", "b:1"), ("", None, "python:3.11"), ("a:1 -e X=1", None, "a:1")],
+)
+def test_the_image_is_the_tasks_else_the_queues_else_the_default(
+    build: Build, task_image: str, queue_image: str | None, expected: str
+) -> None:
+    queue = QueueConfig(name="q", settings=QueueSettings(default_image=queue_image))
+    assert task_container(build(queue=queue, image=task_image))["image"] == expected
+
+
+def test_arguments_in_the_image_field_count_and_the_arguments_field_wins(build: Build) -> None:
+    env = environment(build(image="a:1 -e X=old -e Y=old", arguments="-e X=new"))
+    assert (env["X"], env["Y"]) == ("new", "old")
+
+
+@pytest.mark.parametrize(
+    ("queue_image", "default", "setting"),
+    [(None, "A B", "defaultContainerImage"), ("A B", "a", "queueSettings.defaultImage of queue q")],
+)
+def test_a_bad_default_image_names_the_setting(
+    build: Build, config: Config, queue_image: str | None, default: str, setting: str
+) -> None:
+    queue = QueueConfig(name="q", settings=QueueSettings(default_image=queue_image))
+    with pytest.raises(errors.SpecError, match=f"^{setting}: found 'A B'"):
+        build(config=dataclasses.replace(config, default_container_image=default), queue=queue)
+
+
+def test_an_unknown_template_key_is_an_error(build: Build) -> None:
+    with pytest.raises(errors.SpecError, match="queue default: the key nodeSelectr is not known; known keys: "):
+        build(override={"nodeSelectr": {"a": "b"}})
+
+
+@pytest.mark.parametrize("task_id", ["", "UPPER", "a" * 53, "a/b", "-a"])
+def test_an_id_that_cannot_name_a_job_is_an_error(build: Build, task_id: str) -> None:
+    with pytest.raises(errors.SpecError, match="cannot name a Job"):
+        build(task=TaskView(id=task_id))
+
+
+def test_users_labels_reach_job_and_pod_but_never_replace_ours(build: Build) -> None:
+    labels = {"kueue.x-k8s.io/queue-name": "research", "app.kubernetes.io/name": "mine", "clearml-task-id": "mine"}
+    built = build(base={"labels": labels, "annotations": {"clearml-k8s.io/attempt": "mine", "x": "y"}})
+    for metadata in (built.manifest["metadata"], built.manifest["spec"]["template"]["metadata"]):
+        assert metadata["labels"]["kueue.x-k8s.io/queue-name"] == "research"
+        assert metadata["labels"]["app.kubernetes.io/name"] == "clearml-agent"
+        assert metadata["labels"]["clearml-task-id"] == TASK_ID
+        assert metadata["annotations"]["clearml-k8s.io/attempt"] == ATTEMPT
+        assert metadata["annotations"]["x"] == "y"
+    assert [item.argument for item in built.ignored] == [
+        "label app.kubernetes.io/name",
+        "label clearml-task-id",
+        "annotation clearml-k8s.io/attempt",
+    ]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@given(queue=st.text(min_size=1, max_size=80), task=st.text(max_size=300))
+def test_any_queue_and_task_name_gives_valid_metadata(build: Build, queue: str, task: str) -> None:
+    built = build(queue=QueueConfig(name=queue), task=TaskView(id=TASK_ID, name=task), validate=False)
+    value = built.manifest["metadata"]["labels"]["clearml-agent-queue-name"]
+    assert len(value) <= 63
+    assert value == "" or (value.isascii() and value[0].isalnum() and value[-1].isalnum())
+    assert built.manifest["metadata"]["annotations"]["clearml-k8s.io/queue-name"] == queue
+    json.dumps(built.manifest, ensure_ascii=False).encode()
+
+
+def test_the_mounted_configuration_stands_beside_the_users_volumes(build: Build, config: Config) -> None:
+    clearml = dataclasses.replace(config.clearml, config_secret=SecretKey(name="conf", key="my.conf"))
+    built = build(config=dataclasses.replace(config, clearml=clearml, base_pod_template=BASE))
+    assert [volume["name"] for volume in pod_spec(built)["volumes"]] == ["data", "shm", "clearml-k8s-config"]
+    assert environment(built)["CLEARML_CONFIG_FILE"] == "/etc/clearml/clearml.conf"
+
+
+def test_the_backstop_outlives_the_deletion_delay(build: Build, config: Config) -> None:
+    built = build(config=dataclasses.replace(config, completed_pod_deletion_delay_minutes=2880.0))
+    assert built.manifest["spec"]["ttlSecondsAfterFinished"] > 2880 * 60
+
+
+@pytest.mark.parametrize(
+    ("container", "message"),
+    [
+        ({"setup_shell_script": "x" * 140_000}, "environment variable CLEARML_K8S_SETUP_SCRIPT: "),
+        ({"arguments": " ".join(f"-e A{n}={'x' * 100_000}" for n in range(10))}, "the Job is 1.* bytes large"),
+        ({"setup_shell_script": "a\0b"}, "zero byte"),
+        ({"setup_shell_script": "\ud800"}, "not valid Unicode"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_it_is_sent(build: Build, container: dict[str, str], message: str) -> None:
+    with pytest.raises(errors.SpecError, match=message):
+        build(**container)
+
+
+def test_the_probe_has_a_name_of_its_own_and_the_queues_template(config: Config) -> None:
+    config = dataclasses.replace(config, base_pod_template=BASE)
+    probes = [
+        template_probe_job(
+            config,
+            ResolvedQueue(config=QueueConfig(name=name, template_overrides=OVERRIDE), id=name, name=name),
+            worker_id="w",
+        ).manifest
+        for name in ("a", "b")
+    ]
+    probe_names = {probe["metadata"]["name"] for probe in probes}
+    assert len(probe_names) == 2
+    assert all(name.startswith("clearml-k8s-probe-") for name in probe_names)
+    assert probes[0]["spec"]["template"]["spec"]["runtimeClassName"] == "nvidia"
+    for version in KUBERNETES_VERSIONS:
+        kubernetes_validate.validate(probes[0], version, strict=True)
+        kubernetes_validate.validate(pod_of(probes[0]), version, strict=True)
+    assert pod_of(probes[0])["metadata"]["name"] == probes[0]["metadata"]["name"]
+
+
+def test_the_pod_security_of_every_task(build: Build) -> None:
+    spec = pod_spec(build())
+    assert spec["restartPolicy"] == "Never"
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["enableServiceLinks"] is False
+    assert spec["serviceAccountName"] == "gpu-clearml-agent-task"
+
+
+def test_build_job_takes_keywords_only(config: Config) -> None:
+    queue = ResolvedQueue(config=config.queues["default"], id="q", name="default")
+    with pytest.raises(TypeError):
+        build_job(config, queue, TaskView(id=TASK_ID), ATTEMPT, WORKER_ID, "c")  # type: ignore[misc]
