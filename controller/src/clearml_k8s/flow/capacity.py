@@ -1,0 +1,56 @@
+"""How many more tasks may be started: counted from what exists, never from counters that could drift."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from clearml_k8s.kube.store import JobRecord, PodRecord
+
+MAX_IN_FLIGHT = 200
+"""Claims under way at one time: bounds the claim record, and what a controller that dies leaves in doubt."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Room:
+    """Places left: in all, and by queue id; None means no limit."""
+
+    total: int | None
+    by_queue: Mapping[str, int | None]
+
+    def of(self, queue_id: str) -> int:
+        """Places for tasks of this queue; a large number where nothing limits."""
+        limits = [limit for limit in (self.total, self.by_queue.get(queue_id)) if limit is not None]
+        return max(0, min([MAX_IN_FLIGHT, *limits]))
+
+
+def room(
+    *,
+    max_pods: int | None,
+    queue_limits: Mapping[str, int | None],
+    jobs: Iterable[JobRecord],
+    pods: Iterable[PodRecord],
+    in_flight: Mapping[str, str],
+) -> Room:
+    """The places left.
+
+    ``queue_limits`` by queue id; ``in_flight``: task -> queue id of everything claimed, or in doubt, whose Job may
+    come. A task counts once, as long as it is in flight, has an unfinished Job or a pod that may still run.
+    """
+    holders: dict[str, str | None] = {}
+    for job in jobs:
+        if job.task is not None and not job.finished:
+            holders[job.task] = job.queue
+    by_uid = {job.uid: job.queue for job in jobs}
+    for pod in pods:
+        if pod.task is not None and not pod.finished:
+            holders.setdefault(pod.task, by_uid.get(pod.job_uid or ""))
+    holders.update(in_flight)
+    used = Counter(holders.values())
+    return Room(
+        total=None if max_pods is None else max(0, max_pods - len(holders)),
+        by_queue={
+            queue: None if limit is None else max(0, limit - used[queue]) for queue, limit in queue_limits.items()
+        },
+    )

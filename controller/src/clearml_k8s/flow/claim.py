@@ -1,0 +1,394 @@
+"""The claim of ADR 0002: mark, read back, record, take, show, create, forget.
+
+One request at a time for each task; a request without an answer, or a take that found nothing, leaves the task alone
+for a grace. The record is written before the take, so whatever happens afterwards is found again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from clearml_k8s import names
+from clearml_k8s.clearml import queues, tasks
+from clearml_k8s.clearml.session import Session
+from clearml_k8s.clearml.tasks import TaskView
+from clearml_k8s.config import ResolvedQueue
+from clearml_k8s.errors import ClearMLK8sError, Fenced, Refused, Unanswered
+from clearml_k8s.flow.choose import Candidate
+from clearml_k8s.flow.graces import Graces
+from clearml_k8s.flow.launch import Launch, Launched, Launcher
+from clearml_k8s.flow.picture import Claimable, picture, read_back
+from clearml_k8s.flow.served import ServedQueues
+from clearml_k8s.flow.tell import Teller
+from clearml_k8s.kube.record import Claim, ClaimRecord
+from clearml_k8s.kube.store import JobRecord, Store
+from clearml_k8s.logs import kv
+
+log = logging.getLogger(__name__)
+
+CONCURRENCY = 16
+"""Requests of one batch that are under way at a time, to either API."""
+
+SKIP_SECONDS = 5.0
+"""How long an entry that cannot be taken is not looked at again."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Taking:
+    """One task on its way through the steps; ``task`` is its latest read."""
+
+    task: TaskView
+    queue: ResolvedQueue
+    absent: bool = False
+    """Found in no queue: recorded, then left alone for a second grace before its Job is made."""
+
+    @property
+    def attempt(self) -> str:
+        return self.task.status_changed
+
+
+class Claims:
+    """All claims of this controller."""
+
+    def __init__(
+        self,
+        *,
+        session: Session,
+        record: ClaimRecord,
+        launcher: Launcher,
+        graces: Graces,
+        served: ServedQueues,
+        jobs: Store[JobRecord],
+        teller: Teller,
+        worker_id: str,
+    ) -> None:
+        self._session = session
+        self._clock = session.clock
+        self._record = record
+        self._launcher = launcher
+        self._graces = graces
+        self._served = served
+        self._jobs = jobs
+        self._teller = teller
+        self._worker_id = worker_id
+        self._controller = names.controller_id(worker_id)
+        self._mark = names.mark_key(self._controller)
+        self._active: dict[str, str] = {}
+        self._skipped: dict[str, float] = {}
+        self._forgotten: set[str] = set()
+        self._known_marks: dict[str, str] = {}  # own marks after which nothing of ours is under way: task -> attempt
+        self.launched = 0
+
+    # ---- what others ask ------------------------------------------------------------------------------------------
+
+    def in_flight(self) -> dict[str, str]:
+        """Task -> queue id of everything whose Job may come without anything more being taken."""
+        return {**{task: claim.queue for task, claim in self.recorded().items()}, **self._active}
+
+    def recorded(self) -> dict[str, Claim]:
+        """The claims in the record that are not to be forgotten with its next write."""
+        return {task: claim for task, claim in self._record.claims.items() if task not in self._forgotten}
+
+    def under_way(self, task: str) -> bool:
+        """A claim of this process works on the task at this moment."""
+        return task in self._active
+
+    @property
+    def active(self) -> int:
+        """Claims under way."""
+        return len(self._active)
+
+    def busy(self, task: str) -> bool:
+        """The task is not to be claimed now: under way, on hold, recorded, or lately found not to be takable."""
+        if task in self._active or task in self._graces:
+            return True
+        if task in self._record.claims and task not in self._forgotten:
+            return True
+        until = self._skipped.get(task)
+        if until is None:
+            return False
+        if until > self._clock.monotonic():
+            return True
+        del self._skipped[task]
+        return False
+
+    @property
+    def skipped(self) -> int:
+        """Entries at the queues' heads that are passed over; an upper bound."""
+        now = self._clock.monotonic()
+        self._skipped = {task: until for task, until in self._skipped.items() if until > now}
+        return len(self._skipped) + len(self._graces) + len(self._active)
+
+    def settled(self, task: str, attempt: str) -> None:
+        """A grace is over for the task: an own mark that stands is known to be all there is of us."""
+        self._known_marks[task] = attempt
+
+    # ---- the claim of a batch -------------------------------------------------------------------------------------
+
+    def reserve(self, candidates: Iterable[Candidate]) -> None:
+        """Count the tasks as in flight from now on; `claim` ends that."""
+        self._active.update((c.task, c.queue.id) for c in candidates)
+
+    async def claim(self, candidates: Sequence[Candidate]) -> int:
+        """Claim the reserved entries and create their Jobs; returns how many were launched. Raises Fenced alone."""
+        try:
+            found = await tasks.get_many(self._session, [c.task for c in candidates])
+            takings = [t for c in candidates if (t := self._wanted(found.get(c.task), c.task, c.queue)) is not None]
+            takings = await self._marked(takings)
+            takings = await self._recorded(takings)
+            takings = await self._taken(takings)
+            await self._each(takings, self._show)
+            return sum(await self._each(takings, self._create))
+        except Fenced:
+            raise
+        except ClearMLK8sError as error:
+            log.warning("claim given up", extra=kv(tasks=len(candidates), why=str(error)))
+            return 0
+        finally:
+            for candidate in candidates:
+                self._active.pop(candidate.task, None)
+
+    async def claim_absent(self, takings: Iterable[Taking]) -> None:
+        """Mark and record tasks that stood in no queue for a grace; a second grace follows before their Jobs."""
+        ready = [t for t in takings if not self.busy(t.task.id)]
+        self._active.update((t.task.id, t.queue.id) for t in ready)
+        try:
+            for taking in await self._recorded(await self._marked(ready)):
+                self._hold(taking, "found in no queue, now recorded as ours")
+        except Fenced:
+            raise
+        except ClearMLK8sError as error:
+            log.warning("claim given up", extra=kv(tasks=len(ready), why=str(error)))
+        finally:
+            for taking in ready:
+                self._active.pop(taking.task.id, None)
+
+    async def resume(self, taking: Taking) -> None:
+        """Create the Job of a task whose entry we took before a doubt or a restart."""
+        log.info("the take was ours: its Job is created now", extra=kv(task=taking.task.id, queue=taking.queue.name))
+        self._active[taking.task.id] = taking.queue.id
+        try:
+            await self._create(taking)
+        finally:
+            self._active.pop(taking.task.id, None)
+
+    async def forget(self, task: str) -> None:
+        """The record needs the task no more."""
+        self._forgotten.add(task)
+        await self._record.forget([task], wait=False)
+
+    async def flush(self) -> None:
+        """Write what is to be forgotten. Errors as `ClaimRecord.flush`."""
+        if self._forgotten:
+            await self._record.flush()
+            self._forgotten &= self._record.claims.keys()
+
+    async def unmark(self, task: str, *, queue: str) -> None:
+        """Take our mark away so that another controller can have the task."""
+        try:
+            await tasks.delete_properties(self._session, task, [self._mark])
+        except Refused as error:
+            log.debug("mark not taken away: %s", error)
+        except Unanswered as error:
+            self._graces.hold(task, queue=queue, why=str(error), doubt=True)
+        else:
+            self._known_marks.pop(task, None)
+
+    # ---- steps ----------------------------------------------------------------------------------------------------
+
+    def _wanted(self, task: TaskView | None, task_id: str, queue: ResolvedQueue) -> Taking | None:
+        """Step 0: only what is queued, unmarked by others and without a Job of ours is claimed."""
+        seen = picture(task, entry=None)
+        if task is None or not seen.queued or seen.others(self._controller):
+            self._skip(task_id)
+            return None
+        if self._jobs.of_task(task_id):
+            # Of this attempt: the entry is one too many. Of an older one: it ends first. Both are reconciled.
+            self._skip(task_id)
+            return None
+        taking = Taking(task=task, queue=queue)
+        if seen.marked_by(self._controller) and self._known_marks.get(task_id) != seen.attempt:
+            self._hold(taking, "our mark from before a restart")
+            return None
+        try:
+            names.job_name(task_id)
+        except ClearMLK8sError as error:
+            log.warning("entry passed over", extra=kv(task=task_id, why=str(error)))
+            self._skip(task_id, seconds=600.0)
+            return None
+        return taking
+
+    async def _marked(self, takings: Sequence[Taking]) -> list[Taking]:
+        """Steps 1 and 2."""
+        marked = [t for t, done in zip(takings, await self._each(takings, self._set_mark), strict=True) if done]
+        if not marked:
+            return []
+        for taking in marked:
+            self._known_marks[taking.task.id] = taking.attempt
+        found = await tasks.get_many(self._session, [t.task.id for t in marked])
+        alone: list[Taking] = []
+        for taking in marked:
+            view = found.get(taking.task.id)
+            seen = picture(view, entry=None)
+            match read_back(seen, attempt=taking.attempt, controller=self._controller):
+                case Claimable.ALONE if view is not None:
+                    alone.append(replace(taking, task=view))
+                case Claimable.GIVES_WAY:
+                    self._skip(taking.task.id)
+                    await self.unmark(taking.task.id, queue=taking.queue.id)
+                case Claimable.WAITS:
+                    self._skip(taking.task.id, seconds=0.2)
+                case _:
+                    self._known_marks.pop(taking.task.id, None)
+        return alone
+
+    async def _set_mark(self, taking: Taking) -> bool:
+        properties = {
+            self._mark: taking.attempt,
+            names.PROPERTY_QUEUE: taking.queue.name,
+            names.PROPERTY_CONTROLLER: self._worker_id,
+        }
+        try:
+            await tasks.set_properties(self._session, taking.task.id, properties)
+        except Refused as error:
+            log.warning("task not marked", extra=kv(task=taking.task.id, why=str(error)))
+            self._skip(taking.task.id)
+            return False
+        except Unanswered as error:
+            self._hold(taking, str(error), doubt=True)
+            return False
+        return True
+
+    async def _recorded(self, takings: Sequence[Taking]) -> list[Taking]:
+        """Step 3: one write for all."""
+        if not takings:
+            return []
+        self._forgotten.difference_update(t.task.id for t in takings)
+        try:
+            await self._record.add(
+                Claim(task=t.task.id, queue=t.queue.id, attempt=t.attempt, controller=self._controller)
+                for t in takings
+            )
+        except Fenced:
+            raise
+        except ClearMLK8sError as error:
+            log.warning("claims not recorded, nothing is taken", extra=kv(tasks=len(takings), why=str(error)))
+            for taking in takings:
+                self._hold(taking, "not recorded")
+            return []
+        return list(takings)
+
+    async def _taken(self, takings: Sequence[Taking]) -> list[Taking]:
+        """Step 4."""
+        return [t for t, taken in zip(takings, await self._each(takings, self._take), strict=True) if taken]
+
+    async def _take(self, taking: Taking) -> bool:
+        if not self._session.health.healthy:
+            # The first half-way failure ends all takes; nothing was sent for this one.
+            await self._forget(taking)
+            return False
+        try:
+            if await queues.remove_task(self._session, taking.queue.id, taking.task.id):
+                return True
+        except Refused as error:
+            log.info("entry not taken", extra=kv(task=taking.task.id, why=str(error)))
+            await self._forget(taking)
+            return False
+        except Unanswered as error:
+            self._hold(taking, str(error), doubt=True)
+            return False
+        self._hold(taking, "its entry was gone when we came")
+        return False
+
+    async def _show(self, taking: Taking) -> None:
+        """Step 5: for people; the claim does not depend on it."""
+        pending = self._served.pending_queue
+        if pending is None:
+            return
+        try:
+            await queues.add_task(self._session, pending, taking.task.id)
+        except (Refused, Unanswered) as error:
+            log.debug("not shown in the pending queue: %s", error)
+
+    async def _create(self, taking: Taking) -> bool:
+        """Steps 6 and 7."""
+        launched = await self._launcher.launch(taking.task, queue=taking.queue)
+        if launched.how is Launch.CREATED:
+            self.launched += 1
+            await self._forget(taking)
+            return True
+        if launched.how is Launch.IN_THE_WAY:
+            # The older Job is ended by reconciling; the record keeps the task until then.
+            self._hold(taking, launched.why)
+            return False
+        if launched.how is Launch.IMPOSSIBLE and await self._served.template_is_well(taking.queue):
+            await self._fail(taking, launched)
+            return False
+        self._served.pause(taking.queue, launched.why)
+        await self._give_back(taking, launched)
+        return False
+
+    async def _fail(self, taking: Taking, launched: Launched) -> None:
+        task = taking.task.id
+        self._teller.say(task, f"The task cannot be launched: {launched.why}", level="ERROR")
+        try:
+            # Status first, then the entry: the status alone tells whether a task is wanted.
+            await tasks.failed(
+                self._session, task, reason="cannot be launched", message=launched.why, force=True
+            )
+            await self._hide(taking)
+        except (Refused, Unanswered) as error:
+            self._hold(taking, f"not failed yet: {error}", doubt=True)
+            return
+        log.warning("task failed: it cannot be launched", extra=kv(task=task, why=launched.why))
+        await self._forget(taking)
+
+    async def _give_back(self, taking: Taking, launched: Launched) -> None:
+        """Back to the front of its queue; the record stays until that is certain."""
+        task, queue = taking.task.id, taking.queue
+        self._teller.say(task, f"Put back into queue {queue.name}: {launched.why}", level="WARNING")
+        try:
+            await queues.add_task(self._session, queue.id, task)
+            await queues.move_task_to_front(self._session, queue.id, task)
+            await self._hide(taking)
+        except (Refused, Unanswered) as error:
+            self._hold(taking, f"not put back yet: {error}", doubt=True)
+            return
+        log.warning("task put back", extra=kv(task=task, queue=queue.name, why=launched.why))
+        await self._forget(taking)
+        await self.unmark(task, queue=queue.id)
+
+    async def _hide(self, taking: Taking) -> None:
+        pending = self._served.pending_queue
+        if pending is not None and pending != taking.queue.id:
+            await queues.remove_task(self._session, pending, taking.task.id)
+
+    async def _forget(self, taking: Taking) -> None:
+        # Sent with the next write: a record too many costs a look, never a task.
+        await self.forget(taking.task.id)
+
+    # ---- helpers --------------------------------------------------------------------------------------------------
+
+    def _hold(self, taking: Taking, why: str, *, doubt: bool = False) -> None:
+        self._graces.hold(taking.task.id, queue=taking.queue.id, why=why, doubt=doubt)
+
+    def _skip(self, task: str, *, seconds: float = SKIP_SECONDS) -> None:
+        self._skipped[task] = self._clock.monotonic() + seconds
+
+    async def _each(self, takings: Sequence[Taking], step: Callable[[Taking], Awaitable[T]]) -> list[T]:
+        """The step for every taking, a few at a time, results in order."""
+        gate = asyncio.Semaphore(CONCURRENCY)
+
+        async def one(taking: Taking) -> T:
+            async with gate:
+                return await step(taking)
+
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(one(taking)) for taking in takings]
+        return [task.result() for task in running]

@@ -1,0 +1,73 @@
+"""One task, its Job and its pods: the next single step. A pure function, so that the whole table can be read and tested."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clearml_k8s.clearml.tasks import TaskView
+from clearml_k8s.flow.diagnose import Diagnosis, ended, waiting
+from clearml_k8s.kube.store import JobRecord, PodRecord
+
+WAITS = frozenset({"queued"})
+RUNS = frozenset({"in_progress"})
+ENDING = frozenset({"completed", "failed", "closed", "published", "publishing"})
+"""States that the agent in the pod sets shortly before it ends by itself."""
+
+
+class Step(enum.Enum):
+    """What to do next."""
+
+    NOTHING = "nothing"
+    CLEAN_ENTRY = "the Job is there, so its queue entry is one too many: take it out"
+    DELETE_JOB = "delete the Job"
+    DELETE_LATER = "delete the Job when it has been kept long enough"
+    TELL = "tell the user why it waits"
+    FAIL_WAITING = "it cannot start: fail the task, then delete the Job"
+    FAIL_ENDED = "the pod ended and the task did not: fail the task"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """The step, why, and the diagnosis that goes with it."""
+
+    step: Step
+    why: str = ""
+    diagnosis: Diagnosis | None = None
+
+
+def decide(*, task: TaskView | None, job: JobRecord, pods: Sequence[PodRecord], worker: str) -> Decision:
+    """The next step for ``job``. ``task`` None: it does not exist. ``worker``: the id under which its pod reports.
+
+    A step that ends something (fail, delete) is taken only on a read of the task that is newer than the cluster's news.
+    """
+    over = job.finished or any(_ended(pod) for pod in pods if pod.job_uid == job.uid)
+    if task is None:
+        return Decision(step=Step.DELETE_JOB, why="the task does not exist any more")
+    if task.status in WAITS:
+        if task.status_changed != job.attempt:
+            return Decision(step=Step.DELETE_JOB, why="the task was enqueued again")
+        if over:
+            found = ended(job=job, pods=pods)
+            return Decision(step=Step.FAIL_ENDED, why="its pod ended before the task began", diagnosis=found)
+        diagnosis = waiting(job=job, pods=pods)
+        if diagnosis is None:
+            return Decision(step=Step.NOTHING)
+        step = Step.TELL if diagnosis.patience is None else Step.FAIL_WAITING
+        return Decision(step=step, why=diagnosis.category.value, diagnosis=diagnosis)
+    if task.status in RUNS:
+        if not over:
+            return Decision(step=Step.NOTHING)
+        if task.last_worker not in (None, worker):
+            return Decision(step=Step.DELETE_LATER, why="another worker runs the task")
+        found = ended(job=job, pods=pods)
+        return Decision(step=Step.FAIL_ENDED, why="its pod ended and the task did not", diagnosis=found)
+    if over or task.status in ENDING:
+        return Decision(step=Step.DELETE_LATER, why=f"the task is {task.status}")
+    return Decision(step=Step.DELETE_JOB, why=f"the task is {task.status}")
+
+
+def _ended(pod: PodRecord) -> bool:
+    containers = [c for c in pod.containers if not c.init]
+    return pod.finished or (bool(containers) and all(c.terminated is not None for c in containers))

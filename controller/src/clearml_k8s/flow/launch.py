@@ -1,0 +1,130 @@
+"""From a task to its Job: build, create, and what to do when the cluster does not take it."""
+
+from __future__ import annotations
+
+import enum
+import logging
+from dataclasses import dataclass
+
+from clearml_k8s import names
+from clearml_k8s.backoff import Backoff
+from clearml_k8s.clearml.tasks import TaskView
+from clearml_k8s.config import Config, ResolvedQueue
+from clearml_k8s.errors import (
+    KubeAlreadyExists,
+    KubeInvalid,
+    KubeRefused,
+    KubeThrottled,
+    KubeUnauthorized,
+    NotSent,
+    SpecError,
+    Unanswered,
+    Unreachable,
+)
+from clearml_k8s.flow.tell import Teller
+from clearml_k8s.kube.client import KubeClient
+from clearml_k8s.kube.resources import JOBS
+from clearml_k8s.kube.store import JobRecord, Store, slim_job
+from clearml_k8s.logs import kv
+from clearml_k8s.spec.job import build_job
+
+log = logging.getLogger(__name__)
+
+
+class Launch(enum.Enum):
+    """How a launch ended."""
+
+    CREATED = enum.auto()
+    IMPOSSIBLE = enum.auto()
+    """This task can have no Job: its own settings are wrong."""
+    NOT_NOW = enum.auto()
+    """The cluster refuses Jobs of this queue at the moment (quota, permission, template)."""
+    IN_THE_WAY = enum.auto()
+    """A Job of an older attempt, or a foreign object, has the name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Launched:
+    """The end of a launch, and the reason in words."""
+
+    how: Launch
+    why: str = ""
+
+
+class Launcher:
+    """Creates Jobs; a request without an answer is repeated, because the Job's name is the task's lock."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        client: KubeClient,
+        jobs: Store[JobRecord],
+        teller: Teller,
+        worker_id: str,
+    ) -> None:
+        self._config = config
+        self._client = client
+        self._clock = client.clock
+        self._jobs = jobs
+        self._teller = teller
+        self._worker_id = worker_id
+        self._controller = names.controller_id(worker_id)
+
+    async def launch(self, task: TaskView, *, queue: ResolvedQueue) -> Launched:
+        """Create the Job of the task's present attempt. Waits, however long, while the API cannot be reached."""
+        try:
+            built = build_job(
+                config=self._config,
+                queue=queue,
+                task=task,
+                attempt=task.status_changed,
+                worker_id=self._worker_id,
+                controller_id=self._controller,
+            )
+        except SpecError as error:
+            return Launched(how=Launch.IMPOSSIBLE, why=str(error))
+        backoff = Backoff(first=0.2, cap=5.0, random=self._client.random)
+        while True:
+            try:
+                made = await self._client.create(JOBS, built.manifest, namespace=self._config.namespace)
+            except KubeAlreadyExists:
+                existing = await self._existing(built.manifest["metadata"]["name"], backoff)
+                if existing is None:
+                    continue
+                if existing.attempt != task.status_changed or existing.controller != self._controller:
+                    return Launched(how=Launch.IN_THE_WAY, why=f"Job {existing.name} of another attempt is there")
+                self._jobs.note(existing)
+                return Launched(how=Launch.CREATED)
+            except KubeInvalid as error:
+                return Launched(how=Launch.IMPOSSIBLE, why=f"Kubernetes refuses the Job: {error.message}")
+            except (KubeThrottled, KubeUnauthorized, Unreachable, NotSent, Unanswered) as error:
+                wait = backoff.next() + (getattr(error, "retry_after", None) or 0.0)
+                log.warning("Job not created yet", extra=kv(task=task.id, retry_in=round(wait, 1), why=str(error)))
+                await self._clock.sleep(wait)
+            except KubeRefused as error:
+                return Launched(how=Launch.NOT_NOW, why=f"Kubernetes refuses the Job: {error.reason}: {error.message}")
+            else:
+                self._jobs.note(slim_job(made))
+                self._teller.say(
+                    task.id,
+                    f"Kubernetes Job {made['metadata']['name']} created in namespace {self._config.namespace}, "
+                    f"taken from queue {queue.name} by {self._worker_id}",
+                )
+                for ignored in built.ignored:
+                    if ignored.source == "task":
+                        self._teller.say(task.id, str(ignored), level="WARNING")
+                log.info("task launched", extra=kv(task=task.id, queue=queue.name, job=made["metadata"]["name"]))
+                return Launched(how=Launch.CREATED)
+
+    async def _existing(self, name: str, backoff: Backoff) -> JobRecord | None:
+        """The Job that has the name; None when it is gone again, or could not be read: try once more."""
+        try:
+            found = await self._client.find(JOBS, name, namespace=self._config.namespace)
+        except (KubeRefused, Unreachable, NotSent, Unanswered) as error:
+            log.warning("Job of that name cannot be read", extra=kv(job=name, why=str(error)))
+            found = None
+        if found is None:
+            await self._clock.sleep(backoff.next())
+            return None
+        return slim_job(found)

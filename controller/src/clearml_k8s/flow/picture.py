@@ -1,0 +1,119 @@
+"""What a controller sees of a claim, and what it means after a grace: the rules of ADR 0002 as pure functions.
+
+`tests/model/claim_model.py` explores these same rules; a change here is a change there first.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from clearml_k8s.clearml.tasks import TaskView
+from clearml_k8s.names import MARK_PREFIX
+
+QUEUED = "queued"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """A task as one look shows it. ``attempt`` is its ``status_changed``; ``entry`` is when its entry came into its
+    queue, or None; ``marks`` are the attempts marked, by controller id; ``worker`` says that a worker reported the
+    task in this attempt."""
+
+    status: str
+    attempt: str
+    entry: str | None
+    marks: Mapping[str, str]
+    worker: bool
+
+    @property
+    def queued(self) -> bool:
+        return self.status == QUEUED
+
+    def marked_by(self, controller: str) -> bool:
+        """The controller's mark stands for this attempt."""
+        return self.marks.get(controller) == self.attempt
+
+    def others(self, controller: str) -> list[str]:
+        """The other controllers whose mark stands for this attempt."""
+        return sorted(owner for owner, attempt in self.marks.items() if owner != controller and attempt == self.attempt)
+
+
+GONE = Picture(status="", attempt="", entry=None, marks={}, worker=False)
+"""The picture of a task that does not exist."""
+
+
+def picture(task: TaskView | None, *, entry: str | None) -> Picture:
+    """The picture of a task as read; ``entry`` is the ``added`` of its entry, or None."""
+    if task is None:
+        return GONE
+    marks = {key.removeprefix(MARK_PREFIX): value for key, value in task.properties.items() if key.startswith(MARK_PREFIX)}
+    return Picture(
+        status=task.status,
+        attempt=task.status_changed,
+        entry=entry,
+        marks=marks,
+        worker=_not_before(task.last_worker_report, task.status_changed),
+    )
+
+
+class Claimable(enum.Enum):
+    """What step 2 of the claim finds."""
+
+    ALONE = "the task is ours to take"
+    GIVES_WAY = "another controller with a lower id has marked it: take our mark away"
+    WAITS = "another controller with a higher id has marked it: it will give way"
+    GONE_ON = "it is not queued in this attempt any more"
+
+
+def read_back(seen: Picture, *, attempt: str, controller: str) -> Claimable:
+    """Whether the marked task may be taken (step 2)."""
+    if not seen.queued or seen.attempt != attempt or not seen.marked_by(controller):
+        return Claimable.GONE_ON
+    others = seen.others(controller)
+    if not others:
+        return Claimable.ALONE
+    return Claimable.GIVES_WAY if others[0] < controller else Claimable.WAITS
+
+
+class Verdict(enum.Enum):
+    """What a picture means that stood unchanged for a whole grace."""
+
+    CREATE = "the take was ours: create the Job"
+    FORGET = "nothing of ours: forget the record"
+    UNMARK = "our mark stands in another's way: take it away"
+    CLAIM = "in no queue and nobody's: claim it"
+    NOTHING = "nothing to do"
+
+
+def verdict(seen: Picture, *, recorded: str | None, controller: str, job: str | None) -> Verdict:
+    """The next step. ``recorded`` is the attempt in our record, ``job`` that of our Job, each None if there is none."""
+    others = seen.others(controller)
+    if recorded is not None:
+        ours = seen.queued and seen.attempt == recorded and seen.entry is None and not seen.worker
+        return Verdict.CREATE if ours and job != recorded else Verdict.FORGET
+    if not seen.queued or job == seen.attempt:
+        return Verdict.NOTHING
+    if others:
+        return Verdict.UNMARK if seen.marked_by(controller) and others[0] < controller else Verdict.NOTHING
+    if seen.entry is None and not seen.worker:
+        return Verdict.CLAIM
+    return Verdict.NOTHING
+
+
+def _not_before(time: str | None, other: str) -> bool:
+    """``time`` is at or after ``other`` (server times); False where one says nothing."""
+    if not time or not other:
+        return False
+    return parsed(time) >= parsed(other)
+
+
+def parsed(time: str) -> datetime:
+    """A time string of the server."""
+    found = datetime.fromisoformat(time.replace("Z", "+00:00"))
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+

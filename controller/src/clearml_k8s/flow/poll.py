@@ -1,0 +1,146 @@
+"""Looks at the queues and starts claims, as fast as there is work and room for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from clearml_k8s.clearml import queues
+from clearml_k8s.clearml.session import Session
+from clearml_k8s.config import Config
+from clearml_k8s.errors import Fenced, Refused, Unanswered
+from clearml_k8s.flow import capacity
+from clearml_k8s.flow.capacity import MAX_IN_FLIGHT, Room
+from clearml_k8s.flow.choose import Candidate, choose
+from clearml_k8s.flow.claim import Claims
+from clearml_k8s.flow.served import ServedQueues
+from clearml_k8s.kube.store import JobRecord, PodRecord, Store
+
+log = logging.getLogger(__name__)
+
+BATCH = 50
+SHORTEST_SECONDS = 0.5
+"""Between two polls that found nothing new; grows to queuePollFrequencySeconds while nothing comes."""
+
+
+class Poller:
+    """The loop from the queues to the claims."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        session: Session,
+        served: ServedQueues,
+        claims: Claims,
+        jobs: Store[JobRecord],
+        pods: Store[PodRecord],
+        may_take: Callable[[], bool],
+    ) -> None:
+        """``may_take`` is false while what exists in the cluster is not known."""
+        self._config = config
+        self._session = session
+        self._clock = session.clock
+        self._served = served
+        self._claims = claims
+        self._jobs = jobs
+        self._pods = pods
+        self._may_take = may_take
+        self._turn = 0
+        self._entries: dict[str, str] = {}
+        self._running: set[asyncio.Task[int]] = set()
+        self._progress = asyncio.Event()
+        self._fenced: Fenced | None = None
+        self.last_poll: float | None = None
+
+    def entry_of(self, task: str) -> str | None:
+        """The queue id in which the last poll saw an entry of the task."""
+        return self._entries.get(task)
+
+    def room(self) -> Room:
+        """The places left now."""
+        return capacity.room(
+            max_pods=self._config.max_pods,
+            queue_limits={q.id: q.config.settings.max_pods for q in self._served.all_found()},
+            jobs=self._jobs,
+            pods=self._pods,
+            in_flight=self._claims.in_flight(),
+        )
+
+    async def run(self) -> None:
+        """Poll for ever. Raises Fenced when another instance took the record over."""
+        idle = SHORTEST_SECONDS
+        while True:
+            if self._fenced is not None:
+                raise self._fenced
+            await self._session.health.ready()
+            started = 0
+            try:
+                if self._may_take():
+                    started = await self._poll()
+            except (Refused, Unanswered) as error:
+                log.debug("poll failed: %s", error)
+            idle = SHORTEST_SECONDS if started else min(idle * 1.5, self._config.queue_poll_frequency_seconds)
+            await self._pause(idle if not started else 0.02)
+
+    async def stop(self) -> None:
+        """Wait until the claims under way have ended."""
+        if self._running:
+            await asyncio.wait(self._running)
+
+    async def _poll(self) -> int:
+        active = self._served.active()
+        free = MAX_IN_FLIGHT - self._claims.active
+        room = self.room()
+        most = max((room.of(queue.id) for queue in active), default=0)
+        if not active or free <= 0 or most <= 0:
+            return 0
+        # Entries that cannot be taken stand in front of others: look as far behind them as there is room.
+        depth = min(most, free) + self._claims.skipped
+        found = {
+            queue.id: queue
+            for queue in await queues.get_queues(self._session, ids=[q.id for q in active], max_entries=depth)
+        }
+        self.last_poll = self._clock.monotonic()
+        self._entries = {entry.task: queue.id for queue in found.values() for entry in queue.entries}
+        # The room again: it may have shrunk during the call.
+        room = self.room()
+        chosen = choose(
+            queues=[(queue, found[queue.id]) for queue in active if queue.id in found],
+            room=room,
+            busy=self._claims.busy,
+            first=self._turn,
+            limit=free,
+        )
+        self._turn += 1
+        for start in range(0, len(chosen), BATCH):
+            self._start(self._claims.claim(chosen[start : start + BATCH]), chosen[start : start + BATCH])
+        return len(chosen)
+
+    def _start(self, claim: Coroutine[Any, Any, int], batch: tuple[Candidate, ...]) -> None:
+        self._claims.reserve(batch)
+        task = asyncio.create_task(claim)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[int]) -> None:
+        self._running.discard(task)
+        self._progress.set()
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Fenced):
+            self._fenced = error
+        elif error is not None:
+            log.error("a claim ended unexpectedly", exc_info=error)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not longer than until a claim has ended."""
+        self._progress.clear()
+        waiting = asyncio.create_task(self._progress.wait())
+        sleeping = asyncio.create_task(self._clock.sleep(seconds))
+        try:
+            await asyncio.wait({waiting, sleeping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            sleeping.cancel()

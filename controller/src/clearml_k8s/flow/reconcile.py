@@ -1,0 +1,308 @@
+"""Brings tasks and Jobs together: one level-triggered step at a time for each task that has a Job.
+
+Watches and reads only mark tasks; what is done follows from how things are, never from what happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from clearml_k8s import names
+from clearml_k8s.clearml import queues, tasks
+from clearml_k8s.clearml.session import Session
+from clearml_k8s.clearml.tasks import TaskView
+from clearml_k8s.config import Config
+from clearml_k8s.errors import InvalidStatus, KubeConflict, KubeRefused, Refused, Unanswered
+from clearml_k8s.flow import decide as rules
+from clearml_k8s.flow.decide import Decision, Step
+from clearml_k8s.flow.diagnose import Category, newest
+from clearml_k8s.flow.reads import TaskReads
+from clearml_k8s.flow.tell import Teller
+from clearml_k8s.flow.workqueue import QueueClosed, WorkQueue
+from clearml_k8s.kube.client import KubeClient
+from clearml_k8s.kube.resources import EVENTS, JOBS, PODS
+from clearml_k8s.kube.store import JobRecord, PodRecord, Store
+from clearml_k8s.logs import kv
+
+log = logging.getLogger(__name__)
+
+WORKERS = 16
+STATE_SECONDS = 4.0
+"""Between two looks at the states of all tasks that have a Job."""
+
+NO_POD_SECONDS = 5.0
+TELL_SECONDS = 3.0
+"""How long a pod may wait before its user is told why; most start sooner."""
+
+ENDING_SECONDS = 120.0
+"""How long the agent may take to end after it reported the end of the task."""
+
+LOG_LINES = 50
+LOG_BYTES = 32_768
+
+
+class Reconciler:
+    """The workers and their queue of tasks to look at."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        session: Session,
+        client: KubeClient,
+        jobs: Store[JobRecord],
+        pods: Store[PodRecord],
+        reads: TaskReads,
+        teller: Teller,
+        work: WorkQueue[str],
+        worker_id: str,
+        entry_of: Callable[[str], str | None],
+    ) -> None:
+        """``entry_of``: the queue id in which the last poll saw an entry of the task, or None."""
+        self._config = config
+        self._session = session
+        self._client = client
+        self._clock = session.clock
+        self._jobs = jobs
+        self._pods = pods
+        self._reads = reads
+        self._teller = teller
+        self._work = work
+        self._worker_id = worker_id
+        self._controller = names.controller_id(worker_id)
+        self._since: dict[tuple[str, str], float] = {}  # (Job uid, category) -> when it was seen first
+        self._told: dict[str, str] = {}
+        self._entry_of = entry_of
+
+    # ---- loops ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Work for ever; end by closing the queue."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WORKERS):
+                group.create_task(self._worker())
+
+    async def follow_states(self) -> None:
+        """Read the states of all tasks that have a Job, every few seconds, and mark those that changed."""
+        while True:
+            await self._clock.sleep(STATE_SECONDS)
+            try:
+                changed = await self._reads.refresh(self._jobs.tasks())
+            except (Refused, Unanswered) as error:
+                log.debug("task states not read: %s", error)
+                continue
+            for task in changed:
+                self._work.put(task)
+
+    async def _worker(self) -> None:
+        while True:
+            try:
+                task = await self._work.get()
+            except QueueClosed:
+                return
+            try:
+                again = await self._reconcile(task)
+                self._work.forget(task)
+                if again is not None:
+                    self._work.put_after(task, again)
+            except (Refused, Unanswered) as error:
+                wait = self._work.put_backoff(task)
+                log.info("task looked at again later", extra=kv(task=task, retry_in=round(wait, 1), why=str(error)))
+            finally:
+                self._work.done(task)
+
+    # ---- one task ---------------------------------------------------------------------------------------------------
+
+    async def _reconcile(self, task: str) -> float | None:
+        """One step for each Job of the task (there is one but for replaced ones); seconds until the next look."""
+        again: list[float] = []
+        for job in self._jobs.of_task(task):
+            if job.deleted is not None or job.controller != self._controller:
+                continue
+            wait = await self._step(job)
+            if wait is not None:
+                again.append(wait)
+        if not self._jobs.of_task(task):
+            self._forget(task)
+        return min(again, default=None)
+
+    async def _step(self, job: JobRecord) -> float | None:
+        task = job.task or ""
+        seen = self._reads.last(task)
+        if seen is None:
+            seen = await self._reads.fresh(task)
+        decision = self._decide(seen.task, job)
+        if decision.step is Step.FAIL_ENDED or (decision.step is Step.DELETE_JOB and seen.task is not None):
+            # Before anything ends: read again, after the cluster's news came in.
+            seen = await self._reads.fresh(task)
+            decision = self._decide(seen.task, job)
+        match decision.step:
+            case Step.NOTHING:
+                await self._clean_entry(seen.task, job)
+                return None
+            case Step.TELL:
+                return await self._tell(job, decision)
+            case Step.FAIL_WAITING:
+                return await self._fail_waiting(job, decision)
+            case Step.FAIL_ENDED:
+                await self._fail(job, seen.task, decision)
+                return None
+            case Step.DELETE_LATER:
+                return await self._delete_later(job, decision)
+            case _:
+                await self._delete(job, decision.why)
+                return None
+
+    def _decide(self, task: TaskView | None, job: JobRecord) -> Decision:
+        worker = names.task_worker_id(worker_id=self._worker_id, task_id=job.task or "")
+        return rules.decide(task=task, job=job, pods=self._pods_of(job), worker=worker)
+
+    def _pods_of(self, job: JobRecord) -> list[PodRecord]:
+        return [pod for pod in self._pods.of_task(job.task or "") if pod.job_uid == job.uid]
+
+    async def _clean_entry(self, task: TaskView | None, job: JobRecord) -> None:
+        queue = self._entry_of(job.task or "")
+        if queue is not None and task is not None and task.status == "queued" and task.status_changed == job.attempt:
+            if await queues.remove_task(self._session, queue, task.id):
+                log.info("entry taken out: the task has its Job", extra=kv(task=task.id))
+
+    # ---- waiting ----------------------------------------------------------------------------------------------------
+
+    async def _tell(self, job: JobRecord, decision: Decision) -> float | None:
+        await self._clean_entry(seen.task if (seen := self._reads.last(job.task or "")) else None, job)
+        diagnosis = decision.diagnosis
+        assert diagnosis is not None
+        if diagnosis.category is Category.STARTING:
+            return None
+        lasted = self._lasted(job, diagnosis.category)
+        patience = NO_POD_SECONDS if diagnosis.category is Category.NO_POD else TELL_SECONDS
+        if lasted < patience:
+            return patience - lasted
+        text = str(diagnosis)
+        if diagnosis.category is Category.NO_POD:
+            text += await self._job_events(job)
+        await self._say_waiting(job, text)
+        return 30.0 if diagnosis.category is Category.NO_POD else None
+
+    async def _fail_waiting(self, job: JobRecord, decision: Decision) -> float | None:
+        diagnosis = decision.diagnosis
+        assert diagnosis is not None
+        assert diagnosis.patience is not None
+        lasted = self._lasted(job, diagnosis.category)
+        if lasted < diagnosis.patience:
+            await self._say_waiting(job, str(diagnosis))
+            return diagnosis.patience - lasted
+        seen = await self._reads.fresh(job.task or "")
+        again = self._decide(seen.task, job)
+        if again.step is not Step.FAIL_WAITING:
+            return 0.0
+        await self._fail(job, seen.task, again)
+        await self._delete(job, diagnosis.summary)
+        return None
+
+    async def _say_waiting(self, job: JobRecord, text: str) -> None:
+        task = job.task or ""
+        if self._told.get(task) == text:
+            return
+        self._told[task] = text
+        self._teller.say(task, f"Waiting: {text}")
+        await tasks.set_status_message(self._session, task, f"Kubernetes: {text}")
+
+    async def _job_events(self, job: JobRecord) -> str:
+        """What the Job controller says about pods it could not make (quota, admission)."""
+        selector = f"involvedObject.uid={job.uid},reason=FailedCreate"
+        try:
+            async for page in self._client.list_pages(
+                EVENTS, namespace=self._config.namespace, field_selector=selector, limit=20
+            ):
+                messages = [str(event.get("message") or "") for event in page["items"]]
+                return f": {messages[-1]}" if messages else ""
+        except KubeRefused as error:
+            log.debug("events not read: %s", error)
+        return ""
+
+    def _lasted(self, job: JobRecord, category: Category) -> float:
+        now = self._clock.monotonic()
+        return now - self._since.setdefault((job.uid, category.value), now)
+
+    # ---- ends -------------------------------------------------------------------------------------------------------
+
+    async def _fail(self, job: JobRecord, task: TaskView | None, decision: Decision) -> None:
+        assert decision.diagnosis is not None
+        if task is None:
+            return
+        diagnosis = decision.diagnosis
+        try:
+            await tasks.failed(
+                self._session,
+                task.id,
+                reason=f"Kubernetes: {diagnosis.category.value}",
+                message=str(diagnosis),
+                force=task.status == "queued",
+            )
+        except InvalidStatus:
+            # Someone was faster; the next look sees how it is now.
+            self._work.put_after(task.id, 1.0)
+            return
+        self._teller.say(task.id, f"{diagnosis} ({decision.why})", level="ERROR")
+        for line in await self._last_lines(job):
+            self._teller.say(task.id, line, level="ERROR")
+        log.warning("task failed", extra=kv(task=task.id, category=diagnosis.category.value, why=diagnosis.summary))
+        await self._reads.fresh(task.id)
+        self._work.put(task.id)
+
+    async def _last_lines(self, job: JobRecord) -> list[str]:
+        pod = newest(self._pods_of(job))
+        if pod is None or pod.node is None:
+            return []
+        path = PODS.path(namespace=self._config.namespace, name=pod.name, subresource="log")
+        params = {"container": names.TASK_CONTAINER, "tailLines": LOG_LINES, "limitBytes": LOG_BYTES}
+        try:
+            async with self._client.stream(path, params=params) as chunks:
+                text = b"".join([chunk async for chunk in chunks]).decode("utf-8", "replace").strip()
+        except (Refused, Unanswered) as error:
+            return [f"The pod's log cannot be read: {error}"]
+        return [f"Last lines of the pod:\n{text}"] if text else []
+
+    async def _delete_later(self, job: JobRecord, decision: Decision) -> float | None:
+        done = _finished_at(job, self._pods_of(job))
+        if done is None:
+            lasted = self._lasted(job, Category.ENDED)
+            if lasted < ENDING_SECONDS:
+                return ENDING_SECONDS - lasted
+            await self._delete(job, f"{decision.why}, and its pod does not end")
+            return None
+        keep = timedelta(minutes=self._config.completed_pod_deletion_delay_minutes)
+        left = (done + keep - self._clock.now()).total_seconds()
+        if left > 0:
+            return left
+        await self._delete(job, decision.why)
+        return None
+
+    async def _delete(self, job: JobRecord, why: str) -> None:
+        try:
+            await self._client.delete(JOBS, job.name, uid=job.uid, namespace=self._config.namespace)
+        except KubeConflict:
+            return
+        log.info("Job deleted", extra=kv(job=job.name, why=why))
+
+    def _forget(self, task: str) -> None:
+        self._teller.forget(task)
+        self._told.pop(task, None)
+        uids = {job.uid for job in self._jobs}
+        if len(self._since) > 2 * len(uids) + 100:
+            self._since = {key: since for key, since in self._since.items() if key[0] in uids}
+
+
+def _finished_at(job: JobRecord, pods: list[PodRecord]) -> datetime | None:
+    """When the Job's last container ended; None while one may still run."""
+    if not job.finished and not all(pod.finished for pod in pods):
+        return None
+    if not job.finished and not pods:
+        return None
+    times = [c.finished_at for pod in pods for c in pod.containers if c.finished_at]
+    times += [condition.since for condition in job.conditions if condition.since]
+    return max((datetime.fromisoformat(t.replace("Z", "+00:00")) for t in times), default=None)

@@ -1,0 +1,114 @@
+"""What a crash, a lost reply or somebody else's slip left behind: looked at after a grace, then mended (ADR 0002)."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from clearml_k8s import names
+from clearml_k8s.clearml import queues, tasks
+from clearml_k8s.clearml.session import Session
+from clearml_k8s.flow.claim import Claims, Taking
+from clearml_k8s.flow.graces import Graces, Settled
+from clearml_k8s.flow.picture import Verdict, picture, verdict
+from clearml_k8s.flow.served import ServedQueues
+from clearml_k8s.kube.store import JobRecord, Store
+from clearml_k8s.logs import kv
+
+log = logging.getLogger(__name__)
+
+
+class Recovery:
+    """Runs the graces to their end, and sweeps for tasks that are queued and in no queue."""
+
+    def __init__(
+        self,
+        *,
+        session: Session,
+        claims: Claims,
+        graces: Graces,
+        served: ServedQueues,
+        jobs: Store[JobRecord],
+        worker_id: str,
+    ) -> None:
+        self._session = session
+        self._claims = claims
+        self._graces = graces
+        self._served = served
+        self._jobs = jobs
+        self._controller = names.controller_id(worker_id)
+
+    async def step(self) -> None:
+        """One look at everything on hold. Errors as `Session.call`, Fenced."""
+        active = self._claims.in_flight()
+        for task, claim in self._claims.recorded().items():
+            # In memory: a claim under way. Else it is from before a restart, or its grace ended with a change.
+            if not self._claims.under_way(task):
+                self._graces.hold(task, queue=active[task], why="recorded, and its Job not seen")
+        absent = []
+        for settled in await self._graces.look():
+            taking = await self._act(settled)
+            if taking is not None:
+                absent.append(taking)
+        await self._claims.claim_absent(absent)
+
+    async def _act(self, settled: Settled) -> Taking | None:
+        """Do what the verdict says; a task to be claimed is returned, to be claimed with others."""
+        held, seen, task = settled.held, settled.seen, settled.task
+        recorded = self._claims.recorded().get(held.task)
+        ours = [job for job in self._jobs.of_task(held.task) if job.controller == self._controller]
+        job = next((j.attempt for j in ours if j.attempt == (recorded.attempt if recorded else seen.attempt)), None)
+        said = verdict(
+            seen, recorded=recorded.attempt if recorded else None, controller=self._controller, job=job
+        )
+        log.info("grace over", extra=kv(task=held.task, verdict=said.value, status=seen.status))
+        if seen.marked_by(self._controller):
+            self._claims.settled(held.task, seen.attempt)
+        queue = self._served.by_id(held.queue)
+        if said in (Verdict.CREATE, Verdict.CLAIM) and (task is None or queue is None):
+            # The queue is not served any more: whoever serves it next, or its user, decides.
+            log.warning("task left as it is: its queue is not served", extra=kv(task=held.task, queue=held.queue))
+            return None
+        match said:
+            case Verdict.CREATE if task is not None and queue is not None:
+                await self._claims.resume(Taking(task=task, queue=queue))
+            case Verdict.CLAIM if task is not None and queue is not None:
+                return Taking(task=task, queue=queue, absent=True)
+            case Verdict.FORGET:
+                await self._claims.forget(held.task)
+            case Verdict.UNMARK:
+                await self._claims.unmark(held.task, queue=held.queue)
+            case _:
+                pass
+        return None
+
+    async def sweep(self) -> None:
+        """Hold every task of our queues that is queued, in no queue and nobody's. Errors as `Session.call`."""
+        served = self._served.all_found()
+        if not served:
+            return
+        pending = self._served.pending_queue
+        before = self._session.clock.now() - timedelta(seconds=self._graces.grace_seconds)
+        ids = [queue.id for queue in served]
+        # The tasks first: an entry that is taken in between then shows as an entry, not as a lost task.
+        found = await tasks.find_queued(
+            self._session,
+            queue_ids=[*ids, *([pending] if pending else [])],
+            changed_before=before.strftime("%Y-%m-%dT%H:%M:%S.%f+00:00"),
+        )
+        listed = await queues.all_entries(self._session, ids=ids)
+        entries = {entry.task for queue in listed for entry in queue.entries}
+        for task in found.values():
+            if task.id in entries or self._claims.busy(task.id):
+                continue
+            if any(job.attempt == task.status_changed for job in self._jobs.of_task(task.id)):
+                continue
+            seen = picture(task, entry=None)
+            if seen.worker or seen.others(self._controller):
+                continue
+            queue = self._served.by_id(task.execution_queue or "")
+            if queue is None and seen.marked_by(self._controller):
+                # Shown in the pending queue: the queue it came from stands on the task.
+                queue = self._served.by_name(task.properties.get(names.PROPERTY_QUEUE, ""))
+            if queue is not None:
+                self._graces.hold(task.id, queue=queue.id, why="queued, but in no queue")

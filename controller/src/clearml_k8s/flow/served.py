@@ -1,0 +1,150 @@
+"""The queues as configured and as they are: found on the server, with a template that Kubernetes takes, or why not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from clearml_k8s import names
+from clearml_k8s.clearml import queues
+from clearml_k8s.clearml.session import Session
+from clearml_k8s.config import Config, QueueConfig, ResolvedQueue
+from clearml_k8s.errors import ClearMLK8sError, KubeForbidden, KubeInvalid, KubeRefused, Refused, SpecError, Unanswered
+from clearml_k8s.kube.client import KubeClient
+from clearml_k8s.kube.resources import JOBS
+from clearml_k8s.logs import kv
+from clearml_k8s.spec.job import template_probe_job
+
+log = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Served:
+    """One configured queue. ``problem`` says in words why nothing is taken from it, "" when tasks are taken."""
+
+    config: QueueConfig
+    queue: ResolvedQueue | None = None
+    template_checked: bool = False
+    problem: str = "not looked up yet"
+    paused_until: float = 0.0
+
+
+class ServedQueues:
+    """All configured queues; one queue's trouble never stops another."""
+
+    def __init__(self, *, config: Config, session: Session, client: KubeClient, worker_id: str) -> None:
+        self._config = config
+        self._session = session
+        self._client = client
+        self._clock = session.clock
+        self._worker_id = worker_id
+        self._served = {key: Served(config=queue) for key, queue in config.queues.items()}
+        self.pending_queue: str | None = None
+        """The id of the queue that shows what waits for the cluster; None until it is known."""
+
+    @property
+    def states(self) -> Mapping[str, Served]:
+        """By key of ``queues``."""
+        return self._served
+
+    def active(self) -> tuple[ResolvedQueue, ...]:
+        """The queues to take from now."""
+        now = self._clock.monotonic()
+        return tuple(
+            s.queue for s in self._served.values() if s.queue and not s.problem and s.paused_until <= now
+        )
+
+    def by_id(self, queue_id: str) -> ResolvedQueue | None:
+        """The served queue of this id, whether active or not."""
+        return next((s.queue for s in self._served.values() if s.queue and s.queue.id == queue_id), None)
+
+    def by_name(self, name: str) -> ResolvedQueue | None:
+        """The served queue of this name."""
+        return next((s.queue for s in self._served.values() if s.queue and s.queue.name == name), None)
+
+    def all_found(self) -> tuple[ResolvedQueue, ...]:
+        """Every queue that is on the server."""
+        return tuple(s.queue for s in self._served.values() if s.queue)
+
+    def pause(self, queue: ResolvedQueue, why: str) -> None:
+        """Take nothing from the queue for a while: the cluster refuses its Jobs."""
+        key = queue.config.name
+        log.warning("queue paused", extra=kv(queue=queue.name, seconds=PAUSE_SECONDS, why=why))
+        until = self._clock.monotonic() + PAUSE_SECONDS
+        self._served[key] = replace(self._served[key], paused_until=until, template_checked=False)
+
+    async def refresh(self) -> None:
+        """Look the queues up, create what may be created, and check the templates not checked yet.
+
+        Errors of the ClearML server as `Session.call`; one queue's own problem stands in its state.
+        """
+        if self.pending_queue is None:
+            pending = await queues.ensure_queue(
+                self._session, names.PENDING_QUEUE, system_tags=[names.PENDING_QUEUE_TAG]
+            )
+            self.pending_queue = pending.id
+        resolution = await queues.resolve(self._session, self._served)
+        for key, served in list(self._served.items()):
+            found = resolution.found.get(key)
+            problem = ""
+            if key in resolution.ambiguous:
+                ids = ", ".join(queue.id for queue in resolution.ambiguous[key])
+                problem = f"the server has several queues of that name: name one of them by its id ({ids})"
+            elif found is None and self._config.create_queues:
+                try:
+                    found = await queues.ensure_queue(self._session, key)
+                    log.info("queue created", extra=kv(queue=key))
+                except Refused as error:
+                    problem = f"it does not exist and cannot be created: {error}"
+            elif found is None:
+                problem = (
+                    "the server has no queue of that name or id: create it, correct the name under agentk8sglue.queues, "
+                    "or set agentk8sglue.createQueues: true"
+                )
+            if found is None:
+                self._set(key, replace(served, queue=None, problem=problem))
+                continue
+            queue = ResolvedQueue(config=served.config, id=found.id, name=found.name)
+            checked = served.template_checked and served.queue == queue
+            if not checked:
+                problem = await self.template_problem(queue)
+            self._set(key, replace(served, queue=queue, problem=problem, template_checked=not problem))
+
+    async def template_is_well(self, queue: ResolvedQueue) -> bool:
+        """Whether Kubernetes takes the queue's template as it is, without any task's own settings."""
+        return not await self.template_problem(queue)
+
+    async def template_problem(self, queue: ResolvedQueue) -> str:
+        """Why Kubernetes refuses Jobs of this queue, by a server-side dry run; "" when it does not."""
+        where = f"agentk8sglue.queues.{queue.config.name}.templateOverrides or agentk8sglue.basePodTemplate"
+        try:
+            probe = template_probe_job(self._config, queue, worker_id=self._worker_id)
+            await self._client.create(
+                JOBS, probe.manifest, namespace=self._config.namespace, dry_run=True, strict=True
+            )
+        except SpecError as error:
+            return f"its pod template cannot be used: {error}"
+        except KubeInvalid as error:
+            return f"Kubernetes refuses its pod template ({where}): {error.message}"
+        except KubeForbidden as error:
+            if error.quota_exceeded:
+                return ""
+            return f"Kubernetes does not allow Jobs in namespace {self._config.namespace}: {error.message}"
+        except KubeRefused as error:
+            return f"Kubernetes refuses Jobs in namespace {self._config.namespace}: {error.reason}: {error.message}"
+        except (Refused, Unanswered, ClearMLK8sError) as error:
+            return f"its pod template is not checked yet: {error}"
+        for ignored in probe.ignored:
+            log.warning("template setting not used", extra=kv(queue=queue.name, setting=str(ignored)))
+        return ""
+
+    def _set(self, key: str, served: Served) -> None:
+        before = self._served[key]
+        self._served[key] = served
+        if served.problem and served.problem != before.problem:
+            log.error("nothing is taken from queue %r: %s", key, served.problem)
+        elif before.problem and not served.problem and served.queue:
+            log.info("queue is served", extra=kv(queue=key, id=served.queue.id))
