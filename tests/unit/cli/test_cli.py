@@ -175,6 +175,21 @@ def test_wrong_use_is_one_message_and_exit_code_2(
     assert app == []
 
 
+def test_a_mistake_of_ours_is_told_without_traceback_and_without_values(
+    app: list[Any], config_file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any, **__: Any) -> int:
+        raise KeyError(SECRET)
+
+    monkeypatch.setattr(sys.modules["clearml_k8s.app"], "run", broken)
+    assert cli.main(["run", "--config", config_file]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("clearml-k8s: internal error (KeyError), please report it")
+    assert "test_cli.py line" in message
+    assert SECRET not in message
+    assert app == []
+
+
 @pytest.mark.parametrize("command", [[], ["walk"], ["run", "--quee", "a"], ["run", "--max-pods", "many"]])
 def test_what_the_parser_refuses_is_exit_code_2_too(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

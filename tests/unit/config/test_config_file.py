@@ -148,11 +148,7 @@ def test_each_problem_has_its_path_what_was_found_and_what_is_expected(changes: 
 
 def test_all_problems_are_told_at_once() -> None:
     found = problems(document(maxPod=3, createQueues="yes", **{"clearml.apiServer": ...}))
-    assert [problem.split(":")[1].strip() for problem in found] == [
-        "maxPod",
-        "clearml.apiServer",
-        "createQueues",
-    ] or len(found) == 3
+    assert sorted(problem.split(":")[1].strip() for problem in found) == ["clearml.apiServer", "createQueues", "maxPod"]
 
 
 def test_values_of_environment_variables_are_not_shown() -> None:
@@ -203,8 +199,8 @@ def test_queue_names_that_the_server_would_strip(names: list[str]) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(errors.ConfigError, match="missing.yaml cannot be read"):
+    with pytest.raises(errors.ConfigError, match=r"missing\.yaml cannot be read"):
         load_config_file(tmp_path / "missing.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"a: \xff\n")
-    with pytest.raises(errors.ConfigError, match="latin.yaml cannot be read"):
+    with pytest.raises(errors.ConfigError, match=r"latin\.yaml cannot be read"):
         load_config_file(tmp_path / "latin.yaml")
