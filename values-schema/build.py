@@ -14,6 +14,7 @@ import argparse
 import difflib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,6 @@ class Builder:
                 continue
             if key == "properties":
                 result[key] = {name: self.expand(child) for name, child in value.items()}
-            elif key == "items" and "kubernetes" in value:
-                # The published types are nullable, also where null as an element makes no sense.
-                result[key] = {"allOf": [self.expand(value), {"type": "object"}]}
             elif key in ("items", "additionalProperties", "propertyNames", "allOf", "anyOf", "oneOf", "not"):
                 result[key] = self.expand(value)
             else:
@@ -97,8 +95,36 @@ class Builder:
         if clash := set(own) & set(types):
             raise ValueError(f"definitions with the name of a Kubernetes type: {sorted(clash)}")
         result["definitions"] = dict(sorted({**own, **types}.items()))
+        elements_are_no_null(result)
         jsonschema.Draft7Validator.check_schema(result)
         return result
+
+
+def elements_are_no_null(schema: Schema) -> None:
+    """Takes null from each object type that is used as an element of arrays only: there it makes no sense."""
+    elements: set[str] = set()
+    others: set[str] = set()
+    for place, name in referred(schema):
+        (elements if place == "items" else others).add(name)
+    for name in elements - others:
+        if schema["definitions"][name].get("type") == ["object", "null"]:
+            schema["definitions"][name]["type"] = "object"
+
+
+def referred(node: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """(keyword or property above it, name of the definition) of every reference."""
+    if isinstance(node, dict):
+        if "$ref" in node:
+            yield place, node["$ref"].rsplit("/", 1)[-1]
+        for key, value in node.items():
+            if key == "properties":
+                for child in value.values():
+                    yield from referred(child)
+            else:
+                yield from referred(value, key)
+    elif isinstance(node, list):
+        for value in node:
+            yield from referred(value, place)
 
 
 def require_defaulted(schema: Schema) -> None:
@@ -155,7 +181,9 @@ def main() -> int:
         found = path.read_text(encoding="utf-8") if path.exists() else ""
         name = str(path.relative_to(ROOT))
         if check:
-            diff = "\n".join(difflib.unified_diff(found.splitlines(), wanted.splitlines(), name, "built", lineterm="", n=0))
+            diff = "\n".join(
+                difflib.unified_diff(found.splitlines(), wanted.splitlines(), name, "built", lineterm="", n=0)
+            )
             if diff:
                 differs = True
                 print(diff)

@@ -29,7 +29,9 @@ def load() -> Schema:
     """All definitions by their full name. A package of another version is an error: the built schemas would differ."""
     found = metadata.version("kubernetes-validate")
     if found != PACKAGE_VERSION:
-        raise SystemExit(f"kubernetes-validate: found {found}, install {PACKAGE_VERSION} (or build anew and review the diff)")
+        raise SystemExit(
+            f"kubernetes-validate: found {found}, install {PACKAGE_VERSION} (or build anew and review the diff)"
+        )
     folder = resources.files("kubernetes_validate") / "kubernetes-json-schema" / f"{KUBERNETES_VERSION}-local-strict"
     definitions: Schema = json.loads((folder / "_definitions.json").read_text(encoding="utf-8"))["$defs"]
     return definitions
@@ -73,7 +75,9 @@ def stripped(node: Any) -> Any:
     for key, value in node.items():
         if key in ("description", "format", "default") or key.startswith("x-kubernetes-"):
             continue
-        result[key] = {name: stripped(child) for name, child in value.items()} if key == "properties" else stripped(value)
+        result[key] = (
+            {name: stripped(child) for name, child in value.items()} if key == "properties" else stripped(value)
+        )
     return result
 
 

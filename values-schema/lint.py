@@ -72,9 +72,9 @@ def loose(node: Any, *, path: str) -> Iterator[str]:
         return
     kinds = node.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds
-    if "object" in kinds and not path.endswith("]") and not isinstance(node.get("additionalProperties"), dict):
-        if node.get("additionalProperties") is not False:
-            yield path
+    extra = node.get("additionalProperties")
+    if "object" in kinds and extra is not False and not isinstance(extra, dict):
+        yield path
     if "array" in kinds and "items" not in node:
         yield path
     for key, value in node.items():
@@ -113,9 +113,9 @@ def sound_references(built: Schema) -> Iterator[str]:
 def used_by_templates(source: Schema) -> Iterator[str]:
     """Every key is read by a template, by its whole path; no template reads a key that does not exist."""
     read: set[tuple[str, ...]] = set()
-    for path in sorted((CHART / "templates").rglob("*")):
-        if path.suffix in (".yaml", ".tpl", ".txt"):
-            for match in re.finditer(r"\.Values((?:\.[A-Za-z0-9]+)+)", path.read_text(encoding="utf-8")):
+    for file in sorted((CHART / "templates").rglob("*")):
+        if file.suffix in (".yaml", ".tpl", ".txt"):
+            for match in re.finditer(r"\.Values((?:\.[A-Za-z0-9]+)+)", file.read_text(encoding="utf-8")):
                 read.add(tuple(match.group(1).split(".")[1:]))
     known = {path for path, _ in leaves(schema=source, definitions=source["definitions"])}
     whole = set(PASSED_WHOLE)

@@ -27,7 +27,7 @@ def load(path: Path) -> Schema:
     with path.open(encoding="utf-8") as stream:
         loaded = yaml.safe_load(stream)
     if not isinstance(loaded, dict):
-        raise ValueError(f"{path}: found {type(loaded).__name__}, a mapping is needed")
+        raise TypeError(f"{path}: found {type(loaded).__name__}, a mapping is needed")
     return loaded
 
 
@@ -49,7 +49,9 @@ def children(*, schema: Schema, definitions: Schema) -> dict[str, Schema]:
     return properties
 
 
-def leaves(*, schema: Schema, definitions: Schema, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Schema]]:
+def leaves(
+    *, schema: Schema, definitions: Schema, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Schema]]:
     """Every (path, schema) of the tree that has no properties of its own to walk into."""
     below = children(schema=schema, definitions=definitions)
     if not below:

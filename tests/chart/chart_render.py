@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
+import kubernetes_validate  # type: ignore[import-untyped]
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ FULLNAME = "rel-clearml-agent"
 HELM_TIMEOUT_SECONDS = 120
 
 ACCESS_KEY = "fake-access-key"
-SECRET_KEY = "fake-secret-key"  # noqa: S105 - no real one
+SECRET_KEY = "fake-secret-key"
 CREDENTIALS: dict[str, Any] = {"clearml": {"agentk8sglueKey": ACCESS_KEY, "agentk8sglueSecret": SECRET_KEY}}
 
 Object = dict[str, Any]

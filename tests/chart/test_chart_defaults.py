@@ -32,7 +32,9 @@ def test_everything_is_in_the_namespace_of_the_release(render: Render) -> None:
 def test_labels_of_every_object(render: Render) -> None:
     for found in render().objects:
         labels = found["metadata"]["labels"]
-        component = {f"{FULLNAME}-task": "task", f"{FULLNAME}-test": "test"}.get(found["metadata"]["name"], "controller")
+        component = {f"{FULLNAME}-task": "task", f"{FULLNAME}-test": "test"}.get(
+            found["metadata"]["name"], "controller"
+        )
         assert labels == {
             "app.kubernetes.io/name": "clearml-agent",
             "app.kubernetes.io/instance": "rel",
@@ -82,7 +84,7 @@ def test_config_volume_is_the_config_map_that_the_arguments_name(render: Render)
     config = next(name for name, volume in volumes.items() if "configMap" in volume)
     assert volumes[config]["configMap"] == {"name": rendered.one("ConfigMap")["metadata"]["name"]}
     assert mounts[config] == {"name": config, "mountPath": "/etc/clearml-k8s", "readOnly": True}
-    assert {"/tmp"} == {mounts[name]["mountPath"] for name in volumes if volumes[name].get("emptyDir") == {}}  # noqa: S108
+    assert {"/tmp"} == {mounts[name]["mountPath"] for name in volumes if volumes[name].get("emptyDir") == {}}
 
 
 def test_credentials_reach_the_controller_by_reference(render: Render) -> None:
@@ -177,7 +179,9 @@ def test_chart_metadata() -> None:
     assert chart["kubeVersion"] == ">=1.29.0-0"
 
 
-@pytest.mark.parametrize(("version", "works"), [("1.28.9", False), ("1.29.0", True), ("1.29.3-gke.100", True), ("1.45.0", True)])
+@pytest.mark.parametrize(
+    ("version", "works"), [("1.28.9", False), ("1.29.0", True), ("1.29.3-gke.100", True), ("1.45.0", True)]
+)
 def test_kubernetes_versions(helm_name: str, version: str, works: bool) -> None:
     done = helm(helm_name, "template", "rel", str(CHART), "--kube-version", version, values=yaml.safe_dump(CREDENTIALS))
     assert (done.returncode == 0) is works, done.stderr

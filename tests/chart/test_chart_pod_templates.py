@@ -18,7 +18,7 @@ PARTS: dict[str, Any] = {
     "volumes": [{"name": "data", "nfs": {"server": "nfs.local", "path": "/data"}}],
     "volumeMounts": [{"name": "data", "mountPath": "/data", "readOnly": True}],
     "extraVolumes": [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}],
-    "extraVolumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],  # noqa: S108
+    "extraVolumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
     "env": [
         {"name": "A", "value": "1"},
         {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
@@ -74,7 +74,7 @@ def test_all_keys(render: Render, place: str) -> None:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_what_means_unset_is_left_out(render: Render, place: str) -> None:
-    unset = {key: ({} if isinstance(part, dict) else [] if isinstance(part, list) else None if isinstance(part, int) else "")
+    unset: dict[str, Any] = {key: ({} if isinstance(part, dict) else [] if isinstance(part, list) else None if isinstance(part, int) else "")
              for key, part in PARTS.items()}  # fmt: skip
     assert template(render(PLACES[place](unset)), place) == {}
     assert template(render(PLACES[place](dict.fromkeys(PARTS))), place) == {}

@@ -130,7 +130,11 @@ def test_checksums_follow_what_the_controller_reads_and_nothing_else(render: Ren
     assert credentials["checksum/credentials"] != base["checksum/credentials"]
     # What does not reach the controller does not restart it.
     named = {"imageCredentials": {"password": "one"}, "clearml": {"clearmlConfig": "a: 1"}}
-    changed = {"imageCredentials": {"password": "two"}, "clearml": {"clearmlConfig": "a: 2"}, "test": {"checkServer": False}}
+    changed = {
+        "imageCredentials": {"password": "two"},
+        "clearml": {"clearmlConfig": "a: 2"},
+        "test": {"checkServer": False},
+    }
     assert annotations(named) == annotations(merged(named, changed))
 
 

@@ -268,12 +268,18 @@ def test_every_value_is_in_the_table() -> None:
 
     tested = {case.key for case in CASES}
     elsewhere = {"clearml.existingAgentk8sglueSecret"}
-    keys = {key for key in paths(load_yaml(CHART / "values.yaml"), "") if not key.startswith("agentk8sglue.basePodTemplate.")}
+    keys = {
+        key
+        for key in paths(load_yaml(CHART / "values.yaml"), "")
+        if not key.startswith("agentk8sglue.basePodTemplate.")
+    }
     assert keys - tested - elsewhere == set()
 
 
 def test_null_takes_a_default_away(render: Render) -> None:
-    rendered = render({"agentk8sglue": {"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}}})
+    rendered = render(
+        {"agentk8sglue": {"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}}}
+    )
     assert rendered.spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 
 

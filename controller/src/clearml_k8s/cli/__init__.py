@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import os
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -51,6 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_OK
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except Exception as error:
+        # The text of a foreign error may hold what must not be shown; where it happened does not.
+        frames = traceback.extract_tb(error.__traceback__)[-6:]
+        where = [f"{Path(frame.filename).name} line {frame.lineno}, {frame.name}" for frame in frames]
+        _complain("\n".join([f"internal error ({type(error).__name__}), please report it; it came from", *where]))
+        return EXIT_PROBLEM
 
 
 def _run(arguments: Sequence[str] | None, *, environ: Mapping[str, str]) -> int:
@@ -120,7 +127,8 @@ def load_config(options: argparse.Namespace, *, environ: Mapping[str, str]) -> C
         refused = dict.fromkeys(options.refused)
         raise ConfigProblems([f"{flag} is not taken: {REFUSED[flag]}" for flag in refused])
     if options.config is not None:
-        given = [flag for option, flag in _FLAG_NAMES.items() if getattr(options, option) not in (None, False)]
+        values = {flag: getattr(options, option) for option, flag in _FLAG_NAMES.items()}
+        given = [flag for flag, value in values.items() if value is not None and value is not False]
         if options.command == "render":
             given = [flag for flag in given if flag != "--queue"]
         if given:

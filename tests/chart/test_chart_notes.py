@@ -1,0 +1,64 @@
+"""NOTES.txt. Only Helm 4 prints it without a cluster (`helm install --dry-run=client`); Helm 3 asks one first."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from chart_render import CHART, CREDENTIALS, NAMESPACE, at, helm, merged
+
+
+def notes(values: dict[str, Any]) -> str:
+    done = helm(
+        "helm4", "install", "rel", str(CHART), "--namespace", NAMESPACE, "--dry-run=client",
+        values=json.dumps(merged(CREDENTIALS, values)),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("\nNOTES:\n")[1]
+
+
+def test_say_what_was_installed_and_how_to_look_at_it() -> None:
+    text = notes({"agentk8sglue": {"queues": {"gpu": {}, "cpu": {}}, "createQueues": True, "maxPods": 2000000}})
+    for wanted in (
+        "https://api.clear.ml",
+        "Secret rel-clearml-agent-ac",
+        "cpu, gpu (made on the server if they do not exist)",
+        "2000000 task pods at one time",
+        "kubectl -n tasks logs deploy/rel-clearml-agent-controller",
+        "helm test rel -n tasks",
+        "clearml-k8s check --config /etc/clearml-k8s/config.yaml",
+    ):
+        assert wanted in text
+    assert "WARNING" not in text
+    assert "fake-secret-key" not in text
+
+
+def test_defaults() -> None:
+    text = notes({})
+    assert "Queues       default\n" in text
+    assert "no limit on task pods" in text
+    assert "clearml.conf" not in text
+
+
+@pytest.mark.parametrize(
+    ("values", "warning"),
+    [
+        (at("agentk8sglue.clearmlcheckCertificate", False), "agentk8sglue.clearmlcheckCertificate is false"),
+        (
+            at("agentk8sglue.apiServerUrlReference", "http://clearml:8008"),
+            "agentk8sglue.apiServerUrlReference is not https",
+        ),
+        (
+            at(
+                "agentk8sglue.extraEnvs",
+                [{"name": "CLEARML_K8S_GLUE_DEBUG", "value": "1"}, {"name": "HTTP_PROXY", "value": "p"}],
+            ),
+            "agentk8sglue.extraEnvs sets CLEARML_K8S_GLUE_DEBUG: variables of ClearML's own glue",
+        ),
+    ],
+)
+def test_warnings(values: dict[str, Any], warning: str) -> None:
+    text = notes(values)
+    assert f"WARNING: {warning}" in text
+    assert text.count("WARNING") == 1

@@ -1,0 +1,56 @@
+"""The chart as a package: what is in it, and that it can be a subchart."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from pathlib import Path
+
+import yaml
+from chart_render import CHART, CREDENTIALS, helm
+
+
+def packaged(helm_name: str, folder: Path) -> Path:
+    done = helm(helm_name, "package", str(CHART), "--destination", str(folder))
+    assert done.returncode == 0, done.stderr
+    return folder / "clearml-agent-6.0.0.tgz"
+
+
+def test_package_holds_what_is_needed_and_no_more(helm_name: str, tmp_path: Path) -> None:
+    with tarfile.open(packaged(helm_name, tmp_path)) as archive:
+        names = {Path(member.name).relative_to("clearml-agent").as_posix() for member in archive.getmembers()}
+    assert {"Chart.yaml", "values.yaml", "values.schema.json", "README.md", "templates/NOTES.txt"} <= names
+    assert not [name for name in names if not name.startswith("templates/") and "/" in name], "ci/ is not packaged"
+
+
+def test_helpers_carry_the_charts_name() -> None:
+    defined = [
+        name
+        for file in (CHART / "templates").rglob("*")
+        if file.is_file()
+        for name in re.findall(r'\{\{-?\s*define\s+"([^"]+)"', file.read_text(encoding="utf-8"))
+    ]
+    assert len(defined) == len(set(defined)) > 20
+    assert [name for name in defined if not name.startswith("clearml-agent.")] == []
+
+
+def test_as_a_subchart(helm_name: str, tmp_path: Path) -> None:
+    parent = tmp_path / "parent"
+    (parent / "charts").mkdir(parents=True)
+    packaged(helm_name, parent / "charts")
+    chart = {"apiVersion": "v2", "name": "parent", "version": "1.0.0",
+             "dependencies": [{"name": "clearml-agent", "version": "6.0.0", "alias": "gpu-agent"}]}  # fmt: skip
+    (parent / "Chart.yaml").write_text(yaml.safe_dump(chart), encoding="utf-8")
+    values = {"global": {"imageRegistry": "registry.local", "domain": "example.com"}, "gpu-agent": CREDENTIALS}
+    done = helm(helm_name, "template", "rel", str(parent), "--kube-version", "1.37.0", values=json.dumps(values))
+    assert done.returncode == 0, done.stderr
+    objects = [found for found in yaml.safe_load_all(done.stdout) if found]
+    deployment = next(found for found in objects if found["kind"] == "Deployment")
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] == "registry.local/clearml-k8s/controller:6.0.0"
+    refused = helm(
+        helm_name, "template", "rel", str(parent), "--kube-version", "1.37.0",
+        values=json.dumps({"gpu-agent": {**CREDENTIALS, "bogus": 1}}),
+    )  # fmt: skip
+    assert refused.returncode != 0 and "bogus" in refused.stderr

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from clearml_k8s import errors
+from clearml_k8s.config import Config, QueueConfig, QueueSettings, SecretKey, TaskCredentials, TaskPodConfig
+from clearml_k8s.config.file import ConfigProblems, load_config_file, parse_config
+
+# The document of docs/architecture.md, "The config file".
+FULL = """
+workerId: null
+releaseName: gpu
+fullname: gpu-clearml-agent
+namespace: clearml
+clearml:
+  apiServer: https://api.clear.ml/
+  webServer: https://app.clear.ml
+  fileServer: null
+  verifyCertificate: true
+  taskCredentials:
+    secretName: gpu-clearml-agent-ac
+    accessKeyKey: agentk8sglue_key
+    secretKeyKey: agentk8sglue_secret
+  configSecret: {name: conf, key: clearml.conf}
+queuePollFrequencySeconds: 7.5
+createQueues: true
+maxPods: 20
+defaultContainerImage: python:3.12
+completedPodDeletionDelayMinutes: 30
+task:
+  serviceAccountName: gpu-clearml-agent-task
+  imagePullSecrets: [gpu-clearml-agent-ark]
+basePodTemplate:
+  nodeSelector: {pool: gpu}
+queues:
+  default: {}
+  big:
+    templateOverrides:
+      resources: {limits: {nvidia.com/gpu: 4}}
+    queueSettings: {maxPods: 2, defaultImage: "a:1"}
+"""
+
+
+def document(**changes: Any) -> str:
+    """FULL with dotted keys set (`clearml.apiServer=...`) or, with `...`, removed."""
+    content = yaml.safe_load(FULL)
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        target = content
+        for key in parents:
+            target = target[key]
+        if value is ...:
+            del target[last]
+        else:
+            target[last] = copy.deepcopy(value)
+    return yaml.safe_dump(content)
+
+
+def problems(text: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigProblems) as caught:
+        parse_config(text, source="config.yaml")
+    assert isinstance(caught.value, errors.ConfigError)
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    return caught.value.problems
+
+
+def test_every_key_reaches_the_dataclass(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(FULL, encoding="utf-8")
+    config = load_config_file(file)
+    assert isinstance(config, Config)
+    assert (config.worker_id, config.release_name, config.fullname) == (None, "gpu", "gpu-clearml-agent")
+    assert config.namespace == "clearml"
+    assert config.clearml.api_server == "https://api.clear.ml"
+    assert (config.clearml.web_server, config.clearml.file_server) == ("https://app.clear.ml", None)
+    assert config.clearml.verify_certificate is True
+    assert config.clearml.task_credentials == TaskCredentials(secret_name="gpu-clearml-agent-ac")
+    assert config.clearml.config_secret == SecretKey(name="conf", key="clearml.conf")
+    assert config.queue_poll_frequency_seconds == 7.5
+    assert config.create_queues is True
+    assert config.max_pods == 20
+    assert config.default_container_image == "python:3.12"
+    assert config.completed_pod_deletion_delay_minutes == 30
+    assert config.task == TaskPodConfig(
+        service_account_name="gpu-clearml-agent-task", image_pull_secrets=("gpu-clearml-agent-ark",)
+    )
+    assert config.base_pod_template == {"nodeSelector": {"pool": "gpu"}}
+    assert config.base_pod_spec is None
+    assert list(config.queues) == ["default", "big"]
+    assert config.queues["default"] == QueueConfig(name="default")
+    assert config.queues["big"] == QueueConfig(
+        name="big",
+        template_overrides={"resources": {"limits": {"nvidia.com/gpu": 4}}},
+        settings=QueueSettings(max_pods=2, default_image="a:1"),
+    )
+
+
+def test_absent_keys_have_their_defaults() -> None:
+    absent = ("workerId", "queuePollFrequencySeconds", "createQueues", "maxPods", "defaultContainerImage")
+    absent += ("completedPodDeletionDelayMinutes", "basePodTemplate", "clearml.webServer", "clearml.verifyCertificate")
+    config = parse_config(document(**dict.fromkeys(absent, ...)))
+    assert (config.worker_id, config.max_pods, config.create_queues) == (None, None, False)
+    assert (config.queue_poll_frequency_seconds, config.completed_pod_deletion_delay_minutes) == (5.0, 0.0)
+    assert config.default_container_image == "python:3.11"
+    assert config.clearml.verify_certificate is True
+
+
+def test_empty_parts_of_a_queue_are_as_good_as_none() -> None:
+    config = parse_config(document(queues={"a": {"templateOverrides": None, "queueSettings": None}}))
+    assert config.queues["a"] == QueueConfig(name="a")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"maxPod": 3}, "maxPod: unknown key; did you mean maxPods?"),
+        ({"clearml.apiserver": "x"}, "clearml.apiserver: unknown key; did you mean apiServer?"),
+        ({"task.zzz": 1}, "task.zzz: unknown key; known here: imagePullSecrets, serviceAccountName"),
+        ({"clearml.apiServer": ...}, "clearml.apiServer: missing; expected a value"),
+        ({"createQueues": "yes"}, 'createQueues: found "yes"; expected true or false'),
+        ({"maxPods": 0}, "maxPods: found 0; expected at least 1"),
+        ({"maxPods": "3"}, 'maxPods: found "3"; expected a whole number or null'),
+        ({"clearml.apiServer": "api"}, r'clearml.apiServer: found "api"; expected text that matches ^https?://[^/\s]+'),
+        ({"releaseName": 12}, "releaseName: found 12; expected text; write it in quotes"),
+        ({"queues": {}}, "queues: found a mapping; expected at least 1 entries"),
+        ({"queues": ["a"]}, "queues: found a list; expected a mapping"),
+        (
+            {"queues": {"my queue": {"queueSettings": {"maxpods": 1}}}},
+            'queues["my queue"].queueSettings.maxpods: unknown key; did you mean maxPods?',
+        ),
+        (
+            {"basePodTemplate": {"tolerations": [{"key": "a"}, {"operatorr": "Exists"}]}},
+            "basePodTemplate.tolerations[1].operatorr: unknown key; did you mean operator?",
+        ),
+        (
+            {"basePodTemplate": {"labels": {"version": 1.5}}},
+            "basePodTemplate.labels.version: found 1.5; expected text; write it in quotes",
+        ),
+    ],
+)
+def test_each_problem_has_its_path_what_was_found_and_what_is_expected(changes: dict[str, Any], expected: str) -> None:
+    assert problems(document(**changes)) == (f"config.yaml: {expected}",)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    found = problems(document(maxPod=3, createQueues="yes", **{"clearml.apiServer": ...}))
+    assert sorted(problem.split(":")[1].strip() for problem in found) == ["clearml.apiServer", "createQueues", "maxPod"]
+
+
+def test_values_of_environment_variables_are_not_shown() -> None:
+    (problem,) = problems(document(basePodTemplate={"env": [{"name": "PASSWORD", "value": 12345678}]}))
+    assert "12345678" not in problem
+    assert "basePodTemplate.env[0].value: found a value (not shown); expected text" in problem
+
+
+def test_passwords_in_urls_are_not_shown() -> None:
+    (problem,) = problems(document(**{"clearml.apiServer": "ftp://user:s3cret@host"}))
+    assert "s3cret" not in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "c line 3, column 1: not valid YAML: the key 'a' stands here twice (first in line 1)"),
+        ("a:\n  1: x\n", "c line 2, column 3: not valid YAML: the key 1 is not text; write it in quotes"),
+        ("a: [1\n", "c line 2, column 1: not valid YAML: "),
+        ("a: !!python/object:os.system x\n", "c line 1, column 4: not valid YAML: could not determine a constructor"),
+        ("- a\n", "c: found a list; expected a mapping of settings"),
+        ("", "c: found nothing; expected a mapping of settings"),
+        ("x: &a\n  b: *a\n", "c: "),
+        ("x: \x01\n", "c: not valid YAML: "),
+    ],
+)
+def test_bad_yaml_is_told_with_its_place_and_without_its_content(text: str, expected: str) -> None:
+    with pytest.raises(ConfigProblems) as caught:
+        parse_config(text, source="c")
+    assert str(caught.value).startswith(expected)
+
+
+def test_yaml_errors_do_not_quote_the_file() -> None:
+    with pytest.raises(ConfigProblems) as caught:
+        parse_config("password: s3cret: x\n", source="c")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_merge_keys_may_be_overridden() -> None:
+    text = FULL.replace("default: {}", "default: &d\n    queueSettings: {maxPods: 1}\n  other:\n    <<: *d")
+    assert parse_config(text).queues["other"].settings.max_pods == 1
+
+
+@pytest.mark.parametrize("names", [["a ", "a"], [" "]])
+def test_queue_names_that_the_server_would_strip(names: list[str]) -> None:
+    (problem,) = problems(document(queues={name: {} for name in names}))
+    assert problem.startswith("config.yaml: queues: ")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(errors.ConfigError, match=r"missing\.yaml cannot be read"):
+        load_config_file(tmp_path / "missing.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"a: \xff\n")
+    with pytest.raises(errors.ConfigError, match=r"latin\.yaml cannot be read"):
+        load_config_file(tmp_path / "latin.yaml")

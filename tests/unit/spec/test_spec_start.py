@@ -1,0 +1,440 @@
+"""The pod's start script, really run by dash and bash, against a real HTTP server, with a stand-in for the agent."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import venv
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clearml_k8s.spec.script import (
+    AGENT_VERSION,
+    EXIT_CANNOT_TELL,
+    EXIT_NOT_OURS,
+    EXIT_STOPPED_EARLY,
+    EXIT_UNPREPARED,
+    start_check,
+    start_command,
+    start_script,
+)
+from spec_clearml_login import ACCESS_KEY, SECRET_KEY, TOKEN, LoginServer, login_server
+from spec_support import ATTEMPT, TASK_ID, Build, environment, kubernetes_expansion, task_container
+
+LIMIT = 60
+FAKE_AGENT = """
+import json, os, pathlib, signal, sys, time
+
+record = pathlib.Path(os.environ["RECORD"])
+
+def stop(*_):
+    record.with_suffix(".term").touch()
+    sys.exit(0)
+
+signal.signal(signal.SIGTERM, stop)
+names = ("EXPORTED", "CLEARML_K8S_SETUP_SCRIPT")
+seen = {"pid": os.getpid(), "argv": sys.argv[1:], "env": {name: os.environ.get(name) for name in names}}
+record.write_text(json.dumps(seen))
+print("agent is running", flush=True)
+while os.environ.get("AGENT_WAITS"):
+    time.sleep(0.05)
+"""
+
+
+@dataclass
+class Pod:
+    """Runs the script as a container would; looks for secrets in all output."""
+
+    folder: Path
+    server: LoginServer
+    shell: list[str]
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def record(self) -> Path:
+        return self.folder / "record.json"
+
+    def agent(self) -> dict[str, Any] | None:
+        """What the stand-in saw; None if it was not started."""
+        return json.loads(self.record.read_text()) if self.record.exists() else None
+
+    def popen(self, **env: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*self.shell, "-c", start_script(), "clearml-k8s", start_check()],
+            env={**self.env, **env},
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, **env: str) -> tuple[int, str]:
+        process = self.popen(**env)
+        output, _ = process.communicate(timeout=LIMIT)
+        assert not [secret for secret in (SECRET_KEY, TOKEN, ACCESS_KEY) if secret in output]
+        return process.returncode, output
+
+
+@pytest.fixture
+def server() -> Iterator[LoginServer]:
+    with login_server() as running:
+        running.task = {"id": TASK_ID, "status": "queued", "status_changed": ATTEMPT}
+        yield running
+
+
+@pytest.fixture(params=["dash", "bash"])
+def pod(request: pytest.FixtureRequest, tmp_path: Path, server: LoginServer) -> Pod:
+    shell = shutil.which(request.param)
+    assert shell, f"{request.param} is needed for this test"
+    package = tmp_path / "modules" / "clearml_agent"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(FAKE_AGENT)
+    env = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "PYTHONPATH": str(package.parent),
+        "RECORD": str(tmp_path / "record.json"),
+        "CLEARML_K8S_TASK_ID": TASK_ID,
+        "CLEARML_K8S_ATTEMPT": ATTEMPT,
+        "CLEARML_API_HOST": server.url,
+        "CLEARML_API_ACCESS_KEY": ACCESS_KEY,
+        "CLEARML_API_SECRET_KEY": SECRET_KEY,
+        "CLEARML_AGENT_SKIP_CONTAINER_APT": "1",
+        "no_proxy": "localhost",
+    }
+    return Pod(folder=tmp_path, server=server, shell=[shell], env=env)
+
+
+def wait_for_line(process: subprocess.Popen[str], text: str) -> str:
+    """Reads until a line holds `text`; the process is killed when none comes within the limit."""
+    assert process.stdout is not None
+    killer = threading.Timer(LIMIT, process.kill)
+    killer.start()
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if text in line:
+            killer.cancel()
+            return seen
+    raise AssertionError(f"{text!r} never came; seen: {seen}")
+
+
+def test_the_agent_runs_in_the_scripts_own_process_and_gets_sigterm(pod: Pod) -> None:
+    process = pod.popen(AGENT_WAITS="1")
+    wait_for_line(process, "agent is running")
+    agent = pod.agent()
+    assert agent is not None
+    assert agent["pid"] == process.pid
+    assert agent["argv"] == ["execute", "--full-monitoring", "--require-queue", "--id", TASK_ID]
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=LIMIT)
+    assert process.returncode == 0
+    assert pod.record.with_suffix(".term").exists()
+
+
+def test_the_check_asks_for_this_task_only(pod: Pod) -> None:
+    code, _ = pod.run()
+    assert code == 0
+    assert pod.server.calls == [
+        ("/auth.login", {}),
+        (
+            "/tasks.get_all",
+            {"id": [TASK_ID], "only_fields": ["id", "status", "status_changed"], "search_hidden": True},
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (
+            {"status": "queued", "status_changed": "2026-01-15T07:00:00.000000+00:00"},
+            "was enqueued anew at 2026-01-15T07",
+        ),
+        ({"status": "stopped", "status_changed": ATTEMPT}, "is stopped, not queued any more"),
+        ({"status": "in_progress", "status_changed": ATTEMPT}, "is in_progress, not queued any more"),
+        (None, "does not exist any more"),
+    ],
+)
+def test_a_task_that_is_not_this_pods_any_more_is_left_alone(pod: Pod, task: dict[str, str] | None, said: str) -> None:
+    pod.server.task = {"id": TASK_ID, **task} if task else None
+    code, output = pod.run()
+    assert code == EXIT_NOT_OURS
+    assert said in output
+    assert output.rstrip().endswith("nothing is started")
+    assert pod.agent() is None
+
+
+def test_a_server_that_fails_at_first_is_asked_again(pod: Pod) -> None:
+    pod.server.failures = [503, 500]
+    code, output = pod.run()
+    assert code == 0
+    assert "cannot be reached (OSError: auth.login: HTTP 503); trying again for up to" in output
+    assert pod.agent() is not None
+
+
+def test_a_server_that_stays_away_ends_in_doubt(pod: Pod) -> None:
+    code, output = pod.run(CLEARML_API_HOST=f"http://localhost:{unused_port()}", CLEARML_K8S_START_CHECK_SECONDS="1")
+    assert code == EXIT_CANNOT_TELL
+    assert "could not be reached for" in output
+    assert pod.agent() is None
+
+
+def test_wrong_credentials_end_at_once(pod: Pod) -> None:
+    code, output = pod.run(CLEARML_API_SECRET_KEY="wrong")
+    assert code == EXIT_CANNOT_TELL
+    assert "auth.login: HTTP 401, subcode 22: Unauthorized (invalid credentials)" in output
+    assert len(pod.server.calls) == 1
+
+
+def test_missing_settings_are_named(pod: Pod) -> None:
+    code, output = pod.run(CLEARML_API_SECRET_KEY="", CLEARML_K8S_ATTEMPT="")
+    assert code == EXIT_CANNOT_TELL
+    assert "the environment lacks CLEARML_API_SECRET_KEY, CLEARML_K8S_ATTEMPT" in output
+
+
+def test_credentials_do_not_follow_a_redirect(pod: Pod) -> None:
+    with login_server() as elsewhere:
+        pod.server.redirect_to = elsewhere.url + "/auth.login"
+        code, output = pod.run()
+        assert elsewhere.calls == []
+    assert code == EXIT_CANNOT_TELL
+    assert "answers with a redirect" in output
+
+
+def test_sigterm_before_the_start_ends_the_pod(pod: Pod) -> None:
+    process = pod.popen(CLEARML_API_HOST=f"http://localhost:{unused_port()}")
+    wait_for_line(process, "cannot be reached")
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == EXIT_STOPPED_EARLY
+    assert "told to stop before the task was started" in output
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate of localhost and its key, in one file."""
+    file = tmp_path_factory.mktemp("tls") / "both.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            *("-keyout", file, "-out", f"{file}.crt"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    with file.open("a") as both:
+        both.write(Path(f"{file}.crt").read_text())
+    return file
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "said"),
+    [
+        ({}, EXIT_CANNOT_TELL, "the certificate of the ClearML server is not trusted"),
+        ({"CLEARML_API_HOST_VERIFY_CERT": "false"}, 0, "agent is running"),
+        ({"REQUESTS_CA_BUNDLE": "CERTIFICATE"}, 0, "agent is running"),
+        ({"SSL_CERT_FILE": "CERTIFICATE"}, 0, "agent is running"),
+        ({"REQUESTS_CA_BUNDLE": "/missing.pem"}, EXIT_CANNOT_TELL, "names /missing.pem, which does not exist"),
+    ],
+)
+def test_tls(pod: Pod, certificate: Path, settings: dict[str, str], code: int, said: str) -> None:
+    with login_server(certificate=certificate) as server:
+        server.task = pod.server.task
+        settings = {name: value.replace("CERTIFICATE", f"{certificate}.crt") for name, value in settings.items()}
+        found, output = pod.run(CLEARML_API_HOST=server.url, **settings)
+    assert (found, said in output) == (code, True), output
+
+
+def test_an_image_without_python_is_told_so(pod: Pod) -> None:
+    code, output = pod.run(PATH=str(folder_with(pod.folder / "bin", "env", "id", "dirname")))
+    assert code == EXIT_UNPREPARED
+    assert "the image has no Python 3.6 or newer" in output
+    assert pod.server.calls == []
+
+
+def test_local_python_is_used_and_a_wrong_one_is_named(pod: Pod) -> None:
+    only = folder_with(pod.folder / "bin", "env", "id")
+    assert pod.run(PATH=str(only), LOCAL_PYTHON=sys.executable)[0] == 0
+    code, output = pod.run(LOCAL_PYTHON="/opt/nothing")
+    assert code == EXIT_UNPREPARED
+    assert "LOCAL_PYTHON names /opt/nothing, which is no Python 3.6 or newer" in output
+
+
+def test_the_python_that_has_the_agent_is_preferred(pod: Pod) -> None:
+    path = folder_with(pod.folder / "bin", "env", "id")
+    executable(path / "python3", f'#!/bin/sh\nunset PYTHONPATH\nexec {bare_python(pod.folder)} "$@"\n')
+    (path / "python3.11").symlink_to(sys.executable)
+    code, output = pod.run(PATH=str(path))
+    assert code == 0, output
+    assert pod.agent() is not None
+
+
+def test_the_setup_script_runs_in_the_same_shell_and_leaves_the_environment(pod: Pod) -> None:
+    script = 'cd /\nexport EXPORTED="a\'b $HOME"\nset -eux\ntrue\n'
+    code, output = pod.run(CLEARML_K8S_SETUP_SCRIPT=script, HOME="/home/x", PATH=pod.env["PATH"])
+    assert code == 0, output
+    agent = pod.agent()
+    assert agent is not None
+    assert agent["env"] == {"EXPORTED": "a'b /home/x", "CLEARML_K8S_SETUP_SCRIPT": None}
+
+
+@pytest.mark.parametrize("script", ["exit 7", "if", "set -e\nfalse"])
+def test_a_setup_script_that_ends_the_shell_is_named(pod: Pod, script: str) -> None:
+    code, output = pod.run(CLEARML_K8S_SETUP_SCRIPT=script)
+    if script == "if" and pod.shell[0].endswith("bash"):
+        assert code == 0  # bash tells the syntax error and goes on
+        return
+    assert code != 0
+    assert f"ended with exit code {code} while running the task's setup script" in output
+    assert pod.agent() is None
+
+
+@pytest.fixture(scope="session")
+def python_with_pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python with pip and without the agent."""
+    folder = tmp_path_factory.mktemp("venv")
+    venv.create(folder, with_pip=True, symlinks=True)
+    return folder / "bin"
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> Path:
+    """A folder with the stand-in for the agent as a wheel."""
+    folder, info = tmp_path / "wheels", f"clearml_agent-{AGENT_VERSION}.dist-info"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / f"clearml_agent-{AGENT_VERSION}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("clearml_agent/__init__.py", "")
+        wheel.writestr("clearml_agent/__main__.py", FAKE_AGENT)
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: clearml-agent\nVersion: {AGENT_VERSION}\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+    return folder
+
+
+def test_an_image_without_the_agent_gets_it_by_pip(pod: Pod, python_with_pip: Path, wheels: Path) -> None:
+    pip = {
+        "PATH": f"{python_with_pip}:/usr/bin:/bin",
+        "PYTHONPATH": "",
+        "PIP_NO_INDEX": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+    }
+    target = {"PIP_TARGET": str(pod.folder / "target"), "PYTHONPATH": str(pod.folder / "target")}
+    local = {"LOCAL_PYTHON": str(python_with_pip / "python3")}
+
+    code, output = pod.run(**pip, **local)
+    assert code == EXIT_UNPREPARED
+    assert f"pip could not install clearml-agent=={AGENT_VERSION} (see above): if the package index is not" in output
+
+    code, output = pod.run(**pip, **local, CLEARML_AGENT_NO_UPDATE="1")
+    assert code == EXIT_UNPREPARED
+    assert "CLEARML_AGENT_NO_UPDATE forbids to install it" in output
+
+    assert pod.agent() is None
+    code, output = pod.run(**{**pip, **local, **target}, PIP_FIND_LINKS=str(wheels))
+    assert code == 0, output
+    assert f"installing clearml-agent=={AGENT_VERSION} with pip" in output
+    assert pod.agent() is not None
+
+
+def test_missing_system_packages_are_installed_once_asked_for(pod: Pod) -> None:
+    path = folder_with(pod.folder / "bin", "env", "id", "ln")
+    executable(
+        path / "apt-get",
+        f'#!/bin/sh\necho "apt-get $*"\ncase "$*" in *python3*) ln -s {sys.executable} {path}/python3;; esac\n',
+    )
+    env = {"PATH": str(path), "CLEARML_AGENT_SKIP_CONTAINER_APT": "", "CLEARML_K8S_NEEDS_GIT": "1"}
+    executable(path / "id", "#!/bin/sh\necho 0\n")
+    code, output = pod.run(**env)
+    assert code == 0, output
+    assert "apt-get -qq install -y --no-install-recommends git python3 python3-pip" in output
+
+    executable(path / "git", "#!/bin/sh\n")
+    assert "apt-get" not in pod.run(**env)[1]
+
+
+def test_no_system_package_is_installed_when_switched_off_or_not_root(pod: Pod) -> None:
+    path = folder_with(pod.folder / "bin", "env")
+    executable(path / "apt-get", '#!/bin/sh\necho "apt-get $*"\n')
+    executable(path / "id", "#!/bin/sh\necho 1000\n")
+    for skip in ("1", ""):
+        code, output = pod.run(PATH=str(path), CLEARML_AGENT_SKIP_CONTAINER_APT=skip)
+        assert code == EXIT_UNPREPARED
+        assert "apt-get" not in output
+
+
+def test_the_built_jobs_command_runs_as_the_kubelet_would_run_it(pod: Pod, build: Build) -> None:
+    """Command and environment of a real manifest, after Kubernetes' expansion; the setup script survives unchanged."""
+    setup = "printf '%s' 'x $(A) $$ \"q\" \\n' > written\nif [[ -n x ]]; then export EXPORTED=bash; fi\n"
+    container = task_container(build(setup_shell_script=setup, arguments="-e A=expanded"))
+    values = {
+        name: value for name, value in environment(build(setup_shell_script=setup)).items() if isinstance(value, str)
+    }
+    values["A"] = "expanded"
+    env = {name: kubernetes_expansion(value, values) for name, value in values.items()}
+    command = [kubernetes_expansion(word, env) for word in container["command"]]
+    done = subprocess.run(
+        command,
+        env={**env, **pod.env},
+        cwd=pod.folder,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (pod.folder / "written").read_text() == 'x $(A) $$ "q" \\n'
+    agent = pod.agent()
+    assert agent is not None
+    assert agent["env"]["EXPORTED"] == "bash"
+
+
+def test_the_texts_are_constant_and_valid() -> None:
+    assert len(start_command()) == 5
+    assert sum(map(len, start_command())) < 20_000
+    compile(start_check(), "start_check", "exec")
+    assert "@AGENT_VERSION@" not in start_script()
+    assert "set -x" not in start_script().replace("set +eux", "")
+
+
+def unused_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def folder_with(folder: Path, *programs: str) -> Path:
+    """A folder for PATH that holds these programs of the machine and no other."""
+    folder.mkdir(exist_ok=True)
+    for name in programs:
+        program = shutil.which(name)
+        assert program, name
+        (folder / name).symlink_to(program)
+    return folder
+
+
+def executable(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    path.write_text(textwrap.dedent(text))
+    path.chmod(0o755)
+
+
+def bare_python(folder: Path) -> Path:
+    """A Python without the agent and without pip."""
+    venv.create(folder / "bare", with_pip=False, symlinks=True)
+    return folder / "bare" / "bin" / "python3"
