@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -114,7 +115,11 @@ def test_queued_tasks_are_found_by_queue_and_time(api: Client, make: Maker) -> N
     changed = datetime.fromisoformat(api.task(task)["status_changed"])
 
     def found(before: datetime) -> list[str]:
-        condition = {"status": ["queued"], "execution.queue": [queue], "status_changed": [f"<{before.isoformat()}"]}
+        condition: dict[str, Any] = {
+            "status": ["queued"],
+            "execution.queue": [queue],
+            "status_changed": [f"<{before.isoformat()}"],
+        }
         tasks = api.ok("tasks.get_all", **condition, page=0, page_size=500, only_fields=["id", "status"])["tasks"]
         return [task["id"] for task in tasks]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.parse
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -195,7 +196,7 @@ def test_the_queue_of_parked_tasks_is_hidden(api: Client, make: Maker) -> None:
     name = make.name("hidden")
     queue = make.queue(name=name, system_tags=["k8s-glue"])
 
-    def seen(**data: object) -> bool:
+    def seen(**data: Any) -> bool:
         found: list[str] = []
         for page in range(1000):
             queues = api.ok("queues.get_all", only_fields=["id"], page=page, page_size=500, **data)["queues"]
@@ -212,13 +213,15 @@ def test_the_queue_of_parked_tasks_is_hidden(api: Client, make: Maker) -> None:
 
 def test_a_page_holds_at_most_500_queues(api: Client, make: Maker) -> None:
     queues = {make.queue() for _ in range(501)}
-    pages = [
-        [queue["id"] for queue in api.ok("queues.get_all", name=f"^{make.prefix}", **paging)["queues"]]
-        for paging in ({"page": 0, "page_size": 1000}, {"page": 1, "page_size": 500})
-    ]
+
+    def page(number: int, size: int) -> list[str]:
+        answer = api.ok("queues.get_all", name=f"^{make.prefix}", page=number, page_size=size)
+        return [queue["id"] for queue in answer["queues"]]
+
+    pages = [page(0, 1000), page(1, 500)]
     assert [len(page) for page in pages] == [500, 1]
     assert set(pages[0] + pages[1]) == queues
-    assert len(api.ok("queues.get_all", name=f"^{make.prefix}", page=3, page_size=100)["queues"]) == 100
+    assert len(page(3, 100)) == 100
 
 
 def test_deleting_a_queue_with_entries_needs_force(api: Client, make: Maker) -> None:

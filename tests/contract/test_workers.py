@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from .client import Client
 from .conftest import Maker
 
 
-def _workers(api: Client) -> dict[str, dict[str, object]]:
+def _workers(api: Client) -> dict[str, dict[str, Any]]:
     return {worker["id"]: worker for worker in api.ok("workers.get_all")["workers"]}
 
 
@@ -39,12 +40,12 @@ def test_a_report_with_a_task_sets_its_last_worker(api: Client, make: Maker) -> 
     worker, task = make.worker(), make.task(status="in_progress")
     api.ok("workers.status_report", worker=worker, task=task, timestamp=_now())
     assert api.task(task)["last_worker"] == worker
-    assert _workers(api)[worker]["task"]["id"] == task  # type: ignore[index]
+    assert _workers(api)[worker]["task"]["id"] == task
 
 
 def test_cluster_reports_belong_to_the_enterprise_edition(api: Client, make: Maker) -> None:
     key = make.name("category")
-    report = {
+    report: dict[str, Any] = {
         "worker": make.name("worker"),
         "partial": True,
         "key": key,
