@@ -14,16 +14,22 @@ LIMIT_SECONDS = 120.0
 
 
 def environment(home: Path, server: tuple[str, str, str]) -> dict[str, str]:
-    """No ``~/clearml.conf``, no settings of this machine's shell."""
+    """No ``~/clearml.conf``, no settings of this machine's shell.
+
+    A real server's files server is guessed by the SDK, or named by ``CLEARML_CONTRACT_FILES_URL``.
+    """
     url, access_key, secret_key = server
     foreign = ("CLEARML", "TRAINS", "ALG")
+    files = os.environ.get("CLEARML_CONTRACT_FILES_URL")
+    if not files and not os.environ.get("CLEARML_CONTRACT_URL"):
+        files = f"{url}/_files"
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(foreign)},
+        **({"CLEARML_FILES_HOST": files} if files else {}),
         "HOME": str(home),
         "CLEARML_CONFIG_FILE": os.devnull,
         "CLEARML_API_HOST": url,
         "CLEARML_WEB_HOST": url,
-        "CLEARML_FILES_HOST": os.environ.get("CLEARML_CONTRACT_FILES_URL", f"{url}/_files"),
         "CLEARML_API_ACCESS_KEY": access_key,
         "CLEARML_API_SECRET_KEY": secret_key,
         "CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL": "1",

@@ -80,6 +80,16 @@ def test_a_late_call_lands_after_its_client_has_given_up(dev: DevServer, client:
     assert (record["fault"], record["done"], record["summary"]) == ("late", True, {"removed": 1})
 
 
+def test_a_slow_call_lands_after_its_client_has_timed_out(dev: DevServer) -> None:
+    queue, task = _queue_with_task(dev)
+    dev.add_fault(kind="delay", seconds=1.0, endpoint="queues.remove_task", count=1)
+    with pytest.raises(TimeoutError):
+        dev.call("queues.remove_task", timeout=0.2, queue=queue, task=task)
+    assert dev.entries(queue) == [task]
+    wait_for(lambda: dev.entries(queue) == [], timeout=_LIMIT_SECONDS)
+    assert dev.calls(endpoint="queues.remove_task")[-1]["summary"] == {"removed": 1}
+
+
 def test_a_proxy_may_answer(dev: DevServer) -> None:
     dev.add_fault(kind="http", status=502, body="<html>Bad Gateway</html>", count=1)
     with pytest.raises(CallFailed) as failure:
