@@ -71,6 +71,12 @@ class Server:
         self._files = FileStore(self.store)
         self._dev = DevApi(self)
         self._landing: set[asyncio.Task[None]] = set()
+        self.control_port: int | None = None
+
+    def _came_by_control_port(self, request: web.BaseRequest) -> bool:
+        if self.control_port is None or request.transport is None:
+            return False
+        return bool(request.transport.get_extra_info("sockname")[1] == self.control_port)
 
     def reset(self) -> None:
         """As freshly started, but for the clock and the tokens, which stay; calls in flight end on the new data."""
@@ -84,8 +90,8 @@ class Server:
         path = request.path.strip("/")
         if path.startswith("_dev/"):
             return await self._dev.handle(request, path.removeprefix("_dev/"))
-        if self.downtime.active and (refusal := self.downtime.refuse(request)) is not None:
-            return refusal
+        if self.downtime.active and not self._came_by_control_port(request):
+            return self.downtime.refuse(request)
         if path.startswith("_files"):
             return await self._files.handle(request, path.removeprefix("_files"))
         self.log.in_flight += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 _COUNTS = ("removed", "added", "updated", "queued", "dequeued", "deleted", "position", "num", "id", "started")
@@ -34,6 +34,9 @@ class CallRecord:
     done: bool
     fault: str | None
     summary: dict[str, Any] | None
+
+
+_FIELDS = tuple(item.name for item in fields(CallRecord))
 
 
 def summarize(data: dict[str, Any]) -> dict[str, Any]:
@@ -91,7 +94,7 @@ class CallLog:
                 break
             last = record.n
             if (pattern is None or pattern.search(record.endpoint)) and (task is None or record.task == task):
-                calls.append(asdict(record))
+                calls.append({name: getattr(record, name) for name in _FIELDS})
         return {"calls": calls, "last": last}
 
     def counters(self) -> dict[str, Any]:

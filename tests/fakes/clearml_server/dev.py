@@ -19,7 +19,8 @@ from .task_documents import new_task, requested_fields
 if TYPE_CHECKING:
     from .app import Server
 
-_MAX_CALLS = 50_000
+# a page is made without letting other calls run: keep it short
+_MAX_CALLS = 10_000
 
 
 class DevApi:

@@ -44,7 +44,7 @@ class Downtime:
         if mode == "refuse" and self.on_change is not None:
             await self.on_change(True)
 
-    def refuse(self, request: web.BaseRequest) -> web.StreamResponse | None:
+    def refuse(self, request: web.BaseRequest) -> web.StreamResponse:
         """What a request gets meanwhile (``refuse``: one on a connection that was open before)."""
         if self.mode == "503":
             return web.Response(status=503, text="Service Unavailable")

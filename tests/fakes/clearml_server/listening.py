@@ -27,7 +27,7 @@ class Listener:
         if self._server.settings.control_port is not None:
             control = web.TCPSite(self._runner, "127.0.0.1", self._server.settings.control_port)
             await control.start()
-            self.control_port = _port(control)
+            self.control_port = self._server.control_port = _port(control)
         await self._open()
         self._server.downtime.on_change = self._set_open
 

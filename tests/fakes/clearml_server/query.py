@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -149,9 +150,9 @@ def build(
     return predicates
 
 
-def paged(documents: list[Document], data: dict[str, Any]) -> list[Document]:
-    """At most 500 a page, also without ``page`` and ``page_size``."""
-    page, size = data.get("page") or 0, data.get("page_size", MAX_PAGE)
+def page_bounds(data: dict[str, Any]) -> tuple[int, int]:
+    """First and last + 1: at most 500 a page, also without ``page`` and ``page_size``."""
+    page, size = data.get("page") or 0, data.get("page_size")
     try:
         page, size = int(page), int(MAX_PAGE if size is None else size)
     except (TypeError, ValueError) as error:
@@ -159,7 +160,7 @@ def paged(documents: list[Document], data: dict[str, Any]) -> list[Document]:
     if page < 0 or size < 1:
         raise errors.validation("page must not be negative and page_size at least 1")
     size = min(size, MAX_PAGE)
-    return documents[page * size : (page + 1) * size]
+    return page * size, (page + 1) * size
 
 
 def ordered(documents: list[Document], data: dict[str, Any]) -> list[Document]:
@@ -190,5 +191,8 @@ def project(document: Document, only_fields: Any) -> Document:
 
 def find(documents: Iterable[Document], data: dict[str, Any], predicates: list[Predicate]) -> list[Document]:
     """Filter, order and page; projection is left to the caller, who may join other documents first."""
-    found = [document for document in documents if all(predicate(document) for predicate in predicates)]
-    return paged(ordered(found, data), data)
+    first, end = page_bounds(data)
+    found = (document for document in documents if all(predicate(document) for predicate in predicates))
+    if data.get("order_by"):
+        return ordered(list(found), data)[first:end]
+    return list(itertools.islice(found, first, end))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -92,9 +93,10 @@ class Queue:
 
     def document(self, *, max_entries: int | None = None) -> Document:
         """The public form. ``max_entries``: the first n entries; of a negative number the last n, as MongoDB."""
-        entries = list(self.entries.items())
-        if max_entries:
-            entries = entries[:max_entries] if max_entries > 0 else entries[max_entries:]
+        if max_entries and max_entries > 0:
+            entries = list(itertools.islice(self.entries.items(), max_entries))
+        else:
+            entries = list(self.entries.items())[max_entries or 0 :]
         return {
             "id": self.id,
             "name": self.name,
