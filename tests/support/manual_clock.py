@@ -51,16 +51,20 @@ class ManualClock:
         return sum(1 for _, future in self._sleepers if not future.done())
 
     async def advance(self, seconds: float) -> None:
-        """Move the time, and let everything that waited for it run."""
+        """Let everything that can run begin its waits, move the time, and let what waited for it run."""
+        await self._settle()
         self._move(seconds)
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await self._settle()
 
     async def until_sleeping(self, count: int = 1) -> None:
         """Wait (really, at most 5 s) until ``count`` sleeps are under way."""
         async with asyncio.timeout(5):
             while self.sleepers < count:
                 await asyncio.sleep(0.001)
+
+    async def _settle(self) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
 
     def _move(self, seconds: float) -> None:
         self._time += seconds

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import json
 from dataclasses import dataclass, field
+from random import Random
 
 from aiohttp import web
 from clearml_k8s.clearml.conf import Credentials
@@ -137,7 +138,7 @@ class Api:
 
 def make_session(url, clock, meters=None, *, secret=SECRET):
     credentials = Credentials(access_key=ACCESS, secret_key=secret, source="the test")
-    return Session(api_server=url, credentials=credentials, clock=clock, metrics=meters)
+    return Session(api_server=url, credentials=credentials, clock=clock, metrics=meters, random=Random(7))
 
 
 @contextlib.asynccontextmanager

@@ -1,5 +1,7 @@
 """The scripted API server and a client to it."""
 
+from random import Random
+
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -38,7 +40,8 @@ def meters():
 @pytest.fixture
 async def client(cluster, clock, meters):
     """A client to the server."""
+    configuration = Configuration(host=cluster.url)
     async with KubeClient(
-        configuration=Configuration(host=cluster.url), clock=clock, namespace="ns", metrics=meters
+        configuration=configuration, clock=clock, namespace="ns", metrics=meters, random=Random(7)
     ) as client:
         yield client

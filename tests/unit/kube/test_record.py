@@ -192,19 +192,27 @@ async def test_forbidden_is_refused(cluster, client):
         await record(client).open()
 
 
-async def test_a_cancelled_write_is_doubt_for_the_others(cluster, client):
+async def test_a_cancelled_write_is_doubt_for_those_who_share_it(cluster, client):
     mine = record(client)
     await mine.open()
-    cluster.fault("PATCH", Fault(stall=True))
+
+    async def patches(count):
+        async with asyncio.timeout(5):
+            while len(cluster.of("PATCH")) < count:
+                await asyncio.sleep(0.001)
+
+    cluster.fault("PATCH", Fault(stall=True), Fault(stall=True))
     first = asyncio.create_task(mine.add([claim("aa")]))
-    second = asyncio.create_task(mine.add([claim("bb")]))
-    async with asyncio.timeout(5):
-        while not cluster.of("PATCH"):
-            await asyncio.sleep(0.001)
+    await patches(1)
+    second, third = (asyncio.create_task(mine.add([claim(task)])) for task in ("bb", "cc"))
+    await asyncio.sleep(0)
     first.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await first
+    await patches(2)
+    second.cancel()
     with pytest.raises(KubeUnanswered):
-        await second
-    await mine.add([claim("cc")])
-    assert "cc" in mine.claims
+        await third
+    for task in (first, second):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await mine.add([claim("dd")])
+    assert "dd" in mine.claims
