@@ -188,8 +188,7 @@ class KubeClient:
                 # For the next try; this one is over.
                 await self._reloaded(self._configuration.api_key.get("BearerToken"))
             if reply.status >= 300:
-                async with self.clock.timeout(READ_ATTEMPT_SECONDS):
-                    raise await self._refusal(call, reply)
+                raise await self._refusal(call, reply)
             yield _chunks(call, reply)
         finally:
             # Not released for reuse: the rest of the body is not wanted.
@@ -294,6 +293,7 @@ class KubeClient:
         """Delete the object of this ``uid`` and what it owns; False when it is gone already.
 
         KubeConflict when another object has the name now, or when ``resource_version`` is given and it was changed.
+        The HTTP library may send it twice when the reply is lost, which the ``uid`` makes harmless.
         """
         preconditions = {"uid": uid}
         if resource_version is not None:
@@ -424,8 +424,10 @@ class KubeClient:
 
     async def _refusal(self, call: str, reply: aiohttp.ClientResponse) -> Exception:
         try:
-            text = await reply.read()
-        except aiohttp.ClientError:
+            async with self.clock.timeout(READ_ATTEMPT_SECONDS):
+                text = await reply.read()
+        except (aiohttp.ClientError, TimeoutError):
+            # The status alone says how it ended.
             text = b""
         return statuses.error(
             call,
