@@ -272,8 +272,7 @@ class Claims:
         self._forgotten.difference_update(t.task.id for t in takings)
         try:
             await self._record.add(
-                Claim(task=t.task.id, queue=t.queue.id, attempt=t.attempt, controller=self._controller)
-                for t in takings
+                Claim(task=t.task.id, queue=t.queue.id, attempt=t.attempt, controller=self._controller) for t in takings
             )
         except Fenced:
             raise
@@ -339,9 +338,7 @@ class Claims:
         self._teller.say(task, f"The task cannot be launched: {launched.why}", level="ERROR")
         try:
             # Status first, then the entry: the status alone tells whether a task is wanted.
-            await tasks.failed(
-                self._session, task, reason="cannot be launched", message=launched.why, force=True
-            )
+            await tasks.failed(self._session, task, reason="cannot be launched", message=launched.why, force=True)
             await self._hide(taking)
         except (Refused, Unanswered) as error:
             self._hold(taking, f"not failed yet: {error}", doubt=True)

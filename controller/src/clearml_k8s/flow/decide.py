@@ -1,4 +1,4 @@
-"""One task, its Job and its pods: the next single step. A pure function, so that the whole table can be read and tested."""
+"""One task, its Job and its pods: the next single step. Pure, so that the whole table can be read and tested."""
 
 from __future__ import annotations
 

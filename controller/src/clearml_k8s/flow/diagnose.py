@@ -102,13 +102,12 @@ def _stuck(container: ContainerRecord) -> Diagnosis | None:
 def ended(*, job: JobRecord, pods: Sequence[PodRecord]) -> Diagnosis:
     """How the Job's pod ended, seen from outside; the task's own status says whether the task ended well."""
     pod = newest(pods)
-    for disrupted in (pod.condition("DisruptionTarget") if pod else None,):
-        if disrupted is not None:
-            preempted = "Preempt" in disrupted.reason
-            return Diagnosis(
-                category=Category.PREEMPTED if preempted else Category.EVICTED,
-                summary=f"The pod was {'preempted' if preempted else 'evicted'}: {disrupted.message or disrupted.reason}",
-            )
+    disrupted = pod.condition("DisruptionTarget") if pod else None
+    if disrupted is not None:
+        text = disrupted.message or disrupted.reason
+        if "Preempt" in disrupted.reason:
+            return Diagnosis(category=Category.PREEMPTED, summary=f"The pod was preempted: {text}")
+        return Diagnosis(category=Category.EVICTED, summary=f"The pod was evicted: {text}")
     if pod is not None and pod.reason == "Evicted":
         return Diagnosis(category=Category.EVICTED, summary=f"The pod was evicted: {pod.message}")
     failed = job.condition("Failed")

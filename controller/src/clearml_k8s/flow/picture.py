@@ -49,7 +49,9 @@ def picture(task: TaskView | None, *, entry: str | None) -> Picture:
     """The picture of a task as read; ``entry`` is the ``added`` of its entry, or None."""
     if task is None:
         return GONE
-    marks = {key.removeprefix(MARK_PREFIX): value for key, value in task.properties.items() if key.startswith(MARK_PREFIX)}
+    marks = {
+        key.removeprefix(MARK_PREFIX): value for key, value in task.properties.items() if key.startswith(MARK_PREFIX)
+    }
     return Picture(
         status=task.status,
         attempt=task.status_changed,
@@ -114,6 +116,3 @@ def parsed(time: str) -> datetime:
     """A time string of the server."""
     found = datetime.fromisoformat(time.replace("Z", "+00:00"))
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-

@@ -18,7 +18,7 @@ from clearml_k8s.config import Config
 from clearml_k8s.errors import InvalidStatus, KubeConflict, KubeRefused, Refused, Unanswered
 from clearml_k8s.flow import decide as rules
 from clearml_k8s.flow.decide import Decision, Step
-from clearml_k8s.flow.diagnose import Category, newest
+from clearml_k8s.flow.diagnose import Category, Diagnosis, newest
 from clearml_k8s.flow.reads import TaskReads
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.flow.workqueue import QueueClosed, WorkQueue
@@ -143,12 +143,13 @@ class Reconciler:
             case Step.NOTHING:
                 await self._clean_entry(seen.task, job)
                 return None
-            case Step.TELL:
-                return await self._tell(job, decision)
-            case Step.FAIL_WAITING:
-                return await self._fail_waiting(job, decision)
-            case Step.FAIL_ENDED:
-                await self._fail(job, seen.task, decision)
+            case Step.TELL if decision.diagnosis:
+                await self._clean_entry(seen.task, job)
+                return await self._tell(job, decision.diagnosis)
+            case Step.FAIL_WAITING if decision.diagnosis:
+                return await self._fail_waiting(job, decision.diagnosis)
+            case Step.FAIL_ENDED if decision.diagnosis:
+                await self._fail(job, seen.task, decision.diagnosis, why=decision.why)
                 return None
             case Step.DELETE_LATER:
                 return await self._delete_later(job, decision)
@@ -165,16 +166,14 @@ class Reconciler:
 
     async def _clean_entry(self, task: TaskView | None, job: JobRecord) -> None:
         queue = self._entry_of(job.task or "")
-        if queue is not None and task is not None and task.status == "queued" and task.status_changed == job.attempt:
-            if await queues.remove_task(self._session, queue, task.id):
-                log.info("entry taken out: the task has its Job", extra=kv(task=task.id))
+        if queue is None or task is None or task.status != "queued" or task.status_changed != job.attempt:
+            return
+        if await queues.remove_task(self._session, queue, task.id):
+            log.info("entry taken out: the task has its Job", extra=kv(task=task.id))
 
     # ---- waiting ----------------------------------------------------------------------------------------------------
 
-    async def _tell(self, job: JobRecord, decision: Decision) -> float | None:
-        await self._clean_entry(seen.task if (seen := self._reads.last(job.task or "")) else None, job)
-        diagnosis = decision.diagnosis
-        assert diagnosis is not None
+    async def _tell(self, job: JobRecord, diagnosis: Diagnosis) -> float | None:
         if diagnosis.category is Category.STARTING:
             return None
         lasted = self._lasted(job, diagnosis.category)
@@ -187,19 +186,16 @@ class Reconciler:
         await self._say_waiting(job, text)
         return 30.0 if diagnosis.category is Category.NO_POD else None
 
-    async def _fail_waiting(self, job: JobRecord, decision: Decision) -> float | None:
-        diagnosis = decision.diagnosis
-        assert diagnosis is not None
-        assert diagnosis.patience is not None
+    async def _fail_waiting(self, job: JobRecord, diagnosis: Diagnosis) -> float | None:
         lasted = self._lasted(job, diagnosis.category)
-        if lasted < diagnosis.patience:
+        if diagnosis.patience is not None and lasted < diagnosis.patience:
             await self._say_waiting(job, str(diagnosis))
             return diagnosis.patience - lasted
         seen = await self._reads.fresh(job.task or "")
         again = self._decide(seen.task, job)
-        if again.step is not Step.FAIL_WAITING:
+        if again.step is not Step.FAIL_WAITING or again.diagnosis is None:
             return 0.0
-        await self._fail(job, seen.task, again)
+        await self._fail(job, seen.task, again.diagnosis, why="it cannot start")
         await self._delete(job, diagnosis.summary)
         return None
 
@@ -230,11 +226,9 @@ class Reconciler:
 
     # ---- ends -------------------------------------------------------------------------------------------------------
 
-    async def _fail(self, job: JobRecord, task: TaskView | None, decision: Decision) -> None:
-        assert decision.diagnosis is not None
+    async def _fail(self, job: JobRecord, task: TaskView | None, diagnosis: Diagnosis, *, why: str) -> None:
         if task is None:
             return
-        diagnosis = decision.diagnosis
         try:
             await tasks.failed(
                 self._session,
@@ -247,7 +241,7 @@ class Reconciler:
             # Someone was faster; the next look sees how it is now.
             self._work.put_after(task.id, 1.0)
             return
-        self._teller.say(task.id, f"{diagnosis} ({decision.why})", level="ERROR")
+        self._teller.say(task.id, f"{diagnosis} ({why})", level="ERROR")
         for line in await self._last_lines(job):
             self._teller.say(task.id, line, level="ERROR")
         log.warning("task failed", extra=kv(task=task.id, category=diagnosis.category.value, why=diagnosis.summary))
@@ -259,7 +253,11 @@ class Reconciler:
         if pod is None or pod.node is None:
             return []
         path = PODS.path(namespace=self._config.namespace, name=pod.name, subresource="log")
-        params = {"container": names.TASK_CONTAINER, "tailLines": LOG_LINES, "limitBytes": LOG_BYTES}
+        params: dict[str, str | int | bool] = {
+            "container": names.TASK_CONTAINER,
+            "tailLines": LOG_LINES,
+            "limitBytes": LOG_BYTES,
+        }
         try:
             async with self._client.stream(path, params=params) as chunks:
                 text = b"".join([chunk async for chunk in chunks]).decode("utf-8", "replace").strip()

@@ -40,11 +40,10 @@ class Recovery:
 
     async def step(self) -> None:
         """One look at everything on hold. Errors as `Session.call`, Fenced."""
-        active = self._claims.in_flight()
         for task, claim in self._claims.recorded().items():
             # In memory: a claim under way. Else it is from before a restart, or its grace ended with a change.
             if not self._claims.under_way(task):
-                self._graces.hold(task, queue=active[task], why="recorded, and its Job not seen")
+                self._graces.hold(task, queue=claim.queue, why="recorded, and its Job not seen")
         absent = []
         for settled in await self._graces.look():
             taking = await self._act(settled)
@@ -58,9 +57,7 @@ class Recovery:
         recorded = self._claims.recorded().get(held.task)
         ours = [job for job in self._jobs.of_task(held.task) if job.controller == self._controller]
         job = next((j.attempt for j in ours if j.attempt == (recorded.attempt if recorded else seen.attempt)), None)
-        said = verdict(
-            seen, recorded=recorded.attempt if recorded else None, controller=self._controller, job=job
-        )
+        said = verdict(seen, recorded=recorded.attempt if recorded else None, controller=self._controller, job=job)
         log.info("grace over", extra=kv(task=held.task, verdict=said.value, status=seen.status))
         if seen.marked_by(self._controller):
             self._claims.settled(held.task, seen.attempt)

@@ -53,9 +53,7 @@ class ServedQueues:
     def active(self) -> tuple[ResolvedQueue, ...]:
         """The queues to take from now."""
         now = self._clock.monotonic()
-        return tuple(
-            s.queue for s in self._served.values() if s.queue and not s.problem and s.paused_until <= now
-        )
+        return tuple(s.queue for s in self._served.values() if s.queue and not s.problem and s.paused_until <= now)
 
     def by_id(self, queue_id: str) -> ResolvedQueue | None:
         """The served queue of this id, whether active or not."""
@@ -101,8 +99,8 @@ class ServedQueues:
                     problem = f"it does not exist and cannot be created: {error}"
             elif found is None:
                 problem = (
-                    "the server has no queue of that name or id: create it, correct the name under agentk8sglue.queues, "
-                    "or set agentk8sglue.createQueues: true"
+                    "the server has no queue of that name or id: create it, correct the name under "
+                    "agentk8sglue.queues, or set agentk8sglue.createQueues: true"
                 )
             if found is None:
                 self._set(key, replace(served, queue=None, problem=problem))
@@ -122,9 +120,7 @@ class ServedQueues:
         where = f"agentk8sglue.queues.{queue.config.name}.templateOverrides or agentk8sglue.basePodTemplate"
         try:
             probe = template_probe_job(self._config, queue, worker_id=self._worker_id)
-            await self._client.create(
-                JOBS, probe.manifest, namespace=self._config.namespace, dry_run=True, strict=True
-            )
+            await self._client.create(JOBS, probe.manifest, namespace=self._config.namespace, dry_run=True, strict=True)
         except SpecError as error:
             return f"its pod template cannot be used: {error}"
         except KubeInvalid as error:

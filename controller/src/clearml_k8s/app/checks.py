@@ -1,0 +1,203 @@
+"""`clearml-k8s check`: everything that `run` needs, one line each, with what to change."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from clearml_k8s import names
+from clearml_k8s.app.connect import clearml_session, worker_id_of
+from clearml_k8s.clearml import queues
+from clearml_k8s.clearml.conf import Credentials
+from clearml_k8s.clearml.session import Session
+from clearml_k8s.clock import SystemClock
+from clearml_k8s.config import Config, ResolvedQueue
+from clearml_k8s.errors import (
+    AuthRefused,
+    ClearMLK8sError,
+    ConfigError,
+    Forbidden,
+    KubeNotFound,
+    KubeRefused,
+    SpecError,
+    Unreachable,
+)
+from clearml_k8s.kube import access
+from clearml_k8s.kube.client import KubeClient
+from clearml_k8s.kube.resources import CONFIGMAPS, EVENTS, JOBS, PODS, Resource
+from clearml_k8s.spec.job import pod_of, template_probe_job
+
+SECONDS = 15.0
+
+NEEDED: tuple[tuple[Resource, str | None, tuple[str, ...]], ...] = (
+    (JOBS, None, ("get", "list", "watch", "create", "delete")),
+    (PODS, None, ("get", "list", "watch")),
+    (PODS, "log", ("get",)),
+    (EVENTS, None, ("list",)),
+)
+
+
+@dataclass(kw_only=True)
+class Lines:
+    """The printed answer."""
+
+    out: TextIO
+    problems: int = field(default=0)
+
+    def good(self, what: str) -> None:
+        print(f"ok    {what}", file=self.out)
+
+    def note(self, what: str) -> None:
+        print(f"note  {what}", file=self.out)
+
+    def bad(self, what: str) -> None:
+        self.problems += 1
+        print(f"FAIL  {what}", file=self.out)
+
+
+async def check(
+    config: Config,
+    *,
+    credentials: Credentials | None,
+    kubeconfig: str | None,
+    context: str | None,
+    out: TextIO | None = None,
+) -> int:
+    """Print one line for each thing checked; 1 when something is wrong. ``credentials`` None: leave the server out."""
+    lines, clock = Lines(out=out or sys.stdout), SystemClock()
+    lines.good(f"configuration: {len(config.queues)} queue(s): {', '.join(config.queues)}")
+    if credentials is None:
+        lines.note("ClearML server: not asked (--skip-server)")
+    else:
+        async with clearml_session(config, credentials=credentials, clock=clock) as session:
+            if await _server(session, credentials, lines):
+                await _queues(config, session, lines)
+    async with await KubeClient.connect(clock=clock, kubeconfig=kubeconfig, context=context) as client:
+        worker = await _cluster(config, client, lines)
+        if worker is not None:
+            await _permissions(config, client, lines)
+            for queue in config.queues.values():
+                resolved = ResolvedQueue(config=queue, id=queue.name, name=queue.name)
+                await _template(config, client, resolved, worker, lines)
+    print(f"{lines.problems} problem(s) found" if lines.problems else "all well", file=lines.out)
+    return 1 if lines.problems else 0
+
+
+async def _server(session: Session, credentials: Credentials, lines: Lines) -> bool:
+    until = session.clock.monotonic() + SECONDS
+    try:
+        info = await session.login(deadline=until)
+        await session.call("queues.get_all", {"page": 0, "page_size": 1, "only_fields": ["id"]}, deadline=until)
+    except AuthRefused as error:
+        lines.bad(
+            f"ClearML server {session.address} refuses the credentials ({error.message}), from {credentials.source}: "
+            "correct clearml.agentk8sglueKey and clearml.agentk8sglueSecret, or the Secret named by "
+            "clearml.existingAgentk8sglueSecret"
+        )
+    except Forbidden as error:
+        lines.bad(f"ClearML server {session.address}: these credentials' role may not list queues: {error.message}")
+    except Unreachable as error:
+        lines.bad(f"{error}: correct agentk8sglue.apiServerUrlReference, or open the way to it")
+    except ClearMLK8sError as error:
+        lines.bad(f"ClearML server {session.address}: {error}")
+    else:
+        lines.good(
+            f"ClearML server {session.address}: version {info.server_version or 'unknown'}, API {info.api_version}, "
+            f"feature set {info.feature_set}, role {info.role or 'unknown'}"
+        )
+        return True
+    return False
+
+
+async def _queues(config: Config, session: Session, lines: Lines) -> None:
+    try:
+        resolution = await queues.resolve(session, config.queues, deadline=session.clock.monotonic() + SECONDS)
+    except ClearMLK8sError as error:
+        lines.bad(f"queues cannot be looked up: {error}")
+        return
+    for key in config.queues:
+        if key in resolution.found:
+            lines.good(f"queue {key}: found ({resolution.found[key].id})")
+        elif key in resolution.ambiguous:
+            ids = ", ".join(queue.id for queue in resolution.ambiguous[key])
+            lines.bad(f"queue {key}: the server has several of that name: name one by its id ({ids})")
+        elif config.create_queues:
+            lines.note(f"queue {key}: does not exist yet, will be created")
+        else:
+            lines.bad(
+                f"queue {key}: the server has none of that name or id: create it, correct agentk8sglue.queues, "
+                "or set agentk8sglue.createQueues: true"
+            )
+
+
+async def _cluster(config: Config, client: KubeClient, lines: Lines) -> str | None:
+    try:
+        worker = await worker_id_of(config, client=client)
+    except (ConfigError, ClearMLK8sError) as error:
+        lines.bad(f"Kubernetes API {client.address}: {error}")
+        return None
+    lines.good(f"Kubernetes API {client.address}: namespace {config.namespace}, worker id {worker}")
+    return worker
+
+
+async def _permissions(config: Config, client: KubeClient, lines: Lines) -> None:
+    claims = names.claims_name(config.fullname)
+    wanted: list[tuple[Resource, str | None, str, str | None]] = [
+        *((resource, sub, verb, None) for resource, sub, verbs in NEEDED for verb in verbs),
+        (CONFIGMAPS, None, "create", None),
+        *((CONFIGMAPS, None, verb, claims) for verb in ("get", "patch")),
+    ]
+    denied = []
+    try:
+        for resource, sub, verb, name in wanted:
+            answer = await access.review(
+                client, verb=verb, resource=resource, namespace=config.namespace, name=name, subresource=sub
+            )
+            if not answer.allowed:
+                denied.append(str(answer))
+    except ClearMLK8sError as error:
+        lines.bad(f"permissions cannot be asked for: {error}")
+        return
+    for text in denied:
+        lines.bad(f"permission missing: this account {text}")
+    if not denied:
+        lines.good(f"permissions: {len(wanted)} of {len(wanted)}")
+
+
+async def _template(config: Config, client: KubeClient, queue: ResolvedQueue, worker: str, lines: Lines) -> None:
+    where = f"agentk8sglue.queues.{queue.name}.templateOverrides or agentk8sglue.basePodTemplate"
+    try:
+        probe = template_probe_job(config, queue, worker_id=worker)
+        await client.create(JOBS, probe.manifest, namespace=config.namespace, dry_run=True, strict=True)
+    except SpecError as error:
+        lines.bad(f"template of queue {queue.name}: {error}")
+        return
+    except KubeNotFound:
+        lines.bad(f"template of queue {queue.name}: namespace {config.namespace} does not exist")
+        return
+    except KubeRefused as error:
+        lines.bad(f"template of queue {queue.name}: Kubernetes refuses it ({where}): {error.message}")
+        return
+    except ClearMLK8sError as error:
+        lines.bad(f"template of queue {queue.name}: not checked: {error}")
+        return
+    for ignored in probe.ignored:
+        lines.note(f"template of queue {queue.name}: {ignored}")
+    lines.good(f"template of queue {queue.name}: Kubernetes takes the Job")
+    await _pod(config, client, queue, probe.manifest, lines)
+
+
+async def _pod(config: Config, client: KubeClient, queue: ResolvedQueue, job: dict[str, object], lines: Lines) -> None:
+    """What only shows on the pod itself: admission, quota, Pod Security; where this account may ask."""
+    try:
+        may = await access.review(client, verb="create", resource=PODS, namespace=config.namespace)
+        if not may.allowed:
+            return
+        await client.create(PODS, pod_of(job), namespace=config.namespace, dry_run=True, strict=True)
+    except KubeRefused as error:
+        lines.bad(f"pod of queue {queue.name}: Kubernetes refuses it: {error.message}")
+    except ClearMLK8sError as error:
+        lines.bad(f"pod of queue {queue.name}: not checked: {error}")
+    else:
+        lines.good(f"pod of queue {queue.name}: Kubernetes takes it")

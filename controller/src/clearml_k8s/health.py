@@ -1,0 +1,57 @@
+"""The controller's own HTTP port: probes and metrics.
+
+Ready does not mean that the ClearML server answers: its absence is a state to be told, not a reason to restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from clearml_k8s.errors import ConfigError
+
+PORT = 8080
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Health:
+    """What the probes ask: ``alive`` while the loops run, ``report`` the state in words, by subject."""
+
+    alive: Callable[[], bool]
+    report: Callable[[], Mapping[str, str]]
+
+
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - the kubelet asks from outside the pod
+
+
+async def serve(
+    *, health: Health, registry: CollectorRegistry, port: int = PORT, host: str = ANY_ADDRESS
+) -> web.AppRunner:
+    """Answer /healthz, /readyz and /metrics; `cleanup` of what is returned ends it. ConfigError: the port is taken."""
+
+    async def healthz(_request: web.Request) -> web.Response:
+        return web.Response(text="ok\n") if health.alive() else web.Response(status=503, text="a loop has ended\n")
+
+    async def readyz(_request: web.Request) -> web.Response:
+        lines = [f"{subject}: {state}" for subject, state in health.report().items()]
+        return web.Response(text="\n".join(lines) + "\n")
+
+    async def metrics(_request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise ConfigError(
+            f"port {port} for probes and metrics cannot be opened ({error.strerror}): "
+            "set CLEARML_K8S_PORT to a free one"
+        ) from error
+    return runner
