@@ -126,7 +126,7 @@ def remove_traces(layout: Layout) -> None:
     """Removes what the kubelet, containerd and the CNI library keep outside the folders we gave them."""
     links = Path("/var/log/containers")
     for link in links.glob("*.log") if links.is_dir() else []:
-        if link.is_symlink() and Path(os.readlink(link)).is_relative_to(layout.state):
+        if link.is_symlink() and link.readlink().is_relative_to(layout.state):
             link.unlink()
     for result in Path("/var/lib/cni/results").glob(f"{layout.full_name}-*"):
         result.unlink(missing_ok=True)
