@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -102,6 +103,7 @@ def _choose(kind: str) -> Callable[[argparse.Namespace], int]:
 
 
 def main() -> int:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `status | head` is no error
     options = _parser().parse_args()
     try:
         return _choose(os.environ.get("CLUSTER", ""))(options)

@@ -377,4 +377,8 @@ def _fingerprint(rendered: dict[str, str], components: list[Component]) -> str:
 
 def _explain(name: str, problem: str, log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines()[-20:] if log.exists() else []
-    return f"{name}: {problem}\n" + "".join(f"  | {line[:400]}\n" for line in lines) + f"the whole log: {log}"
+    return (
+        f"{name}: {problem}\n"
+        + "".join(f"  | {line[:400]}\n" for line in lines)
+        + (f"the whole log: {log}\nwhen trying again does not help: `make cluster-down cluster-up` starts anew")
+    )
