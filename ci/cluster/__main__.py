@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from ci.tools import build
@@ -27,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("down", help="remove it with everything it made")
     commands.add_parser("status", help="health of each component; exit code 1 when one is not well")
     commands.add_parser("kubeconfig", help="print the path of the kubeconfig")
-    commands.add_parser("env", help="print KEY=value lines for a shell: eval $(...)")
+    commands.add_parser("env", help='print KEY=value lines; in a shell: set -a; eval "$(... env)"; set +a')
     image = commands.add_parser("load-image", help="load an image archive (OCI or Docker)")
     image.add_argument("archive", type=Path)
     kwok = commands.add_parser("kwok-up", help="simulated nodes (label type=kwok, tainted)")
@@ -44,7 +46,7 @@ def _table(lines: list[Health]) -> str:
 
 
 def _environment(values: dict[str, str]) -> str:
-    return "\n".join(f"export {key}={shlex.quote(value)}" for key, value in values.items())
+    return "\n".join(f"{key}={shlex.quote(value)}" for key, value in values.items())
 
 
 def _current(options: argparse.Namespace) -> int:
@@ -94,13 +96,17 @@ def _local(options: argparse.Namespace) -> int:
     return 0
 
 
+def _choose(kind: str) -> Callable[[argparse.Namespace], int]:
+    if kind not in ("", "local", "current"):
+        raise ClusterError(f"CLUSTER={kind!r}: use `local` (or nothing), or `current` for the current kube context")
+    return _current if kind == "current" else _local
+
+
 def main() -> int:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `status | head` is no error
     options = _parser().parse_args()
-    kind = os.environ.get("CLUSTER", "")
     try:
-        if kind not in ("", "local", "current"):
-            raise ClusterError(f"CLUSTER={kind!r}: use `local` (or nothing), or `current` for the current kube context")
-        return _current(options) if kind == "current" else _local(options)
+        return _choose(os.environ.get("CLUSTER", ""))(options)
     except (ClusterError, build.BuildError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""The cgroup below which the kubelet keeps its pods: one folder in each hierarchy (v1 and hybrid), or one in all (v2)."""
+"""The cgroup of the cluster's pods: one folder in each hierarchy (v1 and hybrid), or one in all (v2)."""
 
 from __future__ import annotations
 

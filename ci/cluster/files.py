@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +46,12 @@ def audit_policy() -> dict[str, Any]:
             {"level": "RequestResponse", "verbs": ["create"], "resources": batch},
             {"level": "Request", "verbs": ["delete", "deletecollection"], "resources": batch},
             {"level": "Metadata", "verbs": WRITES, "resources": batch + core},
-            {"level": "Metadata", "verbs": WRITES, "resources": [{"group": "coordination.k8s.io"}],
-             "namespaces": ["default"]},  # fmt: skip
+            {
+                "level": "Metadata",
+                "verbs": WRITES,
+                "resources": [{"group": "coordination.k8s.io"}],
+                "namespaces": ["default"],
+            },
             {"level": "None"},
         ],
     }
@@ -150,7 +153,7 @@ CNI_FOLDERS = ("/usr/lib/cni", "/opt/cni/bin")
 
 def _cni_programs() -> str:
     for folder in CNI_FOLDERS:
-        if os.path.exists(f"{folder}/ptp"):
+        if Path(folder, "ptp").exists():
             return folder
     return CNI_FOLDERS[0]
 
@@ -204,6 +207,7 @@ def _corefile(layout: Layout, servers: list[str]) -> str:
     return f""".:53 {{
     bind {layout.node_ip}
     errors
+    reload 5s
     health {layout.node_ip}:8080
     ready {layout.node_ip}:8181
     kubernetes cluster.local in-addr.arpa {{

@@ -87,7 +87,7 @@ def node(number: int) -> dict[str, Any]:
 
 def ensure_nodes(layout: Layout, count: int) -> None:
     """Makes the nodes kwok-0 to kwok-(count - 1), and removes those above."""
-    kubectl = [build.ensure(["kubectl"])["kubectl"], f"--kubeconfig={layout.kubeconfig}"]
+    kubectl = [str(build.ensure(["kubectl"])["kubectl"]), f"--kubeconfig={layout.kubeconfig}"]
     there = set(run([*kubectl, "get", "nodes", "-l", "type=kwok", "-o", "name"]).split())
     wanted = {f"node/kwok-{i}": node(i) for i in range(count)}
     surplus = sorted(there - set(wanted))

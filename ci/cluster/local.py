@@ -186,7 +186,7 @@ class LocalCluster:
     def _launch(self, layout: Layout, state: State, component: Component) -> None:
         say(f"starting {component.name}")
         command = network.inside(layout, *component.command)
-        identity = processes.start(command, log=layout.log(component.name), environment=environment())
+        identity = processes.start(command, log=layout.log(component.name), environment=environment(component.name))
         state.put_process(component.name, identity)
 
     def _problem(self, state: State, component: Component) -> str | None:
@@ -216,8 +216,8 @@ class LocalCluster:
     def _bootstrap(self, layout: Layout, state: State) -> None:
         """The objects that components need before they can be well."""
         if not state.data.get("bootstrapped"):
-            kubectl = [build.ensure(["kubectl"])["kubectl"], f"--kubeconfig={layout.kubeconfig}"]
-            run([*kubectl, "apply", "--server-side", "-f", layout.state / "config/bootstrap.json"])
+            kubectl = [str(build.ensure(["kubectl"])["kubectl"]), f"--kubeconfig={layout.kubeconfig}"]
+            run([*kubectl, "apply", "--server-side", "-f", str(layout.state / "config/bootstrap.json")])
             state.put(bootstrapped=True)
 
     def _settle(self, layout: Layout, state: State, programs: dict[str, Path]) -> None:
@@ -234,7 +234,9 @@ class LocalCluster:
             if node == "True" and account:
                 break
             if time.monotonic() > deadline:
-                raise ClusterError(_explain("kubelet", f"the node is not ready (Ready={node!r})", layout.log("kubelet")))
+                raise ClusterError(
+                    _explain("kubelet", f"the node is not ready (Ready={node!r})", layout.log("kubelet"))
+                )
             time.sleep(0.2)
         state.put(settled=True)
 
@@ -287,7 +289,6 @@ class LocalCluster:
         started = time.monotonic()
         with self._locked():
             self._down(layout or Layout(self.name, slots.reserve(self.name), self.cache))
-        (RUN / f"{self.name}.lock").unlink(missing_ok=True)
         say(f"cluster {self.name}: down after {time.monotonic() - started:.1f} s")
 
     def _down(self, layout: Layout) -> None:
@@ -350,9 +351,15 @@ class LocalCluster:
         }
 
 
-def environment() -> dict[str, str]:
-    """The environment of components: no proxy and no credentials of the caller."""
-    return {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "HOME": "/root", "LANG": "C.UTF-8"}
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+
+
+def environment(component: str) -> dict[str, str]:
+    """The environment of a component: nothing of the caller's, but for containerd the proxies for pulls."""
+    fixed = {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "HOME": "/root", "LANG": "C.UTF-8"}
+    if component == "containerd":
+        fixed |= {name: os.environ[name] for name in PROXIES if name in os.environ}
+    return fixed
 
 
 def _write(path: Path, text: str) -> None:
@@ -362,10 +369,16 @@ def _write(path: Path, text: str) -> None:
 
 
 def _fingerprint(rendered: dict[str, str], components: list[Component]) -> str:
+    """What the cluster is made of. Not the nameservers, which change as a laptop moves: CoreDNS reads its file anew."""
     commands = [list(component.command) for component in components]
+    rendered = {path: text for path, text in rendered.items() if path != "config/Corefile"}
     return hashlib.sha256(json.dumps([rendered, commands], sort_keys=True).encode()).hexdigest()
 
 
 def _explain(name: str, problem: str, log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines()[-20:] if log.exists() else []
-    return f"{name}: {problem}\n" + "".join(f"  | {line[:400]}\n" for line in lines) + f"the whole log: {log}"
+    return (
+        f"{name}: {problem}\n"
+        + "".join(f"  | {line[:400]}\n" for line in lines)
+        + (f"the whole log: {log}\nwhen trying again does not help: `make cluster-down cluster-up` starts anew")
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -126,10 +127,15 @@ def remove_traces(layout: Layout) -> None:
     """Removes what the kubelet, containerd and the CNI library keep outside the folders we gave them."""
     links = Path("/var/log/containers")
     for link in links.glob("*.log") if links.is_dir() else []:
-        if link.is_symlink() and Path(os.readlink(link)).is_relative_to(layout.state):
+        if link.is_symlink() and link.readlink().is_relative_to(layout.state):
             link.unlink()
-    for result in Path("/var/lib/cni/results").glob(f"{layout.full_name}-*"):
-        result.unlink(missing_ok=True)
+    results = Path("/var/lib/cni/results")
+    for result in list(results.glob(f"{layout.full_name}-*")):
+        # NETWORK-CONTAINER-INTERFACE; another cluster's name may begin with this one's.
+        found = re.fullmatch(rf"{re.escape(layout.full_name)}-([0-9a-f]{{64}})-\w+", result.name)
+        if found:
+            result.unlink(missing_ok=True)
+            (results / f"cni-loopback-{found.group(1)}-lo").unlink(missing_ok=True)
     tasks = layout.run / "containerd/io.containerd.runtime.v2.task"
     for address in tasks.glob("*/*/address") if tasks.is_dir() else []:
         socket = Path(address.read_text().removeprefix("unix://"))

@@ -25,11 +25,12 @@ def is_namespace(path: Path) -> bool:
 
 
 def _rules(layout: Layout) -> list[list[str]]:
-    """Rules of the machine's iptables, as `-t TABLE CHAIN ...`: pods reach what the machine reaches."""
+    """Table, chain and rule: pods reach this machine and what it reaches, whatever other rules it has."""
     comment = ["-m", "comment", "--comment", layout.full_name]
     masquerade = ["-s", layout.network, "!", "-d", layout.network, *comment, "-j", "MASQUERADE"]
     return [
         ["nat", "POSTROUTING", *masquerade],
+        ["filter", "INPUT", "-i", layout.host_device, *comment, "-j", "ACCEPT"],
         ["filter", "FORWARD", "-i", layout.host_device, *comment, "-j", "ACCEPT"],
         ["filter", "FORWARD", "-o", layout.host_device, *comment, "-j", "ACCEPT"],
     ]
@@ -79,8 +80,8 @@ def ensure(layout: Layout) -> None:
 
 
 def remove_rules(full_name: str) -> None:
-    """Deletes every rule of the machine that carries our comment; also of a cluster whose slot is not known any more."""
-    for table, chain in (("nat", "POSTROUTING"), ("filter", "FORWARD")):
+    """Deletes every rule of the machine that carries the cluster's comment."""
+    for table, chain in (("nat", "POSTROUTING"), ("filter", "INPUT"), ("filter", "FORWARD")):
         for line in run(["iptables", "-w", "10", "-t", table, "-S", chain], check=False).splitlines():
             words = shlex.split(line)
             if full_name in words and words[0] == "-A":

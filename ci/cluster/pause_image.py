@@ -32,7 +32,11 @@ def write(program: Path, image: str, archive: Path) -> None:
     def blob(content: bytes, media_type: str) -> dict[str, Any]:
         digest = hashlib.sha256(content).hexdigest()
         blobs[f"blobs/sha256/{digest}"] = content
-        return {"mediaType": f"application/vnd.oci.image.{media_type}", "digest": f"sha256:{digest}", "size": len(content)}
+        return {
+            "mediaType": f"application/vnd.oci.image.{media_type}",
+            "digest": f"sha256:{digest}",
+            "size": len(content),
+        }
 
     def document(value: dict[str, Any]) -> bytes:
         return json.dumps(value, sort_keys=True).encode()

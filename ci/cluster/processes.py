@@ -42,9 +42,7 @@ def identify(pid: int) -> Identity | None:
 def alive(identity: Identity) -> bool:
     """True while that very process runs; a zombie does not."""
     fields = _stat(identity.pid)
-    return (
-        fields is not None and int(fields[19]) == identity.start and fields[0] != "Z" and boot_id() == identity.boot
-    )
+    return fields is not None and int(fields[19]) == identity.start and fields[0] != "Z" and boot_id() == identity.boot
 
 
 def start(command: Sequence[str], *, log: Path, environment: dict[str, str]) -> Identity:
@@ -98,14 +96,14 @@ def in_network_namespace(namespace: Path) -> Iterator[int]:
     for entry in PROC.iterdir():
         if entry.name.isdigit():
             try:
-                if os.readlink(entry / "ns/net") == wanted:
+                if str((entry / "ns/net").readlink()) == wanted:
                     yield int(entry.name)
             except OSError:  # ended meanwhile
                 continue
 
 
 def kill_all(find: Callable[[], set[int]], *, limit: float = 20) -> set[int]:
-    """SIGKILLs what `find` returns until it returns nothing; the survivors after `limit` seconds, empty when all ended."""
+    """SIGKILLs what `find` returns until it returns nothing; the survivors after `limit` seconds."""
     deadline = time.monotonic() + limit
     while True:
         left = {pid for pid in find() if pid != os.getpid()}

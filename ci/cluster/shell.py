@@ -10,10 +10,10 @@ from .errors import ClusterError
 
 
 def run(command: Sequence[str | Path], *, given: str | None = None, check: bool = True, limit: float = 60) -> str:
-    """Standard output of a command; ClusterError with its standard error when it fails or takes longer than `limit` s."""
+    """Standard output of a command; ClusterError with its standard error when it fails or exceeds `limit` s."""
     words = [str(word) for word in command]
     try:
-        done = subprocess.run(words, input=given, capture_output=True, text=True, timeout=limit)
+        done = subprocess.run(words, input=given, capture_output=True, text=True, timeout=limit, check=False)
     except FileNotFoundError:
         raise ClusterError(f"the program {words[0]} is missing") from None
     except subprocess.TimeoutExpired:

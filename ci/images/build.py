@@ -65,7 +65,7 @@ def _run(command: Sequence[str | Path], *, environment: dict[str, str] | None = 
     words = [str(word) for word in command]
     try:
         done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True, timeout=LIMIT_SECONDS, env=environment)  # fmt: skip
+                              text=True, timeout=LIMIT_SECONDS, env=environment, check=False)  # fmt: skip
     except FileNotFoundError:
         raise ImageError(f"the program {words[0]} is missing; run ci/tools/apt.sh (Debian)") from None
     if done.returncode != 0:
@@ -83,7 +83,7 @@ def builder() -> str:
         raise ImageError(f"IMAGE_BUILDER={chosen!r}: use docker or buildah")
     if shutil.which("docker"):
         try:
-            done = subprocess.run(["docker", "info"], capture_output=True, timeout=10)
+            done = subprocess.run(["docker", "info"], capture_output=True, timeout=10, check=False)
         except subprocess.TimeoutExpired:
             return "buildah"
         return "docker" if done.returncode == 0 else "buildah"
@@ -193,18 +193,27 @@ def _buildah() -> Iterator[Callable[[list[str]], str]]:
     folder = cache_dir() / "images"
     folder.mkdir(parents=True, exist_ok=True)
     storage = Path(tempfile.mkdtemp(prefix=".buildah.", dir=folder))
-    options = ["--root", storage / "root", "--runroot", storage / "run", "--storage-driver", "overlay"]
+    options: list[str | Path] = [
+        "--root",
+        storage / "root",
+        "--runroot",
+        storage / "run",
+        "--storage-driver",
+        "overlay",
+    ]
     environment = dict(os.environ) | {"BUILDAH_ISOLATION": "chroot", "TMPDIR": str(storage)}
     try:
         yield lambda words: _run(["buildah", *options, *words], environment=environment)
     finally:
-        subprocess.run(["umount", str(storage / "root/overlay")], capture_output=True)
+        subprocess.run(["umount", str(storage / "root/overlay")], capture_output=True, check=False)
         shutil.rmtree(storage, ignore_errors=True)
 
 
 def _secrets(folder: Path) -> dict[str, Path]:
     """This machine's pip settings and CA bundle as build secrets; readable by us alone, gone after the build."""
-    ask = partial(_pip_setting, _run([sys.executable, "-m", "pip", "config", "list"]).splitlines())
+    done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    told = [f":env:.{k[4:].lower().replace('_', '-')}={v}" for k, v in os.environ.items() if k.startswith("PIP_")]
+    ask = partial(_pip_setting, done.stdout.splitlines() + told)  # the interpreter may be without pip
     bundle = Path(os.environ.get("PIP_CERT") or ask("cert") or "/etc/ssl/certs/ca-certificates.crt")
     lines = ["[global]"]
     secrets = {}

@@ -1,22 +1,41 @@
 #!/bin/sh
-# Installs the Debian packages that the local cluster and the images need; does nothing when all are there.
+# Installs the Debian packages that the local cluster and the images need; does nothing when all is there.
+# What counts is the program, not the package: a machine may have containerd or runc from elsewhere, and keeps it.
 set -eu
-packages="containerd runc containernetworking-plugins buildah mmdebstrap iptables conntrack iproute2 util-linux openssl skopeo ca-certificates git"
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 missing=""
-for package in $packages; do
-    status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
-    [ "$status" = installed ] || missing="$missing $package"
-done
+need() { # PROGRAM PACKAGE
+    command -v "$1" >/dev/null || missing="$missing $2"
+}
+need containerd containerd
+need ctr containerd
+need runc runc
+need buildah buildah
+need mmdebstrap mmdebstrap
+need iptables iptables
+need conntrack conntrack
+need ip iproute2
+need nsenter util-linux
+need openssl openssl
+need skopeo skopeo
+need git git
+[ -x /usr/lib/cni/ptp ] || [ -x /opt/cni/bin/ptp ] || missing="$missing containernetworking-plugins"
+[ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
+python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
 [ -n "$missing" ] || exit 0
+if [ "$(id -u)" != 0 ]; then
+    echo "not root, going on without the Debian packages:$missing" >&2
+    exit 0
+fi
 echo "installing Debian packages:$missing" >&2
 export DEBIAN_FRONTEND=noninteractive
 # Packages start services of their own; the local cluster starts what it needs itself.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod 755 "$policy"
-    trap 'rm -f "$policy"' EXIT
 fi
 apt-get update -q
 # shellcheck disable=SC2086
-apt-get install -q -y --no-install-recommends $missing
+apt-get install -q -y --no-install-recommends --no-remove $missing

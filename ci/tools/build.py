@@ -161,11 +161,13 @@ def on_path(tool: Tool) -> dict[str, Path] | None:
         place = shutil.which(program.command or program.name)
         if place is None:
             return None
-        stat = os.stat(place)
+        stat = Path(place).stat()
         key = f"{place} {stat.st_mtime_ns} {stat.st_size} {' '.join(program.version_args)}"
         if key not in memory:
             try:
-                done = subprocess.run([place, *program.version_args], capture_output=True, text=True, timeout=20)
+                done = subprocess.run(
+                    [place, *program.version_args], capture_output=True, text=True, timeout=20, check=False
+                )
                 memory[key] = done.stdout
             except (OSError, subprocess.TimeoutExpired):
                 memory[key] = ""
@@ -268,6 +270,13 @@ def bin_dir(names: Iterable[str] = ()) -> Path:
     return folder
 
 
+def _program(programs: dict[str, Path], name: str) -> Path:
+    path = programs.get(LINKS.get(name, name))
+    if path is None:
+        raise BuildError(f"{name} has several programs: {', '.join(programs)}; name one of them")
+    return path
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ci/tools/build.py", description="Build the pinned tools into the cache.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="tools or programs; none: all")
@@ -281,11 +290,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         programs = ensure(options.names)
         if options.path:
-            for name in options.names:
-                path = programs.get(LINKS.get(name, name))
-                if path is None:
-                    raise BuildError(f"{name} has several programs: {', '.join(programs)}; name one of them")
-                print(path)
+            print("\n".join(str(_program(programs, name)) for name in options.names))
     except BuildError as error:
         say(f"error: {error}")
         return 1

@@ -1,0 +1,119 @@
+# Every target is a thin call; the work is in Python below ci/ and tests/. Settings:
+#   PYTHON=python3.12     another Python (3.11 or newer)
+#   CLUSTER=current       the current kube context in place of the local cluster
+#   CLEARML_K8S_CACHE=    where tools, images and cluster state are kept (~/.cache/clearml-k8s)
+#   PYTEST_ARGS="-x -k queue"
+PYTHON ?= python3
+PYTEST_ARGS ?=
+
+export PYTHONUNBUFFERED := 1
+RUN := $(PYTHON) -m ci.run
+PYTEST := python -m pytest $(PYTEST_ARGS)
+SOURCES := controller/src ci tests values-schema
+# The chart's and the unit tests need no cluster; their order here is the order of the run.
+TESTS := $(wildcard tests/unit tests/model tests/chart tests/contract tests/cluster tests/e2e)
+
+.DEFAULT_GOAL := help
+
+##@ General
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: packages ## from nothing to a finished ClearML task on a local cluster
+	@$(RUN) --tools all --images controller,task --cluster python -m tests.e2e.demo
+
+##@ What the rest stands on
+
+.PHONY: packages
+packages: ## install the Debian packages that are missing (as root, on Debian; elsewhere nothing)
+	@if [ "$(CLUSTER)" != current ] && command -v apt-get >/dev/null; then ci/tools/apt.sh; fi
+
+.PHONY: venv
+venv: ## make the Python development environment in the cache, print its folder
+	@$(PYTHON) -m ci.venv
+
+.PHONY: tools
+tools: ## build the pinned programs that are missing (helm, kubectl, etcd, ...), print their folder
+	@$(PYTHON) ci/tools/build.py --bin-dir
+
+.PHONY: image
+image: packages ## build the controller's image, print the path of its archive
+	@$(PYTHON) -m ci.images controller
+
+.PHONY: lock
+lock: ## write the Python lock files anew
+	@$(RUN) python -m ci.lock
+
+##@ The local cluster
+
+.PHONY: cluster-up
+cluster-up: packages ## start the local cluster, or mend what of it is not running
+	@$(PYTHON) -m ci.cluster up
+
+.PHONY: cluster-down
+cluster-down: ## remove the local cluster and everything it made
+	@$(PYTHON) -m ci.cluster down
+
+.PHONY: cluster-status
+cluster-status: ## health of each component, and the variables to use the cluster with
+	@$(PYTHON) -m ci.cluster status
+
+##@ Code
+
+.PHONY: generate
+generate: ## write the generated files anew (schemas, chart README)
+	@$(RUN) python values-schema/build.py
+
+.PHONY: lint
+lint: ## ruff, mypy, import layers
+	@$(RUN) ruff check $(wildcard $(SOURCES))
+	@$(RUN) ruff format --check $(wildcard $(SOURCES))
+	@$(RUN) mypy --strict controller/src ci
+	@$(RUN) lint-imports
+
+.PHONY: verify
+verify: generate lint ## lint, and fail when a generated file was not up to date
+	@git diff --exit-code -- charts controller values-schema || { echo "generated files were out of date: commit the above" >&2; exit 1; }
+
+##@ Tests
+
+.PHONY: test
+test: packages ## all tests but the long ones, in one run
+	@$(RUN) --tools all --images controller,task --cluster $(PYTEST) $(TESTS)
+
+.PHONY: test-unit
+test-unit: ## fast tests without network, and the model of the claim
+	@$(RUN) $(PYTEST) $(wildcard tests/unit tests/model)
+
+.PHONY: test-chart
+test-chart: ## the chart, rendered by real helm
+	@$(RUN) --tools helm3,helm4 $(PYTEST) tests/chart
+
+.PHONY: test-contract
+test-contract: ## the contract suite against the development server, or CLEARML_CONTRACT_URL
+	@$(RUN) $(PYTEST) tests/contract
+
+.PHONY: test-cluster
+test-cluster: packages ## against a real API server and node
+	@$(RUN) --tools all --images controller,task --cluster $(PYTEST) tests/cluster
+
+.PHONY: test-e2e
+test-e2e: packages ## SDK to finished task, with the chart, the controller and the real agent
+	@$(RUN) --tools all --images controller,task --cluster $(PYTEST) tests/e2e
+
+.PHONY: test-long
+test-long: packages ## the kill and fault tests with hundreds of tasks
+	@$(RUN) --tools all --images controller,task --cluster $(PYTEST) tests/long
+
+.PHONY: bench
+bench: packages ## launch rate against a bare client's, in one run
+	@$(RUN) --tools all --cluster python -m tests.bench
+
+.PHONY: clean
+clean: ## remove what builds and tests leave in the checkout (not the cache, not the cluster)
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find . -name '*.egg-info' -type d -prune -exec rm -rf {} +

@@ -1,0 +1,78 @@
+"""Runs a command in the development environment of this checkout.
+
+    python3 -m ci.run [--tools NAME,...] [--images NAME,...] [--cluster] COMMAND [ARGUMENT...]
+
+PATH begins with the Python environment and the pinned tools, PYTHONPATH holds the checkout's packages. `--images` are
+built first, each named to the command as IMAGE_<NAME>=<archive>; with `--cluster` the local cluster is brought up and
+its KUBECONFIG and CLUSTER_* are set (CLUSTER=current: those of the current kube context).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from ci import venv
+from ci.cluster.current import CurrentCluster
+from ci.cluster.errors import ClusterError
+from ci.cluster.local import LocalCluster
+from ci.images.build import ImageError
+from ci.images.build import ensure as ensure_image
+from ci.paths import ROOT
+from ci.tools import build
+
+PACKAGES = (ROOT, ROOT / "controller/src", ROOT / "tests/fakes")
+
+
+def environment(*, tools: list[str], images: list[str], cluster: bool) -> dict[str, str]:
+    """The command's environment; builds and starts what it needs."""
+    home = venv.ensure()
+    bins = [str(home / "bin")]
+    if tools:
+        bins.append(str(build.bin_dir([] if tools == ["all"] else tools)))
+    inherited = [path for path in (os.environ.get("PYTHONPATH"),) if path]
+    values = dict(os.environ) | {
+        "VIRTUAL_ENV": str(home),
+        "PATH": os.pathsep.join([*bins, os.environ.get("PATH", os.defpath)]),
+        "PYTHONPATH": os.pathsep.join([*map(str, PACKAGES), *inherited]),
+    }
+    for name in images:
+        values[f"IMAGE_{name.upper()}"] = str(ensure_image(name))
+    if cluster:
+        if os.environ.get("CLUSTER") == "current":
+            values |= CurrentCluster(str(build.ensure(["kubectl"])["kubectl"])).environment()
+        else:
+            local = LocalCluster()
+            local.up()
+            values |= local.environment()
+    return values
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python3 -m ci.run", description="Run a command in the environment.")
+    parser.add_argument("--tools", default="", help="comma-separated tools for PATH, or `all`")
+    parser.add_argument("--images", default="", help="comma-separated images to build")
+    parser.add_argument("--cluster", action="store_true", help="bring the cluster up and name it to the command")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+    if not options.command:
+        parser.error("no command")
+    try:
+        values = environment(
+            tools=[name for name in options.tools.split(",") if name],
+            images=[name for name in options.images.split(",") if name],
+            cluster=options.cluster,
+        )
+    except (venv.VenvError, build.BuildError, ImageError, ClusterError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    try:
+        os.execvpe(options.command[0], options.command, values)  # noqa: S606 - the caller's own command
+    except OSError as error:
+        print(f"error: {options.command[0]}: {error.strerror}", file=sys.stderr)
+        return 127
+
+
+if __name__ == "__main__":
+    sys.exit(main())
