@@ -73,7 +73,7 @@ def pytest_command(parts: Sequence[str], *, long: bool, extra: Sequence[str]) ->
     return [*command, *extra, *(f"tests/{name}" for name in parts)]
 
 
-def main() -> int:
+def main() -> int:  # noqa: RET503 - exec does not return
     parser = argparse.ArgumentParser(prog="python3 -m ci.test", description="Run the tests.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--long", action="store_true", help="only the tests marked `long`")
