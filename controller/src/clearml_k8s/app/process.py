@@ -203,6 +203,7 @@ class Controller:
             work=work,
             worker_id=worker_id,
             entry_of=poller.entry_of,
+            pending_queue=lambda: served.pending_queue,
         )
 
         async def follow(watch: Watch[R], store: Store[R]) -> None:
@@ -330,6 +331,6 @@ async def _until(stop: asyncio.Event, loops: list[Awaitable[None]]) -> Fenced | 
         return None
     finally:
         ending: list[asyncio.Future[Any]] = [stopping, *running]
-        for task in ending:
-            task.cancel()
+        for loop in ending:
+            loop.cancel()
         await asyncio.gather(*ending, return_exceptions=True)

@@ -60,8 +60,9 @@ class Reconciler:
         work: WorkQueue[str],
         worker_id: str,
         entry_of: Callable[[str], str | None],
+        pending_queue: Callable[[], str | None],
     ) -> None:
-        """``entry_of``: the queue id in which the last poll saw an entry of the task, or None."""
+        """``entry_of``: the queue in which the last poll saw an entry of the task; ``pending_queue``: its id, if known."""
         self._config = config
         self._session = session
         self._client = client
@@ -76,6 +77,7 @@ class Reconciler:
         self._since: dict[tuple[str, str], float] = {}  # (Job uid, category) -> when it was seen first
         self._told: dict[str, str] = {}
         self._entry_of = entry_of
+        self._pending_queue = pending_queue
 
     # ---- loops ----------------------------------------------------------------------------------------------------
 
@@ -241,12 +243,20 @@ class Reconciler:
             # Someone was faster; the next look sees how it is now.
             self._work.put_after(task.id, 1.0)
             return
+        if task.status == "queued":
+            await self._hide(task.id)
         self._teller.say(task.id, f"{diagnosis} ({why})", level="ERROR")
         for line in await self._last_lines(job):
             self._teller.say(task.id, line, level="ERROR")
         log.warning("task failed", extra=kv(task=task.id, category=diagnosis.category.value, why=diagnosis.summary))
         await self._reads.fresh(task.id)
         self._work.put(task.id)
+
+    async def _hide(self, task: str) -> None:
+        """Take the entry out of the pending queue, which the server leaves there when a queued task is failed."""
+        pending = self._pending_queue()
+        if pending is not None:
+            await queues.remove_task(self._session, pending, task)
 
     async def _last_lines(self, job: JobRecord) -> list[str]:
         pod = newest(self._pods_of(job))
