@@ -231,11 +231,11 @@ class LocalCluster:
             account = state.data.get("settled") or run(
                 [*kubectl, "get", "serviceaccount", "default", "-o", "name"], check=False
             )
-            if node == "True" and account:
+            if node == "True" and account and _knows_its_pods(kubectl):
                 break
             if time.monotonic() > deadline:
                 raise ClusterError(
-                    _explain("kubelet", f"the node is not ready (Ready={node!r})", layout.log("kubelet"))
+                    _explain("kubelet", f"the node does not run its pods (Ready={node!r})", layout.log("kubelet"))
                 )
             time.sleep(0.2)
         state.put(settled=True)
@@ -366,6 +366,19 @@ def _write(path: Path, text: str) -> None:
     if not path.exists() or path.read_text() != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+
+def _knows_its_pods(kubectl: list[str]) -> bool:
+    """True when the kubelet itself lists every pod bound to it: after its restart, Ready is still the old word."""
+    items = ("-o", "jsonpath={.items[*].metadata.uid}")
+    selector = f"spec.nodeName={NODE_NAME},status.phase!=Succeeded,status.phase!=Failed"
+    bound = run([*kubectl, "get", "pods", "-A", f"--field-selector={selector}", *items], check=False).split()
+    answer = run([*kubectl, "get", "--raw", f"/api/v1/nodes/{NODE_NAME}/proxy/pods"], check=False)
+    try:
+        pods = json.loads(answer)["items"] or []
+    except ValueError:
+        return False
+    return set(bound) <= {pod["metadata"]["uid"] for pod in pods}
 
 
 def _fingerprint(rendered: dict[str, str], components: list[Component]) -> str:
