@@ -71,7 +71,7 @@ lint: ## ruff, mypy, import layers
 	@$(RUN) ruff check $(SOURCES)
 	@$(RUN) ruff format --check $(SOURCES)
 	@$(RUN) mypy --strict controller/src ci
-	@$(RUN) lint-imports
+	@$(RUN) lint-imports --no-logo
 
 .PHONY: verify
 verify: lint ## lint, and fail when a generated file is not up to date

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ci.tools import build
 
@@ -13,9 +13,7 @@ from .components import Component, http_health
 from .errors import ClusterError
 from .layout import Layout
 from .shell import run
-
-if TYPE_CHECKING:
-    from .local import State
+from .state import State
 
 STAGES = Path(__file__).resolve().parent / "stages"
 STAGE_FILES = ("node-initialize", "pod-ready", "pod-complete", "pod-delete")

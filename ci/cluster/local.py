@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ci.paths import cache_dir, checkout_name
 from ci.tools import build
@@ -22,8 +21,8 @@ from . import cgroups, containers, files, kwok, machine, network, pki, processes
 from .components import Component, all_components
 from .errors import ClusterError
 from .layout import NODE_NAME, RUN, Layout
-from .processes import Identity
 from .shell import run
+from .state import State
 
 TOOLS = ("pause", "etcd", "kubernetes", "coredns")
 START_SECONDS = 120.0
@@ -32,35 +31,6 @@ UNWELL_SECONDS = 15.0
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-class State:
-    """What was started, in `state.json`: written at each change, so that nothing made is ever forgotten."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self.data: dict[str, Any] = json.loads(path.read_text())
-        except (OSError, ValueError):
-            self.data = {}
-
-    def put(self, **values: Any) -> None:
-        self.data |= values
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".new")
-        temporary.write_text(json.dumps(self.data, indent=1))
-        temporary.rename(self.path)
-
-    def process(self, name: str) -> Identity | None:
-        entry = self.data.get("processes", {}).get(name)
-        return Identity(**entry) if entry else None
-
-    def put_process(self, name: str, identity: Identity | None) -> None:
-        entries = dict(self.data.get("processes", {}))
-        entries.pop(name, None)
-        if identity:
-            entries[name] = identity.__dict__
-        self.put(processes=entries)
 
 
 @dataclass(frozen=True)
@@ -231,11 +201,11 @@ class LocalCluster:
             account = state.data.get("settled") or run(
                 [*kubectl, "get", "serviceaccount", "default", "-o", "name"], check=False
             )
-            if node == "True" and account:
+            if node == "True" and account and _knows_its_pods(kubectl):
                 break
             if time.monotonic() > deadline:
                 raise ClusterError(
-                    _explain("kubelet", f"the node is not ready (Ready={node!r})", layout.log("kubelet"))
+                    _explain("kubelet", f"the node does not run its pods (Ready={node!r})", layout.log("kubelet"))
                 )
             time.sleep(0.2)
         state.put(settled=True)
@@ -366,6 +336,19 @@ def _write(path: Path, text: str) -> None:
     if not path.exists() or path.read_text() != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+
+def _knows_its_pods(kubectl: list[str]) -> bool:
+    """True when the kubelet itself lists every pod bound to it: after its restart, Ready is still the old word."""
+    items = ("-o", "jsonpath={.items[*].metadata.uid}")
+    selector = f"spec.nodeName={NODE_NAME},status.phase!=Succeeded,status.phase!=Failed"
+    bound = run([*kubectl, "get", "pods", "-A", f"--field-selector={selector}", *items], check=False).split()
+    answer = run([*kubectl, "get", "--raw", f"/api/v1/nodes/{NODE_NAME}/proxy/pods"], check=False)
+    try:
+        pods = json.loads(answer)["items"] or []
+    except ValueError:
+        return False
+    return set(bound) <= {pod["metadata"]["uid"] for pod in pods}
 
 
 def _fingerprint(rendered: dict[str, str], components: list[Component]) -> str:

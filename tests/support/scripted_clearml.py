@@ -32,6 +32,8 @@ class Call:
     body: object
     auth: str
     content_type: str
+    host: str = ""
+    proxy_auth: str = ""
 
 
 @dataclass
@@ -78,6 +80,8 @@ class Api:
             body = json.loads(raw)
         auth = request.headers.get("Authorization", "")
         call = Call(endpoint, request.path, body, auth, request.headers.get("Content-Type", ""))
+        call.host = request.host
+        call.proxy_auth = request.headers.get("Proxy-Authorization", "")
         self.calls.append(call)
         self.arrived.set()
         reply = self.reply(call)

@@ -1,6 +1,7 @@
 """The three endings of a call, the login, and what is repeated."""
 
 import asyncio
+import base64
 import logging
 import socket
 
@@ -240,6 +241,42 @@ async def test_metrics_count_by_ending(api, session, meters):
         return meters.registry.get_sample_value("clearml_k8s_api_requests_total", labels)
 
     assert [count(o) for o in ("answered", "refused", "unanswered")] == [1, 1, 1]
+
+
+async def test_the_environments_proxy_is_used_unless_it_says_not(api, clock, monkeypatch):
+    api.script("queues.get_all", Reply())
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", api.url.replace("http://", "http://me:pass%20word@"))
+    async with make_session("http://clearml.example", clock) as session:
+        await session.call("queues.get_all")
+        assert "pass" not in session.address
+    assert {call.host for call in api.calls} == {"clearml.example"}
+    assert api.calls[0].proxy_auth == "Basic " + base64.b64encode(b"me:pass word").decode()
+    monkeypatch.setenv("no_proxy", "127.0.0.1,.example")
+    async with make_session(api.url, clock) as session:
+        await session.call("queues.get_all")
+    assert api.calls[-1].host.startswith("127.0.0.1:")
+    assert api.calls[-1].proxy_auth == ""
+
+
+async def test_a_proxy_that_is_away_is_named_without_its_password(clock, monkeypatch):
+    monkeypatch.setenv("http_proxy", f"http://me:proxy-password@127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with make_session("http://clearml.example", clock) as session:
+        with pytest.raises(Unreachable) as caught:
+            await session.call("queues.remove_task")
+    assert "proxy-password" not in str(caught.value)
+
+
+@pytest.mark.parametrize("proxy", ["http://", "//"])
+def test_a_bad_proxy_is_named(proxy, clock, monkeypatch):
+    monkeypatch.setenv("https_proxy", proxy)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(ConfigError, match="https_proxy"):
+        make_session("https://clearml.example", clock)
 
 
 async def test_neither_repr_nor_errors_show_the_secret(api, session):

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from random import Random
 from types import TracebackType
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
 
@@ -70,6 +71,7 @@ class Session:
         self._basic = "Basic " + base64.b64encode(f"{credentials.access_key}:{credentials.secret_key}".encode()).decode(
             "ascii"
         )
+        self._proxy = _proxy(self._base)
         self._verify = verify_certificate
         self._metrics = metrics
         self._random = random or Random()
@@ -260,7 +262,12 @@ class Session:
             async with (
                 self.clock.timeout(seconds),
                 self._pool().post(
-                    self._base + path, data=payload, headers=headers, timeout=limit, allow_redirects=False
+                    self._base + path,
+                    data=payload,
+                    headers=headers,
+                    timeout=limit,
+                    allow_redirects=False,
+                    proxy=self._proxy,
                 ) as reply,
             ):
                 text = await reply.read()
@@ -284,9 +291,8 @@ class Session:
     def _pool(self) -> aiohttp.ClientSession:
         if self._http is None:
             connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=self._tls())
-            # The ClearML server is often outside the cluster, so the usual proxy variables are honoured.
             self._http = aiohttp.ClientSession(
-                connector=connector, trust_env=True, cookie_jar=aiohttp.DummyCookieJar(), raise_for_status=False
+                connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), raise_for_status=False
             )
         return self._http
 
@@ -309,6 +315,21 @@ def _base(api_server: str) -> str:
     if parts.username or parts.password:
         raise ConfigError("clearml.apiServer holds a user name or password: give credentials by Secret, not by address")
     return text
+
+
+def _proxy(address: str) -> str | None:
+    """The environment's proxy for the address (HTTPS_PROXY, HTTP_PROXY, NO_PROXY), looked up once; None: no proxy.
+
+    The ClearML server is often outside the cluster. aiohttp's own look-up costs a thread and 0.5 ms with every request.
+    """
+    parts = urlsplit(address)
+    proxy = getproxies_environment().get(parts.scheme)
+    if not proxy or proxy_bypass(parts.netloc):
+        return None
+    found = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if not found.hostname:
+        raise ConfigError(f"the environment's {parts.scheme}_proxy is not a URL: write http://host:port")
+    return urlunsplit((found.scheme, found.netloc, found.path, "", ""))
 
 
 def _why(error: BaseException) -> str:
