@@ -63,7 +63,7 @@ cluster-status: ## health of each component, and the variables to use the cluste
 ##@ Code
 
 .PHONY: generate
-generate: ## write the generated files anew (schemas, chart README)
+generate: ## write the generated files anew (schemas, values.yaml)
 	@$(RUN) python values-schema/build.py
 
 .PHONY: lint
