@@ -59,8 +59,8 @@ def make_queue(key: str, *, limit: int | None = None) -> ResolvedQueue:
     return ResolvedQueue(config=QueueConfig(name=key, settings=settings), id=f"id-{key}", name=key)
 
 
-def make_task(status: str = "queued", *, id: str = TASK, changed: str = ATTEMPT, **fields: Any) -> TaskView:
-    return TaskView(id=id, name="train", status=status, status_changed=changed, **fields)
+def make_task(status: str = "queued", *, task: str = TASK, changed: str = ATTEMPT, **fields: Any) -> TaskView:
+    return TaskView(id=task, name="train", status=status, status_changed=changed, **fields)
 
 
 def make_picture(**changes: Any) -> Picture:
@@ -131,22 +131,22 @@ class Side:
     """One controller's claiming side: everything from the queue to the Job, driven by the test in place of loops."""
 
     def __init__(self, *, server: Any, cluster: Any, worker_id: str = "worker-a", config: Config | None = None) -> None:
-        """``server``: a DevServer; ``cluster``: a scripted Kubernetes API server, which keeps the record and the Jobs."""
+        """``server``: a DevServer; ``cluster``: a scripted Kubernetes API server, which keeps record and Jobs."""
         self.server, self.cluster, self.worker_id = server, cluster, worker_id
         self.clock = ManualClock(auto=True)
         self.config = config or make_config(api_server=server.url)
         self.controller = names.controller_id(worker_id)
         credentials = Credentials(access_key=server.access_key, secret_key=server.secret_key, source="the test")
-        self.session = Session(
-            api_server=server.url, credentials=credentials, clock=self.clock, random=Random(7)
-        )
+        self.session = Session(api_server=server.url, credentials=credentials, clock=self.clock, random=Random(7))
         self.session.health.use_probe(lambda: workers.probe(self.session, worker_id))
         self.client = kube_client(cluster.url, self.clock)
         self.jobs: Store[JobRecord] = Store()
         self.teller = Teller(session=self.session, worker_id=worker_id, redact=Redactor())
         self.graces = Graces(session=self.session, grace_seconds=GRACE)
         self.served = ServedQueues(config=self.config, session=self.session, client=self.client, worker_id=worker_id)
-        self.record = ClaimRecord(client=self.client, namespace="ns", name="gpu-clearml-agent-claims", holder=str(id(self)))
+        self.record = ClaimRecord(
+            client=self.client, namespace="ns", name="gpu-clearml-agent-claims", holder=str(id(self))
+        )
         self.launcher = Launcher(
             config=self.config, client=self.client, jobs=self.jobs, teller=self.teller, worker_id=worker_id
         )

@@ -11,7 +11,7 @@ from flow_parts import make_job, make_pod, make_queue
 from hypothesis import given
 from hypothesis import strategies as st
 
-# ---- capacity ----------------------------------------------------------------------------------------------------------
+# ---- capacity -------------------------------------------------------------------------------------------------------
 
 
 def test_a_task_counts_once_however_it_shows() -> None:
@@ -80,14 +80,16 @@ def test_room_is_what_the_limits_leave(
         assert 0 <= found.of(queue) <= MAX_IN_FLIGHT
 
 
-# ---- choice ------------------------------------------------------------------------------------------------------------
+# ---- choice ---------------------------------------------------------------------------------------------------------
 
 
 def queue_of(key: str, *ids: str) -> Queue:
     return Queue(id=f"id-{key}", name=key, entries=tuple(Entry(task=task, added="t") for task in ids))
 
 
-def ids_of(queues: dict[str, list[str]], room: Room, *, busy: frozenset[str] = frozenset(), first: int = 0, limit: int = 99) -> list[str]:
+def ids_of(
+    queues: dict[str, list[str]], room: Room, *, busy: frozenset[str] = frozenset(), first: int = 0, limit: int = 99
+) -> list[str]:
     found = choose(
         queues=[(make_queue(key), queue_of(key, *ids)) for key, ids in queues.items()],
         room=room,

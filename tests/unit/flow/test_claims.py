@@ -1,4 +1,4 @@
-"""The claim as a whole, with the development ClearML server: whatever a call ends in, a task is launched exactly once."""
+"""The claim as a whole, with the development ClearML server: whatever a call ends in, a task is launched once."""
 
 from __future__ import annotations
 
@@ -74,9 +74,7 @@ async def test_a_doubt_ends_in_one_launch(
 
 
 @pytest.mark.parametrize("endpoint", [MARK, TAKE, SHOW])
-async def test_a_crash_with_a_call_under_way(
-    new_side: Any, cluster: Cluster, server: DevServer, endpoint: str
-) -> None:
+async def test_a_crash_with_a_call_under_way(new_side: Any, cluster: Cluster, server: DevServer, endpoint: str) -> None:
     side = await new_side(cluster)
     task = server.create_task(queue="default")
     server.add_fault(kind="delay", endpoint=f"^{endpoint}$", count=1, seconds=0.3)
@@ -123,9 +121,7 @@ async def test_nothing_is_taken_without_the_record(side: Side, cluster: Cluster,
     assert server.entries(server.queue_id("default")) == [task]
 
 
-async def test_a_full_record_takes_nothing(
-    side: Side, server: DevServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_full_record_takes_nothing(side: Side, server: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
     task = server.create_task(queue="default")
     with monkeypatch.context() as patch:
         patch.setattr(record, "MAX_BYTES", 10)
@@ -146,7 +142,7 @@ async def test_who_is_fenced_stops(new_side: Any, cluster: Cluster, server: DevS
     once(new, task)
 
 
-# ---- others ------------------------------------------------------------------------------------------------------------
+# ---- others ---------------------------------------------------------------------------------------------------------
 
 
 def mark_as(server: DevServer, task: str, controller: str) -> None:
@@ -225,7 +221,7 @@ async def test_an_agent_that_was_faster_keeps_the_task(side: Side, server: DevSe
     assert side.stored() == {}
 
 
-# ---- tasks in no queue -------------------------------------------------------------------------------------------------
+# ---- tasks in no queue ----------------------------------------------------------------------------------------------
 
 
 async def test_a_task_in_no_queue_waits_two_graces(side: Side, server: DevServer) -> None:
@@ -257,7 +253,7 @@ async def test_a_task_in_no_queue_waits_for_room(new_side: Any, cluster: Cluster
     assert side.stored() == {}
 
 
-# ---- what the cluster refuses ------------------------------------------------------------------------------------------
+# ---- what the cluster refuses ---------------------------------------------------------------------------------------
 
 QUOTA = status(403, "Forbidden", 'jobs.batch "x" is forbidden: exceeded quota: few, requested: count/jobs.batch=1')
 
@@ -281,9 +277,7 @@ async def test_quota_gives_the_task_back_to_the_front(side: Side, cluster: Clust
     assert await side.poll() == 2
 
 
-async def test_the_mark_stays_until_the_record_is_forgotten(
-    side: Side, cluster: Cluster, server: DevServer
-) -> None:
+async def test_the_mark_stays_until_the_record_is_forgotten(side: Side, cluster: Cluster, server: DevServer) -> None:
     """Else a crash between the two leaves a record of a task that another controller has by then."""
     task = server.create_task(queue="default")
     cluster.fault("POST", Fault(code=403, status=QUOTA), path="jobs")
@@ -402,9 +396,7 @@ async def test_after_a_half_way_failure_nothing_more_is_taken(side: Side, server
     assert [len(side.created(task)) for task in ids] == [1] * 40
 
 
-async def test_one_tasks_trouble_is_its_own(
-    side: Side, server: DevServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_tasks_trouble_is_its_own(side: Side, server: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = server.bulk_tasks(5, queue="default")
     launch = side.launcher.launch
 
