@@ -170,9 +170,6 @@ class Controller:
             teller=teller,
             worker_id=worker_id,
         )
-        recovery = Recovery(
-            session=session, claims=claims, graces=graces, served=served, jobs=jobs, worker_id=worker_id
-        )
         selector = names.task_selector(release=config.release_name)
         watches = (
             Watch(client=client, resource=JOBS, slim=slim_job, namespace=config.namespace, label_selector=selector),
@@ -192,6 +189,15 @@ class Controller:
         poller = Poller(
             config=config, session=session, served=served, claims=claims, jobs=jobs, pods=pods, may_take=known
         )
+        recovery = Recovery(
+            session=session,
+            claims=claims,
+            graces=graces,
+            served=served,
+            jobs=jobs,
+            worker_id=worker_id,
+            room=poller.room,
+        )
         reconciler = Reconciler(
             config=config,
             session=session,
@@ -202,7 +208,6 @@ class Controller:
             teller=teller,
             work=work,
             worker_id=worker_id,
-            entry_of=poller.entry_of,
             pending_queue=lambda: served.pending_queue,
         )
 
@@ -281,7 +286,11 @@ class Controller:
             except (Refused, Unanswered) as error:
                 wait = backoff.next()
                 log.warning("%s failed, tried again: %s", what, error, extra=kv(retry_in=round(wait, 1)))
-                await self._clock.sleep(wait)
+                try:
+                    async with self._clock.timeout(wait):
+                        await stop.wait()
+                except TimeoutError:
+                    continue
         return None
 
     async def _tell_health(self) -> None:

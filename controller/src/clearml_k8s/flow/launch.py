@@ -12,7 +12,8 @@ from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue
 from clearml_k8s.errors import (
     KubeAlreadyExists,
-    KubeInvalid,
+    KubeConflict,
+    KubeForbidden,
     KubeRefused,
     KubeThrottled,
     KubeUnauthorized,
@@ -31,14 +32,18 @@ from clearml_k8s.spec.job import build_job
 log = logging.getLogger(__name__)
 
 
+TELL_AFTER_FAILURES = 5
+"""Failed tries after which the task's user is told why nothing happens."""
+
+
 class Launch(enum.Enum):
     """How a launch ended."""
 
     CREATED = enum.auto()
     IMPOSSIBLE = enum.auto()
-    """This task can have no Job: its own settings are wrong."""
+    """The cluster refuses this Job: by the task's own settings, unless it refuses the queue's template as well."""
     NOT_NOW = enum.auto()
-    """The cluster refuses Jobs of this queue at the moment (quota, permission, template)."""
+    """The cluster takes no more Jobs at the moment (quota)."""
     IN_THE_WAY = enum.auto()
     """A Job of an older attempt, or a foreign object, has the name."""
 
@@ -96,14 +101,19 @@ class Launcher:
                     return Launched(how=Launch.IN_THE_WAY, why=f"Job {existing.name} of another attempt is there")
                 self._jobs.note(existing)
                 return Launched(how=Launch.CREATED)
-            except KubeInvalid as error:
-                return Launched(how=Launch.IMPOSSIBLE, why=f"Kubernetes refuses the Job: {error.message}")
-            except (KubeThrottled, KubeUnauthorized, Unreachable, NotSent, Unanswered) as error:
+            except (KubeConflict, KubeThrottled, KubeUnauthorized, Unreachable, NotSent, Unanswered) as error:
+                # A conflict is the quota controller's: many Jobs were counted at one time.
                 wait = backoff.next() + (getattr(error, "retry_after", None) or 0.0)
                 log.warning("Job not created yet", extra=kv(task=task.id, retry_in=round(wait, 1), why=str(error)))
+                if backoff.failures == TELL_AFTER_FAILURES:
+                    self._teller.say(task.id, f"Waiting: the Kubernetes API does not take the Job: {error}")
                 await self._clock.sleep(wait)
             except KubeRefused as error:
-                return Launched(how=Launch.NOT_NOW, why=f"Kubernetes refuses the Job: {error.reason}: {error.message}")
+                quota = isinstance(error, KubeForbidden) and error.quota_exceeded
+                return Launched(
+                    how=Launch.NOT_NOW if quota else Launch.IMPOSSIBLE,
+                    why=f"Kubernetes refuses the Job: {error.reason}: {error.message}",
+                )
             else:
                 self._jobs.note(slim_job(made))
                 self._teller.say(
