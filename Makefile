@@ -2,16 +2,15 @@
 #   PYTHON=python3.12     another Python (3.11 or newer)
 #   CLUSTER=current       the current kube context in place of the local cluster
 #   CLEARML_K8S_CACHE=    where tools, images and cluster state are kept (~/.cache/clearml-k8s)
+#   SKIP_PARTS=cluster,e2e   parts that `make test` leaves out, by name
 #   PYTEST_ARGS="-x -k queue"
 PYTHON ?= python3
-PYTEST_ARGS ?=
 
 export PYTHONUNBUFFERED := 1
+export CLUSTER CLEARML_K8S_CACHE SKIP_PARTS PYTEST_ARGS
 RUN := $(PYTHON) -m ci.run
-PYTEST := python -m pytest $(PYTEST_ARGS)
+TEST := $(PYTHON) -m ci.test
 SOURCES := controller/src ci tests values-schema
-# The chart's and the unit tests need no cluster; their order here is the order of the run.
-TESTS := $(wildcard tests/unit tests/model tests/chart tests/contract tests/cluster tests/e2e)
 
 .DEFAULT_GOAL := help
 
@@ -64,49 +63,49 @@ cluster-status: ## health of each component, and the variables to use the cluste
 ##@ Code
 
 .PHONY: generate
-generate: ## write the generated files anew (schemas, chart README)
+generate: ## write the generated files anew (schemas, values.yaml)
 	@$(RUN) python values-schema/build.py
 
 .PHONY: lint
 lint: ## ruff, mypy, import layers
-	@$(RUN) ruff check $(wildcard $(SOURCES))
-	@$(RUN) ruff format --check $(wildcard $(SOURCES))
+	@$(RUN) ruff check $(SOURCES)
+	@$(RUN) ruff format --check $(SOURCES)
 	@$(RUN) mypy --strict controller/src ci
-	@$(RUN) lint-imports
+	@$(RUN) lint-imports --no-logo
 
 .PHONY: verify
-verify: generate lint ## lint, and fail when a generated file was not up to date
-	@git diff --exit-code -- charts controller values-schema || { echo "generated files were out of date: commit the above" >&2; exit 1; }
+verify: lint ## lint, and fail when a generated file is not up to date
+	@$(RUN) python values-schema/build.py --check || { echo "generated files are out of date: make generate, then commit them" >&2; exit 1; }
 
 ##@ Tests
 
 .PHONY: test
-test: packages ## all tests but the long ones, in one run
-	@$(RUN) --tools all --images controller,task --cluster $(PYTEST) $(TESTS)
+test: ## all tests but the long ones, in one run
+	@$(TEST)
 
 .PHONY: test-unit
 test-unit: ## fast tests without network, and the model of the claim
-	@$(RUN) $(PYTEST) $(wildcard tests/unit tests/model)
+	@$(TEST) unit model
 
 .PHONY: test-chart
 test-chart: ## the chart, rendered by real helm
-	@$(RUN) --tools helm3,helm4 $(PYTEST) tests/chart
+	@$(TEST) chart
 
 .PHONY: test-contract
 test-contract: ## the contract suite against the development server, or CLEARML_CONTRACT_URL
-	@$(RUN) $(PYTEST) tests/contract
+	@$(TEST) contract
 
 .PHONY: test-cluster
-test-cluster: packages ## against a real API server and node
-	@$(RUN) --tools all --images controller,task --cluster $(PYTEST) tests/cluster
+test-cluster: ## against a real API server and node
+	@$(TEST) cluster
 
 .PHONY: test-e2e
-test-e2e: packages ## SDK to finished task, with the chart, the controller and the real agent
-	@$(RUN) --tools all --images controller,task --cluster $(PYTEST) tests/e2e
+test-e2e: ## SDK to finished task, with the chart, the controller and the real agent
+	@$(TEST) e2e
 
 .PHONY: test-long
-test-long: packages ## the kill and fault tests with hundreds of tasks
-	@$(RUN) --tools all --images controller,task --cluster $(PYTEST) tests/long
+test-long: ## the tests marked long: kills and faults with hundreds of tasks
+	@$(TEST) --long cluster e2e
 
 .PHONY: bench
 bench: packages ## launch rate against a bare client's, in one run

@@ -12,6 +12,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ci import venv
 from ci.cluster.current import CurrentCluster
@@ -23,14 +26,18 @@ from ci.paths import ROOT
 from ci.tools import build
 
 PACKAGES = (ROOT, ROOT / "controller/src", ROOT / "tests/fakes")
+FAILURES = (venv.VenvError, build.BuildError, ImageError, ClusterError, ValueError)
+"""What `environment` raises, each with words for the user."""
 
 
 def environment(*, tools: list[str], images: list[str], cluster: bool) -> dict[str, str]:
-    """The command's environment; builds and starts what it needs."""
-    home = venv.ensure()
+    """The command's environment; builds and starts what it needs, and says what took long. Raises FAILURES."""
+    with _timed("the Python environment"):
+        home = venv.ensure()
     bins = [str(home / "bin")]
     if tools:
-        bins.append(str(build.bin_dir([] if tools == ["all"] else tools)))
+        with _timed("the tools"):
+            bins.append(str(build.bin_dir([] if tools == ["all"] else tools)))
     inherited = [path for path in (os.environ.get("PYTHONPATH"),) if path]
     values = dict(os.environ) | {
         "VIRTUAL_ENV": str(home),
@@ -38,15 +45,26 @@ def environment(*, tools: list[str], images: list[str], cluster: bool) -> dict[s
         "PYTHONPATH": os.pathsep.join([*map(str, PACKAGES), *inherited]),
     }
     for name in images:
-        values[f"IMAGE_{name.upper()}"] = str(ensure_image(name))
+        with _timed(f"the image {name}"):
+            values[f"IMAGE_{name.upper()}"] = str(ensure_image(name))
     if cluster:
         if os.environ.get("CLUSTER") == "current":
             values |= CurrentCluster(str(build.ensure(["kubectl"])["kubectl"])).environment()
         else:
-            local = LocalCluster()
-            local.up()
+            with _timed("the local cluster"):
+                local = LocalCluster()
+                local.up()
             values |= local.environment()
     return values
+
+
+@contextmanager
+def _timed(what: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds = time.monotonic() - started
+    if seconds >= 1:
+        print(f"{what}: ready after {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
 def main() -> int:
@@ -64,7 +82,7 @@ def main() -> int:
             images=[name for name in options.images.split(",") if name],
             cluster=options.cluster,
         )
-    except (venv.VenvError, build.BuildError, ImageError, ClusterError, ValueError) as error:
+    except FAILURES as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import threading
 import urllib.parse
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,13 +38,17 @@ class Answer:
 
 
 class Client:
-    """One connection per thread, kept open. Calls authenticate with a token taken at construction."""
+    """Keeps its connections open until it is collected; threads may share it.
+
+    Calls authenticate with a token taken at construction.
+    """
 
     def __init__(self, url: str, access_key: str, secret_key: str) -> None:
         self.url = url.rstrip("/")
         self.access_key, self.secret_key = access_key, secret_key
         self._parts = urllib.parse.urlsplit(self.url)
-        self._local = threading.local()
+        self._idle: list[http.client.HTTPConnection] = []
+        weakref.finalize(self, _close_all, self._idle)
         self.token: str = self.request("POST", "auth.login", headers=self.basic()).data["token"]
 
     def basic(self) -> dict[str, str]:
@@ -58,11 +62,12 @@ class Client:
         self, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> Answer:
         """No authentication but what ``headers`` holds."""
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
+        try:
+            connection = self._idle.pop()
+        except IndexError:
             secure = self._parts.scheme == "https"
             make = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-            connection = self._local.connection = make(self._parts.netloc, timeout=_TIMEOUT_SECONDS)
+            connection = make(self._parts.netloc, timeout=_TIMEOUT_SECONDS)
         headers = {"X-Client-Name": "contract", **(headers or {})}
         try:
             connection.request(method, f"{self._parts.path}/{path}", body=body, headers=headers)
@@ -70,8 +75,8 @@ class Client:
             text = response.read()
         except (OSError, http.client.HTTPException):
             connection.close()
-            self._local.connection = None
             raise
+        self._idle.append(connection)
         return Answer(status=response.status, body=json.loads(text))
 
     def post(self, endpoint: str, /, *, version: str | None = None, **data: Any) -> Answer:
@@ -111,3 +116,8 @@ class Client:
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         assert isinstance(claims, dict)
         return claims
+
+
+def _close_all(connections: list[http.client.HTTPConnection]) -> None:
+    for connection in connections:
+        connection.close()

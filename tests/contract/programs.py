@@ -45,6 +45,7 @@ def run_python(source: str, *, home: Path, server: tuple[str, str, str]) -> str:
     script.write_text(source)
     done = subprocess.run(
         [sys.executable, str(script)],
+        check=False,
         cwd=home,
         env=environment(home, server),
         capture_output=True,

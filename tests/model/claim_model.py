@@ -1,7 +1,7 @@
-"""Explicit-state model of the claim (ADR 0002): every interleaving, breadth first, with the shortest trace of each failure.
+"""Explicit-state model of the claim (ADR 0002): every interleaving, breadth first, the shortest trace of each failure.
 
 One task; two controllers in two clusters on one source queue; a plain agent that pops; a producer and a user whose
-requests are several database operations; one fault (not executed, executed but answer lost, landing late) and one crash.
+requests are several database operations; one fault (not executed, executed but answer lost, landing late), one crash.
 A failure is `lost` (queued, in no queue, no Job, and nobody will act), `stuck` (in the queue, and nobody will take it),
 `twice` (one attempt started twice), `leftover` (an entry of ours for a task that is not queued), `never at rest`.
 

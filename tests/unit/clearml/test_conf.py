@@ -117,3 +117,19 @@ def test_reading_prints_nothing_and_leaves_the_process_as_it_was(home):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("verify", "expected"), [({}, "bundle"), ({"CLEARML_API_HOST_VERIFY_CERT": "1"}, "bundle"),
+                             ({"CLEARML_API_HOST_VERIFY_CERT": "0"}, False)]
+)  # fmt: skip
+def test_a_ca_bundle_of_the_environment_is_used_unless_verification_is_off(tmp_path, verify, expected):
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("")
+    found = conf.load(environ={**KEYS, **verify, "REQUESTS_CA_BUNDLE": str(bundle)}, home=tmp_path)
+    assert found.verify_certificate == (str(bundle) if expected == "bundle" else expected)
+
+
+def test_a_ca_bundle_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="REQUESTS_CA_BUNDLE names '/none/ca.pem', which is no file"):
+        conf.load(environ={**KEYS, "REQUESTS_CA_BUNDLE": "/none/ca.pem"}, home=tmp_path)

@@ -21,6 +21,7 @@ from clearml_k8s.errors import ConfigError, trimmed
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _HOCON: Final = "_clearml_k8s_hocon"
+_CA_BUNDLE: Final = "REQUESTS_CA_BUNDLE"  # what the SDK and the agent read; SSL_CERT_FILE is OpenSSL's own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +71,11 @@ def load(*, environ: Mapping[str, str], home: Path | None = None) -> Credentials
         verify = _verify(environ[names.ENV_VERIFY_CERT], where=names.ENV_VERIFY_CERT)
     elif "verify_certificate" in section:
         verify = _verify(section["verify_certificate"], where=f"api.verify_certificate in {file}")
+    bundle = environ.get(_CA_BUNDLE, "").strip()
+    if bundle and verify in (None, True):
+        if not Path(bundle).is_file():
+            raise ConfigError(f"{_CA_BUNDLE} names {names.shown(bundle)}, which is no file that can be read")
+        verify = bundle
     return Credentials(
         access_key=access,
         secret_key=secret,

@@ -1,0 +1,84 @@
+"""What all parts share: one worker for the cluster, long tests by name only, and what the report says of both."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+ON_THE_CLUSTER = ("cluster", "e2e")
+"""Parts whose tests share the one cluster of the run, so they run in one worker, one after the other."""
+
+_left_out = pytest.StashKey[list[str]]()
+
+
+def part_of(path: Path) -> str:
+    """The folder below tests/ in which the file is."""
+    return path.relative_to(TESTS).parts[0] if path.is_relative_to(TESTS) else "other"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_left_out] = []
+    config.pluginmanager.register(Times(), "times-of-parts")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    lines = []
+    if skipped := os.environ.get("SKIP_PARTS", "").replace(",", " ").split():
+        lines.append(f"switched off by SKIP_PARTS: {', '.join(skipped)}")
+    if "long" not in config.option.markexpr:
+        lines.append("switched off: tests marked `long` (make test-long runs them)")
+    if os.environ.get("CLUSTER") == "current":
+        lines.append("CLUSTER=current: the current kube context; the local cluster is not tested itself")
+    return lines
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if part_of(item.path) in ON_THE_CLUSTER:
+            item.add_marker(pytest.mark.xdist_group("cluster"))
+    if "long" in config.option.markexpr:
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    if long:
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+        config.stash[_left_out] = [item.nodeid for item in long]
+        config.hook.pytest_deselected(items=long)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash[_left_out]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """With pytest-xdist only the workers know what was left out."""
+    del error
+    left_out = node.config.stash[_left_out]
+    left_out += [name for name in getattr(node, "workeroutput", {}).get("left_out", ()) if name not in left_out]
+
+
+class Times:
+    """Adds up how long each part's tests took; workers side by side count each for itself."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.tests: dict[str, set[str]] = defaultdict(set)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        part = part_of(TESTS.parent / report.location[0])
+        self.seconds[part] += report.duration
+        self.tests[part].add(report.nodeid)
+
+    def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> None:
+        for part, seconds in self.seconds.items():
+            terminalreporter.write_line(f"{part}: {len(self.tests[part])} tests, {seconds:.0f} s")
+        if left_out := config.stash[_left_out]:
+            terminalreporter.write_line(f"switched off: {len(left_out)} tests marked `long`:")
+            for name in sorted(left_out):
+                terminalreporter.write_line(f"  {name}")
