@@ -22,7 +22,7 @@ from ci.images.build import ensure as ensure_image
 from ci.paths import ROOT
 from ci.tools import build
 
-PACKAGES = (ROOT, ROOT / "controller/src", ROOT / "tests/fakes")
+PACKAGES = (ROOT, ROOT / "controller/src", ROOT / "tests/fakes", ROOT / "tests/support")
 
 
 def environment(*, tools: list[str], images: list[str], cluster: bool) -> dict[str, str]:
