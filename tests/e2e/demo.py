@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -21,8 +22,9 @@ from typing import Any
 import e2e_index
 import e2e_programs as programs
 import e2e_tasks
-from ci.paths import ROOT, cache_dir
 from clearml_server.process import CallFailed, DevServer, ServerNotReady
+
+from ci.paths import ROOT, cache_dir
 
 NAMESPACE = "clearml-demo"
 RELEASE = "clearml-agent"
@@ -114,6 +116,7 @@ class Demo:
             )
         with ExitStack() as stack:
             with self._progress.step(f"ClearML development server and package index on {host}"):
+                _assert_free(host, SERVER_PORT, INDEX_PORT)
                 wheels = e2e_index.fetch_wheels()
                 index = stack.enter_context(e2e_index.PackageIndex(wheels, host=host, port=INDEX_PORT))
                 server = DevServer(host=host, port=SERVER_PORT, log=self._logs / "clearml-server.log")
@@ -219,11 +222,11 @@ class Demo:
             (self._logs / name).write_text(self._kubectl(*words, check=False))
 
     def _summary(self, server: DevServer, index: e2e_index.PackageIndex, task: str) -> None:
-        wheels = {path.rpartition("/")[2] for path in index.requests if path.startswith("/wheels/")}
+        wheels = {"-".join(path.rpartition("/")[2].split("-")[:2]) for path in index.requests if "/wheels/" in path}
         kubeconfig = os.environ.get("KUBECONFIG", "")
         print(f"""
-What happened: the controller took the task from the queue {QUEUE}, made the Job clearml-id-{task} of
-it, and clearml-agent ran it in the Job's pod: it installed {", ".join(sorted(wheels))}
+What happened: the controller took the task from the queue {QUEUE}, made the Job clearml-id-{task} of it, and
+clearml-agent ran it in the Job's pod: it installed {", ".join(sorted(wheels))}
 from the index at {index.url} and logged to the ClearML server at {server.url}.
 All in {self._progress.seconds:.0f} s.
 
@@ -255,6 +258,18 @@ def folded(console: str) -> list[str]:
             hidden = 0
         result.append(line)
     return result
+
+
+def _assert_free(host: str, *ports: int) -> None:
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                raise DemoFailed(
+                    f"port {port} of {host} cannot be used ({error.strerror}); does another `make demo` run?"
+                ) from None
 
 
 def _tools() -> str:

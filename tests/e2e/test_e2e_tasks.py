@@ -198,7 +198,7 @@ def test_credentials_stay_in_secrets(helm: Helm, kubectl: Kubectl, server: DevSe
     for name in ("CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"):
         assert env[name]["valueFrom"]["secretKeyRef"]["name"] == f"{helm.fullname}-ac"
     kinds = ("pods", "jobs", "configmaps", "deployments", "events", "serviceaccounts")
-    everything = json.dumps([kubectl.list(kind) for kind in kinds]) + controller_log(kubectl, helm)
+    everything = json.dumps([kubectl.items(kind) for kind in kinds]) + controller_log(kubectl, helm)
     assert task in everything
     for value in (server.access_key, server.secret_key):
         assert value not in everything
@@ -207,8 +207,8 @@ def test_credentials_stay_in_secrets(helm: Helm, kubectl: Kubectl, server: DevSe
 
 def test_the_controller_was_never_restarted_and_told_no_trouble(helm: Helm, kubectl: Kubectl) -> None:
     """After all tests of this file."""
-    (pod,) = kubectl.list("pods", helm.controller_selector)
+    (pod,) = kubectl.items("pods", helm.controller_selector)
     assert [status["restartCount"] for status in pod["status"]["containerStatuses"]] == [0]
     log = controller_log(kubectl, helm)
     assert not re.search(r"Traceback|internal error|ended unexpectedly", log), log
-    assert kubectl.list("jobs", helm.task_selector) == []
+    assert kubectl.items("jobs", helm.task_selector) == []

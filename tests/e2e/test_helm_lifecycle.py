@@ -143,8 +143,8 @@ def test_life_of_a_release_without_any_server(
 
     helm.uninstall()
     for kind in ("deployments", "secrets", "roles", "rolebindings"):
-        assert kubectl.list(kind, f"app.kubernetes.io/instance={helm.name}") == []
-    until("the pod is gone", lambda: not kubectl.list("pods", helm.controller_selector))
+        assert kubectl.items(kind, f"app.kubernetes.io/instance={helm.name}") == []
+    until("the pod is gone", lambda: not kubectl.items("pods", helm.controller_selector))
 
 
 def test_uninstall_loses_no_task(
@@ -172,11 +172,10 @@ def test_uninstall_loses_no_task(
             server.environment(), NewTask(name="waiting", queue="one-at-a-time", script="print('waited')\n")
         )
         until("the script runs", lambda: "it runs" in server.console(running), limit=LIMIT)
-        until("the other has its Job", lambda: kubectl.job_of(parked), limit=60)
+        parked_job = until("the other has its Job", lambda: kubectl.job_of(parked), limit=60)
         until("its user is told why it waits", lambda: "No node takes the pod" in server.console(parked), limit=60)
-        parked_uid = kubectl.job_of(parked)["metadata"]["uid"]  # type: ignore[index]
         helm.uninstall()
-        until("the controller is gone", lambda: not kubectl.list("pods", helm.controller_selector))
+        until("the controller is gone", lambda: not kubectl.items("pods", helm.controller_selector))
 
         assert kubectl.job_of(running) is not None
         assert kubectl.get("configmap", f"{helm.fullname}-claims") is not None
@@ -195,7 +194,7 @@ def test_uninstall_loses_no_task(
         kubectl.gone(waiting)
         job = kubectl.job_of(parked)
         assert job is not None
-        assert job["metadata"]["uid"] == parked_uid
+        assert job["metadata"]["uid"] == parked_job["metadata"]["uid"]
         assert server.task(parked)["status"] == "queued"
         server.call("tasks.dequeue", task=parked)
         kubectl.gone(parked)
@@ -249,7 +248,8 @@ def test_one_wrong_queue_leaves_the_others_alone(
             line = next(line for line in said if line.startswith(f"FAIL  template of queue {name}: "))
             assert f"agentk8sglue.queues.{name}.templateOverrides" in line
             assert word in line
-        assert any(line.startswith("FAIL  queue unknown: ") and "agentk8sglue.createQueues: true" in line for line in said)
+        unknown = next(line for line in said if line.startswith("FAIL  queue unknown: "))
+        assert "agentk8sglue.createQueues: true" in unknown
         assert any(line.startswith("ok    template of queue good: ") for line in said)
         assert f"{len(BAD_QUEUES) + 1} problem(s) found" in said
 

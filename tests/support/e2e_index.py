@@ -85,9 +85,8 @@ class PackageIndex:
                         self._answer(404, b"not here\n", "text/plain")
 
             def _page(self, links: list[str], *, slash: str = "") -> None:
-                lines = (
-                    f'<a href="{html.escape(link + slash)}">{html.escape(link.rpartition("/")[2])}</a>' for link in links
-                )
+                names = {link: html.escape(link.rpartition("/")[2]) for link in links}
+                lines = [f'<a href="{html.escape(link + slash)}">{name}</a>' for link, name in names.items()]
                 body = f"<!DOCTYPE html><html><body>\n{'<br>'.join(lines)}\n</body></html>\n"
                 self._answer(200, body.encode(), "text/html")
 
@@ -98,7 +97,7 @@ class PackageIndex:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's own name
                 """The list of requests is the log."""
 
         self._server = ThreadingHTTPServer((host, port), Handler)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,7 +40,11 @@ class Done:
 
 
 def run(
-    *words: str | Path, limit: float = LIMIT_SECONDS, check: bool = True, stdin: str = "", env: dict[str, str] | None = None
+    *words: str | Path,
+    limit: float = LIMIT_SECONDS,
+    check: bool = True,
+    stdin: str = "",
+    env: dict[str, str] | None = None,
 ) -> Done:
     """Run a program to its end. ProgramFailed when it fails (unless ``check`` is false) or outlives the limit."""
     command = [str(word) for word in words]
@@ -92,11 +96,11 @@ class Kubectl:
         found: dict[str, Any] | None = json.loads(text) if text.strip() else None
         return found
 
-    def list(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
+    def items(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
         """All objects of a kind that match the label selector."""
         words = ["--selector", selector] if selector else []
-        items: list[dict[str, Any]] = json.loads(self("get", kind, *words, "--output", "json"))["items"]
-        return items
+        found: list[dict[str, Any]] = json.loads(self("get", kind, *words, "--output", "json"))["items"]
+        return found
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """Create or change the objects."""
@@ -106,7 +110,7 @@ class Kubectl:
         return self.get("job", f"clearml-id-{task}")
 
     def pods_of(self, task: str) -> list[dict[str, Any]]:
-        return self.list("pods", f"clearml-task-id={task}")
+        return self.items("pods", f"clearml-task-id={task}")
 
     def running_pod(self, task: str, *, limit: float = 90.0) -> dict[str, Any]:
         """The task's pod, once its container runs."""
@@ -165,7 +169,12 @@ class Helm:
 
 
 def values_for(
-    *, url: str, access_key: str, secret_key: str, queues: dict[str, Any], base: dict[str, Any] | None = None,
+    *,
+    url: str,
+    access_key: str,
+    secret_key: str,
+    queues: dict[str, Any],
+    base: dict[str, Any] | None = None,
     **controller: Any,
 ) -> dict[str, Any]:
     """An override file in the documented form, with the images of this checkout."""
@@ -188,7 +197,7 @@ def values_for(
 
 def controller_pod(kubectl: Kubectl, helm: Helm) -> dict[str, Any]:
     """The controller's one pod that is not being ended."""
-    pods = [p for p in kubectl.list("pods", helm.controller_selector) if "deletionTimestamp" not in p["metadata"]]
+    pods = [p for p in kubectl.items("pods", helm.controller_selector) if "deletionTimestamp" not in p["metadata"]]
     assert len(pods) == 1, [pod["metadata"]["name"] for pod in pods]
     return pods[0]
 
