@@ -77,10 +77,22 @@ async def run(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(
-            await KubeClient.connect(clock=clock, kubeconfig=kubeconfig, context=context, metrics=instruments)
+            await KubeClient.connect(
+                clock=clock,
+                kubeconfig=kubeconfig,
+                context=context,
+                metrics=instruments,
+                max_request_seconds=settings.request_seconds,
+            )
         )
         session = await stack.enter_async_context(
-            clearml_session(config, credentials=credentials, clock=clock, metrics=instruments)
+            clearml_session(
+                config,
+                credentials=credentials,
+                clock=clock,
+                metrics=instruments,
+                max_request_seconds=settings.request_seconds,
+            )
         )
         controller = Controller(
             config=config, settings=settings, session=session, client=client, instruments=instruments, redact=redact

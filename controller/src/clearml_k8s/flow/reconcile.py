@@ -62,7 +62,7 @@ class Reconciler:
         entry_of: Callable[[str], str | None],
         pending_queue: Callable[[], str | None],
     ) -> None:
-        """``entry_of``: the queue in which the last poll saw an entry of the task; ``pending_queue``: its id, if known."""
+        """``entry_of``: the queue where the last poll saw an entry of the task; ``pending_queue``: its id, if known."""
         self._config = config
         self._session = session
         self._client = client
