@@ -43,7 +43,7 @@ def add_faults(server: DevServer, *, probability: float, seed: int) -> None:
                 client="^$",
                 probability=probability,
                 seed=seed + 100 * number + kind_number,
-                **({"seconds": 0.8} if kind == "late" else {}),
+                **({"seconds": 1.5} if kind == "late" else {}),
             )
 
 

@@ -1,9 +1,9 @@
 """What the pods would do: on kwok nodes no container runs, so this program plays the start script and the agent.
 
 In each pod that is Running it does the start check (task queued, of the pod's attempt; else it refuses and the pod
-ends well), `tasks.dequeue` to in_progress, `tasks.started` with force, some work, `tasks.completed`; then the pod ends, as
-the kubelet would report it. Like the real agent it starts whatever `tasks.dequeue` lets it start:
-nothing here prevents a double start, each is written down in `starts`.
+ends well), `tasks.dequeue` to in_progress, `tasks.started` with force, some work, `tasks.completed`; then the pod ends,
+as the kubelet would report it. Like the real agent it starts whatever `tasks.dequeue` lets it start: nothing here
+prevents a double start, each is written down in `starts`.
 """
 
 from __future__ import annotations
