@@ -322,9 +322,9 @@ class Claims:
             self.launched += 1
             await self._forget(taking)
             return True
-        if launched.how is Launch.IN_THE_WAY:
-            # The older Job is ended by reconciling; the record keeps the task until then.
-            self._hold(taking, launched.why)
+        if launched.how in (Launch.IN_THE_WAY, Launch.DOUBT):
+            # An older Job is ended by reconciling; the record keeps the task until then.
+            self._hold(taking, launched.why, doubt=launched.how is Launch.DOUBT)
             return False
         if launched.how is Launch.IMPOSSIBLE and await self._served.template_is_well(taking.queue):
             await self._fail(taking, launched)
