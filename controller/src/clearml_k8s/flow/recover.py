@@ -44,15 +44,17 @@ class Recovery:
             # In memory: a claim under way. Else it is from before a restart, or its grace ended with a change.
             if not self._claims.under_way(task):
                 self._graces.hold(task, queue=claim.queue, why="recorded, and its Job not seen")
-        absent = []
+        absent: list[Taking] = []
+        ours: list[Taking] = []
         for settled in await self._graces.look():
             taking = await self._act(settled)
             if taking is not None:
-                absent.append(taking)
+                (absent if taking.absent else ours).append(taking)
         await self._claims.claim_absent(absent)
+        await self._claims.resume(ours)
 
     async def _act(self, settled: Settled) -> Taking | None:
-        """Do what the verdict says; a task to be claimed is returned, to be claimed with others."""
+        """Do what the verdict says; a task to be launched or claimed is returned, to go on together with others."""
         held, seen, task = settled.held, settled.seen, settled.task
         recorded = self._claims.recorded().get(held.task)
         ours = [job for job in self._jobs.of_task(held.task) if job.controller == self._controller]
@@ -68,7 +70,7 @@ class Recovery:
             return None
         match said:
             case Verdict.CREATE if task is not None and queue is not None:
-                await self._claims.resume(Taking(task=task, queue=queue))
+                return Taking(task=task, queue=queue)
             case Verdict.CLAIM if task is not None and queue is not None:
                 return Taking(task=task, queue=queue, absent=True)
             case Verdict.FORGET:
