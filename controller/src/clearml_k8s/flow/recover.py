@@ -42,7 +42,11 @@ class Recovery:
         """One look at everything on hold. Errors as `Session.call`, Fenced."""
         for task, claim in self._claims.recorded().items():
             # In memory: a claim under way. Else it is from before a restart, or its grace ended with a change.
-            if not self._claims.under_way(task):
+            if self._claims.under_way(task) or task in self._graces:
+                continue
+            if any(job.attempt == claim.attempt for job in self._ours(task)):
+                await self._claims.forget(task)
+            else:
                 self._graces.hold(task, queue=claim.queue, why="recorded, and its Job not seen")
         absent: list[Taking] = []
         ours: list[Taking] = []
@@ -57,8 +61,8 @@ class Recovery:
         """Do what the verdict says; a task to be launched or claimed is returned, to go on together with others."""
         held, seen, task = settled.held, settled.seen, settled.task
         recorded = self._claims.recorded().get(held.task)
-        ours = [job for job in self._jobs.of_task(held.task) if job.controller == self._controller]
-        job = next((j.attempt for j in ours if j.attempt == (recorded.attempt if recorded else seen.attempt)), None)
+        attempt = recorded.attempt if recorded else seen.attempt
+        job = next((job.attempt for job in self._ours(held.task) if job.attempt == attempt), None)
         said = verdict(seen, recorded=recorded.attempt if recorded else None, controller=self._controller, job=job)
         log.info("grace over", extra=kv(task=held.task, verdict=said.value, status=seen.status))
         if seen.marked_by(self._controller):
@@ -80,6 +84,9 @@ class Recovery:
             case _:
                 pass
         return None
+
+    def _ours(self, task: str) -> list[JobRecord]:
+        return [job for job in self._jobs.of_task(task) if job.controller == self._controller]
 
     async def sweep(self) -> None:
         """Hold every task of our queues that is queued, in no queue and nobody's. Errors as `Session.call`."""
