@@ -182,9 +182,6 @@ class Controller:
             teller=teller,
             worker_id=worker_id,
         )
-        recovery = Recovery(
-            session=session, claims=claims, graces=graces, served=served, jobs=jobs, worker_id=worker_id
-        )
         selector = names.task_selector(release=config.release_name)
         watches = (
             Watch(client=client, resource=JOBS, slim=slim_job, namespace=config.namespace, label_selector=selector),
@@ -203,6 +200,15 @@ class Controller:
         reads = TaskReads(session=session)
         poller = Poller(
             config=config, session=session, served=served, claims=claims, jobs=jobs, pods=pods, may_take=known
+        )
+        recovery = Recovery(
+            session=session,
+            claims=claims,
+            graces=graces,
+            served=served,
+            jobs=jobs,
+            worker_id=worker_id,
+            room=poller.room,
         )
         reconciler = Reconciler(
             config=config,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from clearml_k8s import names
 from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
+from clearml_k8s.flow.capacity import Room
 from clearml_k8s.flow.claim import Claims, Taking
 from clearml_k8s.flow.graces import Graces, Settled
 from clearml_k8s.flow.picture import Verdict, picture, verdict
@@ -30,7 +33,10 @@ class Recovery:
         served: ServedQueues,
         jobs: Store[JobRecord],
         worker_id: str,
+        room: Callable[[], Room],
     ) -> None:
+        """``room``: the places left now."""
+        self._room = room
         self._session = session
         self._claims = claims
         self._graces = graces
@@ -54,7 +60,7 @@ class Recovery:
             taking = await self._act(settled)
             if taking is not None:
                 (absent if taking.absent else ours).append(taking)
-        await self._claims.claim_absent(absent)
+        await self._claims.claim_absent(self._with_room(absent))
         await self._claims.resume(ours)
 
     async def _act(self, settled: Settled) -> Taking | None:
@@ -84,6 +90,17 @@ class Recovery:
             case _:
                 pass
         return None
+
+    def _with_room(self, takings: Sequence[Taking]) -> list[Taking]:
+        """Those for which there is a place; the next sweep finds the others again."""
+        room, used = self._room(), Counter[str]()
+        chosen: list[Taking] = []
+        for taking in takings:
+            queue = taking.queue.id
+            if used[queue] < room.of(queue) and (room.total is None or len(chosen) < room.total):
+                used[queue] += 1
+                chosen.append(taking)
+        return chosen
 
     def _ours(self, task: str) -> list[JobRecord]:
         return [job for job in self._jobs.of_task(task) if job.controller == self._controller]
