@@ -56,7 +56,7 @@ class Poller:
         self.last_poll: float | None = None
 
     def entry_of(self, task: str) -> str | None:
-        """The queue id in which the last poll saw an entry of the task."""
+        """The queue id in which the last poll saw an entry of the task that no claim is taking."""
         return self._entries.get(task)
 
     def room(self) -> Room:
@@ -104,7 +104,13 @@ class Poller:
             for queue in await queues.get_queues(self._session, ids=[q.id for q in active], max_entries=depth)
         }
         self.last_poll = self._clock.monotonic()
-        self._entries = {entry.task: queue.id for queue in found.values() for entry in queue.entries}
+        # Without those under way: they are being taken, so what was seen of them is old already.
+        self._entries = {
+            entry.task: queue.id
+            for queue in found.values()
+            for entry in queue.entries
+            if not self._claims.under_way(entry.task)
+        }
         # The room again: it may have shrunk during the call.
         room = self.room()
         chosen = choose(
@@ -115,6 +121,8 @@ class Poller:
             limit=free,
         )
         self._turn += 1
+        for candidate in chosen:
+            del self._entries[candidate.task]
         for start in range(0, len(chosen), BATCH):
             self._start(self._claims.claim(chosen[start : start + BATCH]), chosen[start : start + BATCH])
         return len(chosen)
