@@ -27,6 +27,11 @@ class Settings:
         """The longest that one request may last: a grace must be longer than any, with as much again to spare."""
         return min(MAX_REQUEST_SECONDS, self.grace_seconds / 2)
 
+    @property
+    def sweep_seconds(self) -> float:
+        """Between two sweeps: what they look for is at least a grace old."""
+        return 1.5 * self.grace_seconds
+
 
 def load(environ: Mapping[str, str]) -> Settings:
     """The settings; ConfigError names the variable, what was found and what it takes."""

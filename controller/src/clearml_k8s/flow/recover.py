@@ -13,7 +13,7 @@ from clearml_k8s.clearml.session import Session
 from clearml_k8s.flow.capacity import Room
 from clearml_k8s.flow.claim import Claims, Taking
 from clearml_k8s.flow.graces import Graces, Settled
-from clearml_k8s.flow.picture import Verdict, picture, verdict
+from clearml_k8s.flow.picture import QUEUED, Verdict, picture, verdict
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.kube.store import JobRecord, Store
 from clearml_k8s.logs import kv
@@ -111,6 +111,8 @@ class Recovery:
         if not served:
             return
         pending = self._served.pending_queue
+        if pending is not None:
+            await self._tidy(pending)
         before = self._session.clock.now() - timedelta(seconds=self._graces.grace_seconds)
         ids = [queue.id for queue in served]
         # The tasks first: an entry that is taken in between then shows as an entry, not as a lost task.
@@ -135,3 +137,13 @@ class Recovery:
                 queue = self._served.by_name(task.properties.get(names.PROPERTY_QUEUE, ""))
             if queue is not None:
                 self._graces.hold(task.id, queue=queue.id, why="queued, but in no queue")
+
+    async def _tidy(self, pending: str) -> None:
+        """Take out of the pending queue what a late or lost call of ours left there of tasks that wait no more."""
+        shown = [
+            entry.task for queue in await queues.all_entries(self._session, ids=[pending]) for entry in queue.entries
+        ]
+        mark = names.mark_key(self._controller)
+        for task in (await tasks.get_many(self._session, shown)).values():
+            if task.status != QUEUED and mark in task.properties:
+                await queues.remove_task(self._session, pending, task.id)
