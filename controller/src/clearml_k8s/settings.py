@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from clearml_k8s.errors import ConfigError
+from clearml_k8s.errors import MAX_REQUEST_SECONDS, ConfigError
 from clearml_k8s.flow.graces import GRACE_SECONDS
 from clearml_k8s.health import PORT
 from clearml_k8s.logs import Format
@@ -23,6 +23,16 @@ class Settings:
     log_format: Format = "plain"
     port: int = PORT
     grace_seconds: float = GRACE_SECONDS
+
+    @property
+    def request_seconds(self) -> float:
+        """The longest that one request may last: a grace must be longer than any, with as much again to spare."""
+        return min(MAX_REQUEST_SECONDS, self.grace_seconds / 2)
+
+    @property
+    def sweep_seconds(self) -> float:
+        """Between two sweeps: what they look for is at least a grace old."""
+        return 1.5 * self.grace_seconds
 
 
 def load(environ: Mapping[str, str]) -> Settings:

@@ -46,7 +46,6 @@ R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 
 RECOVER_SECONDS = 1.0
-SWEEP_SECONDS = 60.0
 REFRESH_SECONDS = 60.0
 REFRESH_TROUBLED_SECONDS = 10.0
 FLUSH_SECONDS = 1.0
@@ -77,10 +76,22 @@ async def run(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(
-            await KubeClient.connect(clock=clock, kubeconfig=kubeconfig, context=context, metrics=instruments)
+            await KubeClient.connect(
+                clock=clock,
+                kubeconfig=kubeconfig,
+                context=context,
+                metrics=instruments,
+                max_request_seconds=settings.request_seconds,
+            )
         )
         session = await stack.enter_async_context(
-            clearml_session(config, credentials=credentials, clock=clock, metrics=instruments)
+            clearml_session(
+                config,
+                credentials=credentials,
+                clock=clock,
+                metrics=instruments,
+                max_request_seconds=settings.request_seconds,
+            )
         )
         controller = Controller(
             config=config, settings=settings, session=session, client=client, instruments=instruments, redact=redact
@@ -226,13 +237,14 @@ class Controller:
 
         async def recover() -> None:
             await jobs.synced.wait()
-            last_sweep = self._clock.monotonic() - SWEEP_SECONDS + 5.0
+            sweep_seconds = self._settings.sweep_seconds
+            last_sweep = self._clock.monotonic() - sweep_seconds + 5.0
             while True:
                 await self._clock.sleep(RECOVER_SECONDS)
                 if self._state != "serving" or not known():
                     continue
                 await _waiting_out("recovery", recovery.step)
-                if self._clock.monotonic() - last_sweep >= SWEEP_SECONDS and session.health.healthy:
+                if self._clock.monotonic() - last_sweep >= sweep_seconds and session.health.healthy:
                     last_sweep = self._clock.monotonic()
                     await _waiting_out("sweep", recovery.sweep)
 

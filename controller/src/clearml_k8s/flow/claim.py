@@ -176,14 +176,14 @@ class Claims:
             for taking in ready:
                 self._active.pop(taking.task.id, None)
 
-    async def resume(self, taking: Taking) -> None:
-        """Create the Job of a task whose entry we took before a doubt or a restart."""
-        log.info("the take was ours: its Job is created now", extra=kv(task=taking.task.id, queue=taking.queue.name))
-        self._active[taking.task.id] = taking.queue.id
+    async def resume(self, takings: Sequence[Taking]) -> None:
+        """Create the Jobs of tasks whose entries we took before a doubt or a restart."""
+        self._active.update((t.task.id, t.queue.id) for t in takings)
         try:
-            await self._each([taking], self._create)
+            await self._each(takings, self._create)
         finally:
-            self._active.pop(taking.task.id, None)
+            for taking in takings:
+                self._active.pop(taking.task.id, None)
 
     async def forget(self, task: str) -> None:
         """The record needs the task no more."""
@@ -373,6 +373,9 @@ class Claims:
             # The older Job is ended by reconciling; the record keeps the task until then.
             self._teller.say(taking.task.id, f"Waiting: {launched.why}", level="WARNING")
             self._hold(taking, launched.why)
+            return False
+        if launched.how is Launch.DOUBT:
+            self._hold(taking, launched.why, doubt=True)
             return False
         self._served.pause(taking.queue, launched.why)
         await self._give_back(taking, launched)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -13,7 +12,7 @@ from clearml_k8s.clearml.session import Session
 from clearml_k8s.flow.capacity import Room
 from clearml_k8s.flow.claim import Claims, Taking
 from clearml_k8s.flow.graces import Graces, Settled
-from clearml_k8s.flow.picture import Verdict, picture, verdict
+from clearml_k8s.flow.picture import QUEUED, Verdict, picture, verdict
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.kube.store import JobRecord, Store
 from clearml_k8s.logs import kv
@@ -54,8 +53,14 @@ class Recovery:
                 await self._claims.forget(task)
             else:
                 self._graces.hold(task, queue=claim.queue, why="recorded, and its Job not seen")
-        absent = await asyncio.gather(*(self._act(settled) for settled in await self._graces.look()))
-        await self._claims.claim_absent(self._with_room([taking for taking in absent if taking is not None]))
+        absent: list[Taking] = []
+        ours: list[Taking] = []
+        for settled in await self._graces.look():
+            taking = await self._act(settled)
+            if taking is not None:
+                (absent if taking.absent else ours).append(taking)
+        await self._claims.claim_absent(self._with_room(absent))
+        await self._claims.resume(ours)
 
     def _ours(self, task: str) -> list[JobRecord]:
         return [job for job in self._jobs.of_task(task) if job.controller == self._controller]
@@ -74,11 +79,11 @@ class Recovery:
         return chosen
 
     async def _act(self, settled: Settled) -> Taking | None:
-        """Do what the verdict says; a task to be claimed is returned, to be claimed with others."""
+        """Do what the verdict says; a task to be launched or claimed is returned, to go on together with others."""
         held, seen, task = settled.held, settled.seen, settled.task
         recorded = self._claims.recorded().get(held.task)
         attempt = recorded.attempt if recorded else seen.attempt
-        job = next((attempt for job in self._ours(held.task) if job.attempt == attempt), None)
+        job = next((job.attempt for job in self._ours(held.task) if job.attempt == attempt), None)
         said = verdict(seen, recorded=recorded.attempt if recorded else None, controller=self._controller, job=job)
         log.info("grace over", extra=kv(task=held.task, verdict=said.value, status=seen.status))
         self._claims.settled(held.task, seen)
@@ -89,7 +94,7 @@ class Recovery:
             return None
         match said:
             case Verdict.CREATE if task is not None and queue is not None:
-                await self._claims.resume(Taking(task=task, queue=queue))
+                return Taking(task=task, queue=queue)
             case Verdict.CLAIM if task is not None and queue is not None:
                 return Taking(task=task, queue=queue, absent=True)
             case Verdict.FORGET:
@@ -106,6 +111,8 @@ class Recovery:
         if not served:
             return
         pending = self._served.pending_queue
+        if pending is not None:
+            await self._tidy(pending)
         before = self._session.clock.now() - timedelta(seconds=self._graces.grace_seconds)
         ids = [queue.id for queue in served]
         # The tasks first: one whose entry comes in between then shows as an entry, not as a lost task.
@@ -132,3 +139,13 @@ class Recovery:
                 queue = self._served.by_name(task.properties.get(names.PROPERTY_QUEUE, ""))
             if queue is not None:
                 self._graces.hold(task.id, queue=queue.id, why="queued, but in no queue")
+
+    async def _tidy(self, pending: str) -> None:
+        """Take out of the pending queue what a late or lost call of ours left there of tasks that wait no more."""
+        shown = [
+            entry.task for queue in await queues.all_entries(self._session, ids=[pending]) for entry in queue.entries
+        ]
+        mark = names.mark_key(self._controller)
+        for task in (await tasks.get_many(self._session, shown)).values():
+            if task.status != QUEUED and mark in task.properties:
+                await queues.remove_task(self._session, pending, task.id)
