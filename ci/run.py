@@ -25,7 +25,7 @@ from ci.images.build import ensure as ensure_image
 from ci.paths import ROOT
 from ci.tools import build
 
-PACKAGES = (ROOT, ROOT / "controller/src", ROOT / "tests/fakes")
+PACKAGES = (ROOT, ROOT / "controller/src", ROOT / "tests/fakes", ROOT / "tests/support")
 FAILURES = (venv.VenvError, build.BuildError, ImageError, ClusterError, ValueError)
 """What `environment` raises, each with words for the user."""
 

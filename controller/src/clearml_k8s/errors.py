@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_REQUEST_SECONDS: Final = 20.0
-"""No request of ours lasts longer than this, to either API: the base of every grace period."""
+"""No request of ours lasts longer than this, to either API: the base of every grace period.
+
+A shorter grace makes the limit shorter (`settings.Settings.request_seconds`)."""
 
 TEXT_LIMIT: Final = 256
 

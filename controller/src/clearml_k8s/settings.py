@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from clearml_k8s.errors import ConfigError
+from clearml_k8s.errors import MAX_REQUEST_SECONDS, ConfigError
 from clearml_k8s.flow.graces import GRACE_SECONDS
 from clearml_k8s.health import PORT
 from clearml_k8s.logs import Format
 
 GRACE_AT_LEAST = 2.0
+PORT_AT_MOST = 65535
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +24,16 @@ class Settings:
     port: int = PORT
     grace_seconds: float = GRACE_SECONDS
 
+    @property
+    def request_seconds(self) -> float:
+        """The longest that one request may last: a grace must be longer than any, with as much again to spare."""
+        return min(MAX_REQUEST_SECONDS, self.grace_seconds / 2)
+
+    @property
+    def sweep_seconds(self) -> float:
+        """Between two sweeps: what they look for is at least a grace old."""
+        return 1.5 * self.grace_seconds
+
 
 def load(environ: Mapping[str, str]) -> Settings:
     """The settings; ConfigError names the variable, what was found and what it takes."""
@@ -32,19 +44,28 @@ def load(environ: Mapping[str, str]) -> Settings:
     return Settings(
         log_level=environ.get("CLEARML_K8S_LOG_LEVEL") or "INFO",
         log_format=form,
-        port=int(_number(environ, "CLEARML_K8S_PORT", default=PORT, least=0)),
-        grace_seconds=_number(environ, "CLEARML_K8S_GRACE_SECONDS", default=GRACE_SECONDS, least=GRACE_AT_LEAST),
+        port=_port(environ),
+        grace_seconds=_grace(environ),
     )
 
 
-def _number(environ: Mapping[str, str], name: str, *, default: float, least: float) -> float:
-    text = environ.get(name, "").strip()
+def _port(environ: Mapping[str, str]) -> int:
+    text = environ.get("CLEARML_K8S_PORT", "").strip()
     if not text:
-        return default
+        return PORT
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= PORT_AT_MOST):
+        raise ConfigError(f"CLEARML_K8S_PORT is {text!r}: write a number from 0 (any free port) to {PORT_AT_MOST}")
+    return int(text)
+
+
+def _grace(environ: Mapping[str, str]) -> float:
+    text = environ.get("CLEARML_K8S_GRACE_SECONDS", "").strip()
+    if not text:
+        return GRACE_SECONDS
     try:
-        number = float(text)
+        seconds = float(text)
     except ValueError:
-        number = float("nan")
-    if not number >= least:
-        raise ConfigError(f"{name} is {text!r}: write a number of at least {least:g}")
-    return number
+        seconds = math.nan
+    if not GRACE_AT_LEAST <= seconds < math.inf:
+        raise ConfigError(f"CLEARML_K8S_GRACE_SECONDS is {text!r}: write a number of at least {GRACE_AT_LEAST:g}")
+    return seconds

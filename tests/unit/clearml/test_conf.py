@@ -32,6 +32,12 @@ def home(tmp_path):
     return home
 
 
+def test_dev_null_means_no_file_as_for_the_sdk(home):
+    (home / "clearml.conf").write_text(FILE)
+    found = conf.load(environ={**KEYS, "CLEARML_CONFIG_FILE": "/dev/null"}, home=home)
+    assert (found.access_key, found.api_server) == ("ENVKEY", None)
+
+
 def test_the_environment_comes_first(home):
     (home / "clearml.conf").write_text(FILE)
     found = conf.load(environ={**KEYS, "CLEARML_API_HOST": "http://localhost:8008"}, home=home)

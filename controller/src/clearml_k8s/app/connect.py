@@ -7,14 +7,19 @@ from clearml_k8s.clearml.conf import Credentials
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import Clock
 from clearml_k8s.config import Config
-from clearml_k8s.errors import ConfigError, KubeForbidden, KubeNotFound
+from clearml_k8s.errors import MAX_REQUEST_SECONDS, ConfigError, KubeForbidden, KubeNotFound
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import NAMESPACES
 from clearml_k8s.metrics import Metrics
 
 
 def clearml_session(
-    config: Config, *, credentials: Credentials, clock: Clock, metrics: Metrics | None = None
+    config: Config,
+    *,
+    credentials: Credentials,
+    clock: Clock,
+    metrics: Metrics | None = None,
+    max_request_seconds: float = MAX_REQUEST_SECONDS,
 ) -> Session:
     """A session with the configured server; a CA bundle of the environment counts as verification."""
     verify: bool | str = config.clearml.verify_certificate
@@ -26,6 +31,7 @@ def clearml_session(
         clock=clock,
         verify_certificate=verify,
         metrics=metrics,
+        max_request_seconds=max_request_seconds,
     )
 
 

@@ -46,7 +46,6 @@ R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 
 RECOVER_SECONDS = 1.0
-SWEEP_SECONDS = 60.0
 REFRESH_SECONDS = 60.0
 REFRESH_TROUBLED_SECONDS = 10.0
 FLUSH_SECONDS = 1.0
@@ -77,10 +76,22 @@ async def run(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(
-            await KubeClient.connect(clock=clock, kubeconfig=kubeconfig, context=context, metrics=instruments)
+            await KubeClient.connect(
+                clock=clock,
+                kubeconfig=kubeconfig,
+                context=context,
+                metrics=instruments,
+                max_request_seconds=settings.request_seconds,
+            )
         )
         session = await stack.enter_async_context(
-            clearml_session(config, credentials=credentials, clock=clock, metrics=instruments)
+            clearml_session(
+                config,
+                credentials=credentials,
+                clock=clock,
+                metrics=instruments,
+                max_request_seconds=settings.request_seconds,
+            )
         )
         controller = Controller(
             config=config, settings=settings, session=session, client=client, instruments=instruments, redact=redact
@@ -170,9 +181,6 @@ class Controller:
             teller=teller,
             worker_id=worker_id,
         )
-        recovery = Recovery(
-            session=session, claims=claims, graces=graces, served=served, jobs=jobs, worker_id=worker_id
-        )
         selector = names.task_selector(release=config.release_name)
         watches = (
             Watch(client=client, resource=JOBS, slim=slim_job, namespace=config.namespace, label_selector=selector),
@@ -192,6 +200,15 @@ class Controller:
         poller = Poller(
             config=config, session=session, served=served, claims=claims, jobs=jobs, pods=pods, may_take=known
         )
+        recovery = Recovery(
+            session=session,
+            claims=claims,
+            graces=graces,
+            served=served,
+            jobs=jobs,
+            worker_id=worker_id,
+            room=poller.room,
+        )
         reconciler = Reconciler(
             config=config,
             session=session,
@@ -202,7 +219,6 @@ class Controller:
             teller=teller,
             work=work,
             worker_id=worker_id,
-            entry_of=poller.entry_of,
             pending_queue=lambda: served.pending_queue,
         )
 
@@ -221,13 +237,14 @@ class Controller:
 
         async def recover() -> None:
             await jobs.synced.wait()
-            last_sweep = self._clock.monotonic() - SWEEP_SECONDS + 5.0
+            sweep_seconds = self._settings.sweep_seconds
+            last_sweep = self._clock.monotonic() - sweep_seconds + 5.0
             while True:
                 await self._clock.sleep(RECOVER_SECONDS)
                 if self._state != "serving" or not known():
                     continue
                 await _waiting_out("recovery", recovery.step)
-                if self._clock.monotonic() - last_sweep >= SWEEP_SECONDS and session.health.healthy:
+                if self._clock.monotonic() - last_sweep >= sweep_seconds and session.health.healthy:
                     last_sweep = self._clock.monotonic()
                     await _waiting_out("sweep", recovery.sweep)
 
@@ -281,7 +298,11 @@ class Controller:
             except (Refused, Unanswered) as error:
                 wait = backoff.next()
                 log.warning("%s failed, tried again: %s", what, error, extra=kv(retry_in=round(wait, 1)))
-                await self._clock.sleep(wait)
+                try:
+                    async with self._clock.timeout(wait):
+                        await stop.wait()
+                except TimeoutError:
+                    continue
         return None
 
     async def _tell_health(self) -> None:

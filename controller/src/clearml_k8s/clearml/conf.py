@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -89,6 +90,8 @@ def load(*, environ: Mapping[str, str], home: Path | None = None) -> Credentials
 
 def _file_section(environ: Mapping[str, str], home: Path) -> tuple[Path | None, Mapping[str, Any]]:
     named = environ.get(names.ENV_CONFIG_FILE, "").strip()
+    if named == os.devnull:  # as the SDK takes it: no file at all
+        return None, {}
     if named:
         path = Path(named.replace("~", str(home), 1) if named.startswith("~") else named)
         if not path.is_file():

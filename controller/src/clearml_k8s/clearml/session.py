@@ -65,8 +65,10 @@ class Session:
         verify_certificate: bool | str = True,
         metrics: Metrics | None = None,
         random: Random | None = None,
+        max_request_seconds: float = MAX_REQUEST_SECONDS,
     ) -> None:
         self.clock = clock
+        self._max_request_seconds = max_request_seconds
         self._base = _base(api_server)
         self._basic = "Basic " + base64.b64encode(f"{credentials.access_key}:{credentials.secret_key}".encode()).decode(
             "ascii"
@@ -123,8 +125,8 @@ class Session:
     ) -> dict[str, Any]:
         """POST ``body`` to ``endpoint`` ("queues.get_all") and return ``data`` of the answer.
 
-        ``deadline`` is a time on ``clock.monotonic()``, by default `MAX_REQUEST_SECONDS` from now; a write never lasts
-        longer than that. With ``read`` the call changes nothing: it is repeated after doubt, lost connections and 429
+        ``deadline`` is a time on ``clock.monotonic()``, by default ``max_request_seconds`` from now; a write never
+        lasts longer. With ``read`` the call changes nothing: it is repeated after doubt, lost connections and 429
         until the deadline. ``version`` pins the API version ("2.13").
 
         Raises `Refused` (ApiRefused and its kinds, Unreachable, NotSent) or `Unanswered` (ApiUnanswered).
@@ -247,7 +249,7 @@ class Session:
         read: bool,
         version: str | None,
     ) -> dict[str, Any]:
-        seconds = min(until - self.clock.monotonic(), READ_ATTEMPT_SECONDS if read else MAX_REQUEST_SECONDS)
+        seconds = min(until - self.clock.monotonic(), READ_ATTEMPT_SECONDS if read else self._max_request_seconds)
         if seconds <= 0:
             raise NotSent(f"{endpoint}: the deadline had passed before the request was sent")
         path = f"/v{version}/{endpoint}" if version else f"/{endpoint}"
@@ -286,7 +288,7 @@ class Session:
     # ---- helpers ----------------------------------------------------------------------------------------------------
 
     def _until(self, deadline: float | None) -> float:
-        return self.clock.monotonic() + MAX_REQUEST_SECONDS if deadline is None else deadline
+        return self.clock.monotonic() + self._max_request_seconds if deadline is None else deadline
 
     def _pool(self) -> aiohttp.ClientSession:
         if self._http is None:

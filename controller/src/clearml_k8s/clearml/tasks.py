@@ -37,6 +37,9 @@ FIELDS: Final = (
     f"hyperparams.{PROPERTIES_SECTION}",
 )
 
+STATE_FIELDS: Final = ("id", "status", "status_changed", "last_worker")
+"""What tells how a task stands: read of every task that has a Job, every few seconds."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Container:
@@ -75,13 +78,18 @@ class TaskView:
     properties: Mapping[str, str] = field(default_factory=dict)
 
 
-async def get_many(session: Session, ids: Iterable[str], *, deadline: float | None = None) -> Mapping[str, TaskView]:
-    """The tasks by id, one call per 500; an id that is absent from the answer does not exist. A read."""
+async def get_many(
+    session: Session, ids: Iterable[str], *, fields: Sequence[str] = FIELDS, deadline: float | None = None
+) -> Mapping[str, TaskView]:
+    """The tasks by id, one call per 500; an id that is absent from the answer does not exist. A read.
+
+    Of other ``fields`` than these the answer says nothing; they have their defaults.
+    """
     distinct = list(dict.fromkeys(ids))
     found: dict[str, TaskView] = {}
     for start in range(0, len(distinct), PAGE_SIZE):
         part = distinct[start : start + PAGE_SIZE]
-        for view in await _page(session, {"id": part}, 0, deadline):
+        for view in await _page(session, {"id": part}, 0, deadline, fields=fields):
             found[view.id] = view
     return found
 
@@ -153,11 +161,13 @@ async def _end(
     await session.call(endpoint, body, deadline=deadline)
 
 
-async def _page(session: Session, query: Mapping[str, object], page: int, deadline: float | None) -> list[TaskView]:
+async def _page(
+    session: Session, query: Mapping[str, object], page: int, deadline: float | None, *, fields: Sequence[str] = FIELDS
+) -> list[TaskView]:
     body: dict[str, object] = {
         **query,
         "search_hidden": True,
-        "only_fields": list(FIELDS),
+        "only_fields": list(fields),
         "page": page,
         "page_size": PAGE_SIZE,
     }

@@ -38,6 +38,8 @@ def room(
     ``queue_limits`` by queue id; ``in_flight``: task -> queue id of everything claimed, or in doubt, whose Job may
     come. A task counts once, as long as it is in flight, has an unfinished Job or a pod that may still run.
     """
+    if max_pods is None and all(limit is None for limit in queue_limits.values()):
+        return Room(total=None, by_queue=dict(queue_limits))
     holders: dict[str, str | None] = {}
     for job in jobs:
         if job.task is not None and not job.finished:

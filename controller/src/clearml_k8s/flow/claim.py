@@ -21,7 +21,7 @@ from clearml_k8s.errors import ClearMLK8sError, Fenced, Refused, Unanswered
 from clearml_k8s.flow.choose import Candidate
 from clearml_k8s.flow.graces import Graces
 from clearml_k8s.flow.launch import Launch, Launched, Launcher
-from clearml_k8s.flow.picture import Claimable, picture, read_back
+from clearml_k8s.flow.picture import Claimable, Picture, picture, read_back
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.record import Claim, ClaimRecord
@@ -125,9 +125,12 @@ class Claims:
         self._skipped = {task: until for task, until in self._skipped.items() if until > now}
         return len(self._skipped) + len(self._graces) + len(self._active)
 
-    def settled(self, task: str, attempt: str) -> None:
+    def settled(self, task: str, seen: Picture) -> None:
         """A grace is over for the task: an own mark that stands is known to be all there is of us."""
-        self._known_marks[task] = attempt
+        if seen.queued and seen.marked_by(self._controller):
+            self._known_marks[task] = seen.attempt
+        else:
+            self._known_marks.pop(task, None)
 
     # ---- the claim of a batch -------------------------------------------------------------------------------------
 
@@ -140,15 +143,19 @@ class Claims:
         try:
             found = await tasks.get_many(self._session, [c.task for c in candidates])
             takings = [t for c in candidates if (t := self._wanted(found.get(c.task), c.task, c.queue)) is not None]
+            beside, takings = [t for t in takings if self._has_job(t)], [t for t in takings if not self._has_job(t)]
+            await self._each(beside, self._clean)
             takings = await self._marked(takings)
             takings = await self._recorded(takings)
             takings = await self._taken(takings)
             await self._each(takings, self._show)
-            return sum(await self._each(takings, self._create))
+            return sum(1 for created in await self._each(takings, self._create) if created)
         except Fenced:
             raise
         except ClearMLK8sError as error:
             log.warning("claim given up", extra=kv(tasks=len(candidates), why=str(error)))
+            for candidate in candidates:
+                self._skip(candidate.task)
             return 0
         finally:
             for candidate in candidates:
@@ -169,14 +176,14 @@ class Claims:
             for taking in ready:
                 self._active.pop(taking.task.id, None)
 
-    async def resume(self, taking: Taking) -> None:
-        """Create the Job of a task whose entry we took before a doubt or a restart."""
-        log.info("the take was ours: its Job is created now", extra=kv(task=taking.task.id, queue=taking.queue.name))
-        self._active[taking.task.id] = taking.queue.id
+    async def resume(self, takings: Sequence[Taking]) -> None:
+        """Create the Jobs of tasks whose entries we took before a doubt or a restart."""
+        self._active.update((t.task.id, t.queue.id) for t in takings)
         try:
-            await self._create(taking)
+            await self._each(takings, self._create)
         finally:
-            self._active.pop(taking.task.id, None)
+            for taking in takings:
+                self._active.pop(taking.task.id, None)
 
     async def forget(self, task: str) -> None:
         """The record needs the task no more."""
@@ -192,6 +199,12 @@ class Claims:
     async def unmark(self, task: str, *, queue: str) -> None:
         """Take our mark away so that another controller can have the task."""
         try:
+            # First: a record that a restart finds without our mark would make us launch what is the other's by then.
+            await self._record.forget([task])
+        except ClearMLK8sError as error:
+            log.debug("mark not taken away, the record cannot be written: %s", error)
+            return
+        try:
             await tasks.delete_properties(self._session, task, [self._mark])
         except Refused as error:
             log.debug("mark not taken away: %s", error)
@@ -205,16 +218,24 @@ class Claims:
     def _wanted(self, task: TaskView | None, task_id: str, queue: ResolvedQueue) -> Taking | None:
         """Step 0: only what is queued, unmarked by others and without a Job of ours is claimed."""
         seen = picture(task, entry=None)
-        if task is None or not seen.queued or seen.others(self._controller):
+        if task is None or not seen.queued:
+            self._known_marks.pop(task_id, None)
             self._skip(task_id)
             return None
+        taking, others = Taking(task=task, queue=queue), seen.others(self._controller)
         if self._jobs.of_task(task_id):
-            # Of this attempt: the entry is one too many. Of an older one: it ends first. Both are reconciled.
+            # An older attempt's Job, or one that is being deleted, ends first.
             self._skip(task_id)
-            return None
-        taking = Taking(task=task, queue=queue)
-        if seen.marked_by(self._controller) and self._known_marks.get(task_id) != seen.attempt:
-            self._hold(taking, "our mark from before a restart")
+            return taking if self._has_job(taking) else None
+        if seen.marked_by(self._controller):
+            if others and others[0] < self._controller:
+                self._hold(taking, "our mark is in another controller's way")
+                return None
+            if not others and self._known_marks.get(task_id) != seen.attempt:
+                self._hold(taking, "our mark, and no claim that we know of")
+                return None
+        if others:
+            self._skip(task_id)
             return None
         try:
             names.job_name(task_id)
@@ -223,6 +244,21 @@ class Claims:
             self._skip(task_id, seconds=600.0)
             return None
         return taking
+
+    def _has_job(self, taking: Taking) -> bool:
+        return any(
+            job.attempt == taking.attempt and job.controller == self._controller and job.deleted is None
+            for job in self._jobs.of_task(taking.task.id)
+        )
+
+    async def _clean(self, taking: Taking) -> None:
+        """The Job of this attempt is there, so the entry is one too many."""
+        try:
+            await queues.remove_task(self._session, taking.queue.id, taking.task.id)
+        except Refused as error:
+            log.debug("entry beside its Job not taken out: %s", error)
+        except Unanswered as error:
+            self._hold(taking, str(error), doubt=True)
 
     async def _marked(self, takings: Sequence[Taking]) -> list[Taking]:
         """Steps 1 and 2."""
@@ -279,7 +315,10 @@ class Claims:
         except ClearMLK8sError as error:
             log.warning("claims not recorded, nothing is taken", extra=kv(tasks=len(takings), why=str(error)))
             for taking in takings:
-                self._hold(taking, "not recorded")
+                if isinstance(error, Unanswered):
+                    self._hold(taking, "perhaps recorded", doubt=True)
+                else:
+                    self._skip(taking.task.id)
             return []
         return list(takings)
 
@@ -297,6 +336,7 @@ class Claims:
                 return True
         except Refused as error:
             log.info("entry not taken", extra=kv(task=taking.task.id, why=str(error)))
+            self._skip(taking.task.id)
             await self._forget(taking)
             return False
         except Unanswered as error:
@@ -318,16 +358,24 @@ class Claims:
     async def _create(self, taking: Taking) -> bool:
         """Steps 6 and 7."""
         launched = await self._launcher.launch(taking.task, queue=taking.queue)
+        if launched.how is Launch.IMPOSSIBLE and await self._served.template_is_well(taking.queue):
+            # Once more: what refused all Jobs a moment ago may have passed since, and then it was not this task.
+            launched = await self._launcher.launch(taking.task, queue=taking.queue)
+            if launched.how is Launch.IMPOSSIBLE:
+                await self._fail(taking, launched)
+                return False
         if launched.how is Launch.CREATED:
             self.launched += 1
             await self._forget(taking)
+            self._known_marks.pop(taking.task.id, None)
             return True
         if launched.how is Launch.IN_THE_WAY:
             # The older Job is ended by reconciling; the record keeps the task until then.
+            self._teller.say(taking.task.id, f"Waiting: {launched.why}", level="WARNING")
             self._hold(taking, launched.why)
             return False
-        if launched.how is Launch.IMPOSSIBLE and await self._served.template_is_well(taking.queue):
-            await self._fail(taking, launched)
+        if launched.how is Launch.DOUBT:
+            self._hold(taking, launched.why, doubt=True)
             return False
         self._served.pause(taking.queue, launched.why)
         await self._give_back(taking, launched)
@@ -335,31 +383,44 @@ class Claims:
 
     async def _fail(self, taking: Taking, launched: Launched) -> None:
         task = taking.task.id
-        self._teller.say(task, f"The task cannot be launched: {launched.why}", level="ERROR")
         try:
-            # Status first, then the entry: the status alone tells whether a task is wanted.
-            await tasks.failed(self._session, task, reason="cannot be launched", message=launched.why, force=True)
+            if await self._still_wanted(taking):
+                self._teller.say(task, f"The task cannot be launched: {launched.why}", level="ERROR")
+                # Status first, then the entry: the status alone tells whether a task is wanted.
+                await tasks.failed(self._session, task, reason="cannot be launched", message=launched.why, force=True)
+                log.warning("task failed: it cannot be launched", extra=kv(task=task, why=launched.why))
             await self._hide(taking)
         except (Refused, Unanswered) as error:
             self._hold(taking, f"not failed yet: {error}", doubt=True)
             return
-        log.warning("task failed: it cannot be launched", extra=kv(task=task, why=launched.why))
+        self._known_marks.pop(task, None)
+        self._teller.forget(task)
         await self._forget(taking)
 
     async def _give_back(self, taking: Taking, launched: Launched) -> None:
         """Back to the front of its queue; the record stays until that is certain."""
         task, queue = taking.task.id, taking.queue
-        self._teller.say(task, f"Put back into queue {queue.name}: {launched.why}", level="WARNING")
         try:
-            await queues.add_task(self._session, queue.id, task)
-            await queues.move_task_to_front(self._session, queue.id, task)
+            if await self._still_wanted(taking):
+                self._teller.say(task, f"Put back into queue {queue.name}: {launched.why}", level="WARNING")
+                await queues.add_task(self._session, queue.id, task)
+                await queues.move_task_to_front(self._session, queue.id, task)
+                log.warning("task put back", extra=kv(task=task, queue=queue.name, why=launched.why))
+                found = await tasks.get_many(self._session, [task])
+                if task not in found or not picture(found[task], entry=None).queued:
+                    # Aborted meanwhile: an agent that pops the entry would start it all the same.
+                    await queues.remove_task(self._session, queue.id, task)
             await self._hide(taking)
         except (Refused, Unanswered) as error:
             self._hold(taking, f"not put back yet: {error}", doubt=True)
             return
-        log.warning("task put back", extra=kv(task=task, queue=queue.name, why=launched.why))
         await self._forget(taking)
         await self.unmark(task, queue=queue.id)
+
+    async def _still_wanted(self, taking: Taking) -> bool:
+        """The task still waits for this attempt. Errors as `Session.call`."""
+        seen = picture((await tasks.get_many(self._session, [taking.task.id])).get(taking.task.id), entry=None)
+        return seen.queued and seen.attempt == taking.attempt
 
     async def _hide(self, taking: Taking) -> None:
         pending = self._served.pending_queue
@@ -378,14 +439,18 @@ class Claims:
     def _skip(self, task: str, *, seconds: float = SKIP_SECONDS) -> None:
         self._skipped[task] = self._clock.monotonic() + seconds
 
-    async def _each(self, takings: Sequence[Taking], step: Callable[[Taking], Awaitable[T]]) -> list[T]:
-        """The step for every taking, a few at a time, results in order."""
+    async def _each(self, takings: Sequence[Taking], step: Callable[[Taking], Awaitable[T]]) -> list[T | None]:
+        """The step for every taking, a few at a time, results in order; None where it failed as it never should."""
         gate = asyncio.Semaphore(CONCURRENCY)
 
-        async def one(taking: Taking) -> T:
+        async def one(taking: Taking) -> T | None:
             async with gate:
-                return await step(taking)
+                try:
+                    return await step(taking)
+                except Exception:
+                    # One task's trouble must not cancel the requests of the others half-way.
+                    log.exception("a step of a claim failed", extra=kv(task=taking.task.id))
+                    self._hold(taking, "a step of its claim failed", doubt=True)
+                    return None
 
-        async with asyncio.TaskGroup() as group:
-            running = [group.create_task(one(taking)) for taking in takings]
-        return [task.result() for task in running]
+        return await asyncio.gather(*(one(taking) for taking in takings))

@@ -15,12 +15,14 @@ RUNS = frozenset({"in_progress"})
 ENDING = frozenset({"completed", "failed", "closed", "published", "publishing"})
 """States that the agent in the pod sets shortly before it ends by itself."""
 
+CANCELLED = frozenset({"created", "stopped"})
+"""States that a user sets (reset, abort): its pod is not wanted any more."""
+
 
 class Step(enum.Enum):
     """What to do next."""
 
     NOTHING = "nothing"
-    CLEAN_ENTRY = "the Job is there, so its queue entry is one too many: take it out"
     DELETE_JOB = "delete the Job"
     DELETE_LATER = "delete the Job when it has been kept long enough"
     TELL = "tell the user why it waits"
@@ -65,7 +67,10 @@ def decide(*, task: TaskView | None, job: JobRecord, pods: Sequence[PodRecord], 
         return Decision(step=Step.FAIL_ENDED, why="its pod ended and the task did not", diagnosis=found)
     if over or task.status in ENDING:
         return Decision(step=Step.DELETE_LATER, why=f"the task is {task.status}")
-    return Decision(step=Step.DELETE_JOB, why=f"the task is {task.status}")
+    if task.status in CANCELLED:
+        return Decision(step=Step.DELETE_JOB, why=f"the task is {task.status}")
+    # A state that we do not know is no reason to end anything.
+    return Decision(step=Step.NOTHING)
 
 
 def _ended(pod: PodRecord) -> bool:

@@ -12,7 +12,8 @@ from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue
 from clearml_k8s.errors import (
     KubeAlreadyExists,
-    KubeInvalid,
+    KubeConflict,
+    KubeForbidden,
     KubeRefused,
     KubeThrottled,
     KubeUnauthorized,
@@ -31,16 +32,22 @@ from clearml_k8s.spec.job import build_job
 log = logging.getLogger(__name__)
 
 
+TELL_AFTER_FAILURES = 5
+"""Failed tries after which the task's user is told why nothing happens."""
+
+
 class Launch(enum.Enum):
     """How a launch ended."""
 
     CREATED = enum.auto()
     IMPOSSIBLE = enum.auto()
-    """This task can have no Job: its own settings are wrong."""
+    """The cluster refuses this Job: by the task's own settings, unless it refuses the queue's template as well."""
     NOT_NOW = enum.auto()
-    """The cluster refuses Jobs of this queue at the moment (quota, permission, template)."""
+    """The cluster takes no more Jobs at the moment (quota)."""
     IN_THE_WAY = enum.auto()
     """A Job of an older attempt, or a foreign object, has the name."""
+    DOUBT = enum.auto()
+    """The Job may be there, or come; or it came and went."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +59,8 @@ class Launched:
 
 
 class Launcher:
-    """Creates Jobs; a request without an answer is repeated, because the Job's name is the task's lock."""
+    """Creates Jobs. A request without an answer is not repeated: the first may land when the second's Job has come, run
+    and gone, and the name locks the task only while a Job has it."""
 
     def __init__(
         self,
@@ -72,7 +80,7 @@ class Launcher:
         self._controller = names.controller_id(worker_id)
 
     async def launch(self, task: TaskView, *, queue: ResolvedQueue) -> Launched:
-        """Create the Job of the task's present attempt. Waits, however long, while the API cannot be reached."""
+        """Create the Job of the task's present attempt. Waits, however long, while nothing can be sent to the API."""
         try:
             built = build_job(
                 config=self._config,
@@ -91,19 +99,26 @@ class Launcher:
             except KubeAlreadyExists:
                 existing = await self._existing(built.manifest["metadata"]["name"], backoff)
                 if existing is None:
-                    continue
+                    return Launched(how=Launch.DOUBT, why="a Job of that name was there, and is gone")
                 if existing.attempt != task.status_changed or existing.controller != self._controller:
                     return Launched(how=Launch.IN_THE_WAY, why=f"Job {existing.name} of another attempt is there")
                 self._jobs.note(existing)
                 return Launched(how=Launch.CREATED)
-            except KubeInvalid as error:
-                return Launched(how=Launch.IMPOSSIBLE, why=f"Kubernetes refuses the Job: {error.message}")
-            except (KubeThrottled, KubeUnauthorized, Unreachable, NotSent, Unanswered) as error:
+            except Unanswered as error:
+                return Launched(how=Launch.DOUBT, why=str(error))
+            except (KubeConflict, KubeThrottled, KubeUnauthorized, Unreachable, NotSent) as error:
+                # A conflict is the quota controller's: many Jobs were counted at one time.
                 wait = backoff.next() + (getattr(error, "retry_after", None) or 0.0)
                 log.warning("Job not created yet", extra=kv(task=task.id, retry_in=round(wait, 1), why=str(error)))
+                if backoff.failures == TELL_AFTER_FAILURES:
+                    self._teller.say(task.id, f"Waiting: the Kubernetes API does not take the Job: {error}")
                 await self._clock.sleep(wait)
             except KubeRefused as error:
-                return Launched(how=Launch.NOT_NOW, why=f"Kubernetes refuses the Job: {error.reason}: {error.message}")
+                quota = isinstance(error, KubeForbidden) and error.quota_exceeded
+                return Launched(
+                    how=Launch.NOT_NOW if quota else Launch.IMPOSSIBLE,
+                    why=f"Kubernetes refuses the Job: {error.reason}: {error.message}",
+                )
             else:
                 self._jobs.note(slim_job(made))
                 self._teller.say(
@@ -118,13 +133,12 @@ class Launcher:
                 return Launched(how=Launch.CREATED)
 
     async def _existing(self, name: str, backoff: Backoff) -> JobRecord | None:
-        """The Job that has the name; None when it is gone again, or could not be read: try once more."""
-        try:
-            found = await self._client.find(JOBS, name, namespace=self._config.namespace)
-        except (KubeRefused, Unreachable, NotSent, Unanswered) as error:
-            log.warning("Job of that name cannot be read", extra=kv(job=name, why=str(error)))
-            found = None
-        if found is None:
-            await self._clock.sleep(backoff.next())
-            return None
-        return slim_job(found)
+        """The Job that has the name, read until there is an answer; None when it is gone again."""
+        while True:
+            try:
+                found = await self._client.find(JOBS, name, namespace=self._config.namespace)
+            except (KubeRefused, Unreachable, NotSent, Unanswered) as error:
+                log.warning("Job of that name cannot be read", extra=kv(job=name, why=str(error)))
+                await self._clock.sleep(backoff.next())
+            else:
+                return None if found is None else slim_job(found)

@@ -99,7 +99,7 @@ def verdict(seen: Picture, *, recorded: str | None, controller: str, job: str | 
     if not seen.queued or job == seen.attempt:
         return Verdict.NOTHING
     if others:
-        return Verdict.UNMARK if seen.marked_by(controller) and others[0] < controller else Verdict.NOTHING
+        return Verdict.UNMARK if seen.marked_by(controller) else Verdict.NOTHING
     if seen.entry is None and not seen.worker:
         return Verdict.CLAIM
     return Verdict.NOTHING
@@ -109,10 +109,14 @@ def _not_before(time: str | None, other: str) -> bool:
     """``time`` is at or after ``other`` (server times); False where one says nothing."""
     if not time or not other:
         return False
-    return parsed(time) >= parsed(other)
+    left, right = _parsed(time), _parsed(other)
+    # Times that cannot be read prove nothing: somebody may be at work on the task.
+    return left is None or right is None or left >= right
 
 
-def parsed(time: str) -> datetime:
-    """A time string of the server."""
-    found = datetime.fromisoformat(time.replace("Z", "+00:00"))
+def _parsed(time: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(time.replace("Z", "+00:00"))
+    except ValueError:
+        return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -49,15 +49,10 @@ class Poller:
         self._pods = pods
         self._may_take = may_take
         self._turn = 0
-        self._entries: dict[str, str] = {}
         self._running: set[asyncio.Task[int]] = set()
         self._progress = asyncio.Event()
         self._fenced: Fenced | None = None
         self.last_poll: float | None = None
-
-    def entry_of(self, task: str) -> str | None:
-        """The queue id in which the last poll saw an entry of the task."""
-        return self._entries.get(task)
 
     def room(self) -> Room:
         """The places left now."""
@@ -76,6 +71,8 @@ class Poller:
             if self._fenced is not None:
                 raise self._fenced
             await self._session.health.ready()
+            # Before the look: a claim that ends from now on makes room for another look at once.
+            self._progress.clear()
             started = 0
             try:
                 if self._may_take():
@@ -104,7 +101,6 @@ class Poller:
             for queue in await queues.get_queues(self._session, ids=[q.id for q in active], max_entries=depth)
         }
         self.last_poll = self._clock.monotonic()
-        self._entries = {entry.task: queue.id for queue in found.values() for entry in queue.entries}
         # The room again: it may have shrunk during the call.
         room = self.room()
         chosen = choose(
@@ -136,7 +132,6 @@ class Poller:
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not longer than until a claim has ended."""
-        self._progress.clear()
         waiting = asyncio.create_task(self._progress.wait())
         sleeping = asyncio.create_task(self._clock.sleep(seconds))
         try:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from clearml_k8s.clearml import tasks
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clearml.tasks import TaskView
-from clearml_k8s.errors import ClearMLK8sError
 
 GATHER_SECONDS = 0.1
 """How long a read waits for others to join it."""
@@ -17,7 +16,10 @@ GATHER_SECONDS = 0.1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
-    """A task as read; ``task`` is None when it does not exist. ``at`` is when the read began (monotonic)."""
+    """A task as read (`tasks.STATE_FIELDS` alone); ``task`` is None when it does not exist.
+
+    ``at`` is when the read began (monotonic).
+    """
 
     task: TaskView | None
     at: float
@@ -49,10 +51,13 @@ class TaskReads:
         """Read these tasks now, forget the others, and return those that changed since the last read."""
         wanted = list(ids)
         at = self._clock.monotonic()
-        found = await tasks.get_many(self._session, wanted)
-        old, self._seen = self._seen, {}
+        found = await tasks.get_many(self._session, wanted, fields=tasks.STATE_FIELDS)
+        # Reads that began later are newer, whether they ended before this one or not.
+        old, self._seen = self._seen, {task: seen for task, seen in self._seen.items() if seen.at > at}
         changed = {}
         for task in wanted:
+            if task in self._seen:
+                continue
             self._seen[task] = Seen(task=found.get(task), at=at)
             before = old.get(task)
             if before is None or before.task != found.get(task):
@@ -65,8 +70,8 @@ class TaskReads:
             wanted, self._wanted = self._wanted, {}
             at = self._clock.monotonic()
             try:
-                found = await tasks.get_many(self._session, wanted)
-            except ClearMLK8sError as error:
+                found = await tasks.get_many(self._session, wanted, fields=tasks.STATE_FIELDS)
+            except Exception as error:  # whatever it is belongs to those who wait for the answer
                 for waiting in (w for group in wanted.values() for w in group if not w.done()):
                     waiting.set_exception(error)
                 continue

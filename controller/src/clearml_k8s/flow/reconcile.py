@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from clearml_k8s import names
@@ -40,8 +41,22 @@ TELL_SECONDS = 3.0
 ENDING_SECONDS = 120.0
 """How long the agent may take to end after it reported the end of the task."""
 
+REPEAT_SECONDS = 60.0
+CONFIRM_SECONDS = 1.0
+"""How long a task must show as running after its pod's end before it is failed."""
+
 LOG_LINES = 50
 LOG_BYTES = 32_768
+LOG_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Told:
+    """What a task's user was told last."""
+
+    category: Category
+    text: str
+    at: float
 
 
 class Reconciler:
@@ -59,10 +74,9 @@ class Reconciler:
         teller: Teller,
         work: WorkQueue[str],
         worker_id: str,
-        entry_of: Callable[[str], str | None],
         pending_queue: Callable[[], str | None],
     ) -> None:
-        """``entry_of``: the queue in which the last poll saw the task's entry; ``pending_queue``: its id, if known."""
+        """``pending_queue``: its id, if known."""
         self._config = config
         self._session = session
         self._client = client
@@ -74,9 +88,8 @@ class Reconciler:
         self._work = work
         self._worker_id = worker_id
         self._controller = names.controller_id(worker_id)
-        self._since: dict[tuple[str, str], float] = {}  # (Job uid, category) -> when it was seen first
-        self._told: dict[str, str] = {}
-        self._entry_of = entry_of
+        self._since: dict[tuple[str, str], float] = {}  # (Job uid, what) -> when it was seen first
+        self._told: dict[str, _Told] = {}
         self._pending_queue = pending_queue
 
     # ---- loops ----------------------------------------------------------------------------------------------------
@@ -113,6 +126,10 @@ class Reconciler:
             except (Refused, Unanswered) as error:
                 wait = self._work.put_backoff(task)
                 log.info("task looked at again later", extra=kv(task=task, retry_in=round(wait, 1), why=str(error)))
+            except Exception:
+                # One task's trouble must not end the work on all others.
+                log.exception("reconciling failed", extra=kv(task=task))
+                self._work.put_backoff(task)
             finally:
                 self._work.done(task)
 
@@ -137,22 +154,19 @@ class Reconciler:
         if seen is None:
             seen = await self._reads.fresh(task)
         decision = self._decide(seen.task, job)
-        if decision.step is Step.FAIL_ENDED or (decision.step is Step.DELETE_JOB and seen.task is not None):
+        if decision.step in (Step.FAIL_ENDED, Step.DELETE_JOB):
             # Before anything ends: read again, after the cluster's news came in.
             seen = await self._reads.fresh(task)
             decision = self._decide(seen.task, job)
         match decision.step:
             case Step.NOTHING:
-                await self._clean_entry(seen.task, job)
                 return None
             case Step.TELL if decision.diagnosis:
-                await self._clean_entry(seen.task, job)
                 return await self._tell(job, decision.diagnosis)
             case Step.FAIL_WAITING if decision.diagnosis:
                 return await self._fail_waiting(job, decision.diagnosis)
             case Step.FAIL_ENDED if decision.diagnosis:
-                await self._fail(job, seen.task, decision.diagnosis, why=decision.why)
-                return None
+                return await self._fail_ended(job, seen.task, decision)
             case Step.DELETE_LATER:
                 return await self._delete_later(job, decision)
             case _:
@@ -166,48 +180,46 @@ class Reconciler:
     def _pods_of(self, job: JobRecord) -> list[PodRecord]:
         return [pod for pod in self._pods.of_task(job.task or "") if pod.job_uid == job.uid]
 
-    async def _clean_entry(self, task: TaskView | None, job: JobRecord) -> None:
-        queue = self._entry_of(job.task or "")
-        if queue is None or task is None or task.status != "queued" or task.status_changed != job.attempt:
-            return
-        if await queues.remove_task(self._session, queue, task.id):
-            log.info("entry taken out: the task has its Job", extra=kv(task=task.id))
-
     # ---- waiting ----------------------------------------------------------------------------------------------------
 
     async def _tell(self, job: JobRecord, diagnosis: Diagnosis) -> float | None:
         if diagnosis.category is Category.STARTING:
             return None
-        lasted = self._lasted(job, diagnosis.category)
+        lasted = self._lasted(job, diagnosis.category.value)
         patience = NO_POD_SECONDS if diagnosis.category is Category.NO_POD else TELL_SECONDS
         if lasted < patience:
             return patience - lasted
         text = str(diagnosis)
         if diagnosis.category is Category.NO_POD:
             text += await self._job_events(job)
-        await self._say_waiting(job, text)
-        return 30.0 if diagnosis.category is Category.NO_POD else None
+        again = await self._say_waiting(job, diagnosis.category, text)
+        return 30.0 if diagnosis.category is Category.NO_POD else again
 
     async def _fail_waiting(self, job: JobRecord, diagnosis: Diagnosis) -> float | None:
-        lasted = self._lasted(job, diagnosis.category)
+        lasted = self._lasted(job, diagnosis.category.value)
         if diagnosis.patience is not None and lasted < diagnosis.patience:
-            await self._say_waiting(job, str(diagnosis))
+            await self._say_waiting(job, diagnosis.category, str(diagnosis))
             return diagnosis.patience - lasted
         seen = await self._reads.fresh(job.task or "")
         again = self._decide(seen.task, job)
         if again.step is not Step.FAIL_WAITING or again.diagnosis is None:
             return 0.0
-        await self._fail(job, seen.task, again.diagnosis, why="it cannot start")
-        await self._delete(job, diagnosis.summary)
+        if await self._fail(job, seen.task, again.diagnosis, why="it cannot start"):
+            await self._delete(job, diagnosis.summary)
         return None
 
-    async def _say_waiting(self, job: JobRecord, text: str) -> None:
-        task = job.task or ""
-        if self._told.get(task) == text:
-            return
-        self._told[task] = text
+    async def _say_waiting(self, job: JobRecord, category: Category, text: str) -> float | None:
+        """Tell it, and each change of the reason; of mere changes of its words one a minute. Seconds to the next."""
+        task, now = job.task or "", self._clock.monotonic()
+        before = self._told.get(task)
+        if before is not None and before.text == text:
+            return None
+        if before is not None and before.category is category and now < before.at + REPEAT_SECONDS:
+            return before.at + REPEAT_SECONDS - now
+        self._told[task] = _Told(category=category, text=text, at=now)
         self._teller.say(task, f"Waiting: {text}")
         await tasks.set_status_message(self._session, task, f"Kubernetes: {text}")
+        return None
 
     async def _job_events(self, job: JobRecord) -> str:
         """What the Job controller says about pods it could not make (quota, admission)."""
@@ -222,15 +234,26 @@ class Reconciler:
             log.debug("events not read: %s", error)
         return ""
 
-    def _lasted(self, job: JobRecord, category: Category) -> float:
+    def _lasted(self, job: JobRecord, what: str) -> float:
         now = self._clock.monotonic()
-        return now - self._since.setdefault((job.uid, category.value), now)
+        return now - self._since.setdefault((job.uid, what), now)
 
     # ---- ends -------------------------------------------------------------------------------------------------------
 
-    async def _fail(self, job: JobRecord, task: TaskView | None, diagnosis: Diagnosis, *, why: str) -> None:
+    async def _fail_ended(self, job: JobRecord, task: TaskView | None, decision: Decision) -> float | None:
+        if task is not None and task.status in rules.RUNS:
+            # Whoever else has started it since (after an abort and an enqueue) shows as its worker only a moment later.
+            lasted = self._lasted(job, f"ended, but {task.status} since {task.status_changed} on {task.last_worker}")
+            if lasted < CONFIRM_SECONDS:
+                return CONFIRM_SECONDS - lasted
+        if decision.diagnosis is not None:
+            await self._fail(job, task, decision.diagnosis, why=decision.why)
+        return None
+
+    async def _fail(self, job: JobRecord, task: TaskView | None, diagnosis: Diagnosis, *, why: str) -> bool:
+        """Fail the task and tell why; False when its status does not allow that any more."""
         if task is None:
-            return
+            return False
         try:
             await tasks.failed(
                 self._session,
@@ -242,15 +265,23 @@ class Reconciler:
         except InvalidStatus:
             # Someone was faster; the next look sees how it is now.
             self._work.put_after(task.id, 1.0)
-            return
+            return False
+        except Unanswered:
+            # It may be done, and then nobody comes back here to tell.
+            await self._explain(job, task, diagnosis, why=why)
+            raise
+        await self._explain(job, task, diagnosis, why=why)
         if task.status == "queued":
             await self._hide(task.id)
-        self._teller.say(task.id, f"{diagnosis} ({why})", level="ERROR")
-        for line in await self._last_lines(job):
-            self._teller.say(task.id, line, level="ERROR")
         log.warning("task failed", extra=kv(task=task.id, category=diagnosis.category.value, why=diagnosis.summary))
         await self._reads.fresh(task.id)
         self._work.put(task.id)
+        return True
+
+    async def _explain(self, job: JobRecord, task: TaskView, diagnosis: Diagnosis, *, why: str) -> None:
+        self._teller.say(task.id, f"{diagnosis} ({why})", level="ERROR")
+        for line in await self._last_lines(job):
+            self._teller.say(task.id, line, level="ERROR")
 
     async def _hide(self, task: str) -> None:
         """Take the entry out of the pending queue, which the server leaves there when a queued task is failed."""
@@ -269,8 +300,10 @@ class Reconciler:
             "limitBytes": LOG_BYTES,
         }
         try:
-            async with self._client.stream(path, params=params) as chunks:
+            async with self._clock.timeout(LOG_SECONDS), self._client.stream(path, params=params) as chunks:
                 text = b"".join([chunk async for chunk in chunks]).decode("utf-8", "replace").strip()
+        except TimeoutError:
+            return [f"The pod's log cannot be read: no answer within {LOG_SECONDS:.0f} s"]
         except (Refused, Unanswered) as error:
             return [f"The pod's log cannot be read: {error}"]
         return [f"Last lines of the pod:\n{text}"] if text else []
@@ -278,7 +311,7 @@ class Reconciler:
     async def _delete_later(self, job: JobRecord, decision: Decision) -> float | None:
         done = _finished_at(job, self._pods_of(job))
         if done is None:
-            lasted = self._lasted(job, Category.ENDED)
+            lasted = self._lasted(job, "the task's end")
             if lasted < ENDING_SECONDS:
                 return ENDING_SECONDS - lasted
             await self._delete(job, f"{decision.why}, and its pod does not end")
@@ -300,8 +333,8 @@ class Reconciler:
     def _forget(self, task: str) -> None:
         self._teller.forget(task)
         self._told.pop(task, None)
-        uids = {job.uid for job in self._jobs}
-        if len(self._since) > 2 * len(uids) + 100:
+        if len(self._since) > 4 * len(self._jobs) + 100:
+            uids = {job.uid for job in self._jobs}
             self._since = {key: since for key, since in self._since.items() if key[0] in uids}
 
 

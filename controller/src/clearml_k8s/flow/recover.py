@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from clearml_k8s import names
 from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
+from clearml_k8s.flow.capacity import Room
 from clearml_k8s.flow.claim import Claims, Taking
 from clearml_k8s.flow.graces import Graces, Settled
-from clearml_k8s.flow.picture import Verdict, picture, verdict
+from clearml_k8s.flow.picture import QUEUED, Verdict, picture, verdict
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.kube.store import JobRecord, Store
 from clearml_k8s.logs import kv
@@ -30,8 +32,11 @@ class Recovery:
         served: ServedQueues,
         jobs: Store[JobRecord],
         worker_id: str,
+        room: Callable[[], Room],
     ) -> None:
+        """``room``: the places left now, for tasks that are claimed without a poll."""
         self._session = session
+        self._room = room
         self._claims = claims
         self._graces = graces
         self._served = served
@@ -42,25 +47,46 @@ class Recovery:
         """One look at everything on hold. Errors as `Session.call`, Fenced."""
         for task, claim in self._claims.recorded().items():
             # In memory: a claim under way. Else it is from before a restart, or its grace ended with a change.
-            if not self._claims.under_way(task):
+            if self._claims.under_way(task) or task in self._graces:
+                continue
+            if any(job.attempt == claim.attempt for job in self._ours(task)):
+                await self._claims.forget(task)
+            else:
                 self._graces.hold(task, queue=claim.queue, why="recorded, and its Job not seen")
-        absent = []
+        absent: list[Taking] = []
+        ours: list[Taking] = []
         for settled in await self._graces.look():
             taking = await self._act(settled)
             if taking is not None:
-                absent.append(taking)
-        await self._claims.claim_absent(absent)
+                (absent if taking.absent else ours).append(taking)
+        await self._claims.claim_absent(self._with_room(absent))
+        await self._claims.resume(ours)
+
+    def _ours(self, task: str) -> list[JobRecord]:
+        return [job for job in self._jobs.of_task(task) if job.controller == self._controller]
+
+    def _with_room(self, takings: Sequence[Taking]) -> list[Taking]:
+        """Those that there is room for; the sweep finds the others again."""
+        if not takings:
+            return []
+        room = self._room()
+        left = {taking.queue.id: room.of(taking.queue.id) for taking in takings}
+        chosen: list[Taking] = []
+        for taking in takings:
+            if left[taking.queue.id] > 0 and (room.total is None or len(chosen) < room.total):
+                left[taking.queue.id] -= 1
+                chosen.append(taking)
+        return chosen
 
     async def _act(self, settled: Settled) -> Taking | None:
-        """Do what the verdict says; a task to be claimed is returned, to be claimed with others."""
+        """Do what the verdict says; a task to be launched or claimed is returned, to go on together with others."""
         held, seen, task = settled.held, settled.seen, settled.task
         recorded = self._claims.recorded().get(held.task)
-        ours = [job for job in self._jobs.of_task(held.task) if job.controller == self._controller]
-        job = next((j.attempt for j in ours if j.attempt == (recorded.attempt if recorded else seen.attempt)), None)
+        attempt = recorded.attempt if recorded else seen.attempt
+        job = next((job.attempt for job in self._ours(held.task) if job.attempt == attempt), None)
         said = verdict(seen, recorded=recorded.attempt if recorded else None, controller=self._controller, job=job)
         log.info("grace over", extra=kv(task=held.task, verdict=said.value, status=seen.status))
-        if seen.marked_by(self._controller):
-            self._claims.settled(held.task, seen.attempt)
+        self._claims.settled(held.task, seen)
         queue = self._served.by_id(held.queue)
         if said in (Verdict.CREATE, Verdict.CLAIM) and (task is None or queue is None):
             # The queue is not served any more: whoever serves it next, or its user, decides.
@@ -68,7 +94,7 @@ class Recovery:
             return None
         match said:
             case Verdict.CREATE if task is not None and queue is not None:
-                await self._claims.resume(Taking(task=task, queue=queue))
+                return Taking(task=task, queue=queue)
             case Verdict.CLAIM if task is not None and queue is not None:
                 return Taking(task=task, queue=queue, absent=True)
             case Verdict.FORGET:
@@ -85,9 +111,11 @@ class Recovery:
         if not served:
             return
         pending = self._served.pending_queue
+        if pending is not None:
+            await self._tidy(pending)
         before = self._session.clock.now() - timedelta(seconds=self._graces.grace_seconds)
         ids = [queue.id for queue in served]
-        # The tasks first: an entry that is taken in between then shows as an entry, not as a lost task.
+        # The tasks first: one whose entry comes in between then shows as an entry, not as a lost task.
         found = await tasks.find_queued(
             self._session,
             queue_ids=[*ids, *([pending] if pending else [])],
@@ -101,7 +129,9 @@ class Recovery:
             if any(job.attempt == task.status_changed for job in self._jobs.of_task(task.id)):
                 continue
             seen = picture(task, entry=None)
-            if seen.worker or seen.others(self._controller):
+            others = seen.others(self._controller)
+            in_the_way = seen.marked_by(self._controller) and bool(others) and others[0] < self._controller
+            if seen.worker or (others and not in_the_way):
                 continue
             queue = self._served.by_id(task.execution_queue or "")
             if queue is None and seen.marked_by(self._controller):
@@ -109,3 +139,13 @@ class Recovery:
                 queue = self._served.by_name(task.properties.get(names.PROPERTY_QUEUE, ""))
             if queue is not None:
                 self._graces.hold(task.id, queue=queue.id, why="queued, but in no queue")
+
+    async def _tidy(self, pending: str) -> None:
+        """Take out of the pending queue what a late or lost call of ours left there of tasks that wait no more."""
+        shown = [
+            entry.task for queue in await queues.all_entries(self._session, ids=[pending]) for entry in queue.entries
+        ]
+        mark = names.mark_key(self._controller)
+        for task in (await tasks.get_many(self._session, shown)).values():
+            if task.status != QUEUED and mark in task.properties:
+                await queues.remove_task(self._session, pending, task.id)

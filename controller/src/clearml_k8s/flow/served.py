@@ -10,7 +10,15 @@ from clearml_k8s import names
 from clearml_k8s.clearml import queues
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.config import Config, QueueConfig, ResolvedQueue
-from clearml_k8s.errors import ClearMLK8sError, KubeForbidden, KubeInvalid, KubeRefused, Refused, SpecError, Unanswered
+from clearml_k8s.errors import (
+    ApiRefused,
+    ClearMLK8sError,
+    KubeForbidden,
+    KubeInvalid,
+    KubeRefused,
+    Refused,
+    SpecError,
+)
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import JOBS
 from clearml_k8s.logs import kv
@@ -79,11 +87,7 @@ class ServedQueues:
 
         Errors of the ClearML server as `Session.call`; one queue's own problem stands in its state.
         """
-        if self.pending_queue is None:
-            pending = await queues.ensure_queue(
-                self._session, names.PENDING_QUEUE, system_tags=[names.PENDING_QUEUE_TAG]
-            )
-            self.pending_queue = pending.id
+        await self._find_pending_queue()
         resolution = await queues.resolve(self._session, self._served)
         for key, served in list(self._served.items()):
             found = resolution.found.get(key)
@@ -111,6 +115,19 @@ class ServedQueues:
                 problem = await self.template_problem(queue)
             self._set(key, replace(served, queue=queue, problem=problem, template_checked=not problem))
 
+    async def _find_pending_queue(self) -> None:
+        """It is for people alone, so credentials that may not make it stop nothing."""
+        if self.pending_queue is not None:
+            return
+        try:
+            pending = await queues.ensure_queue(
+                self._session, names.PENDING_QUEUE, system_tags=[names.PENDING_QUEUE_TAG]
+            )
+        except ApiRefused as error:
+            log.warning("what waits for the cluster is not shown in a queue", extra=kv(why=str(error)))
+        else:
+            self.pending_queue = pending.id
+
     async def template_is_well(self, queue: ResolvedQueue) -> bool:
         """Whether Kubernetes takes the queue's template as it is, without any task's own settings."""
         return not await self.template_problem(queue)
@@ -131,7 +148,7 @@ class ServedQueues:
             return f"Kubernetes does not allow Jobs in namespace {self._config.namespace}: {error.message}"
         except KubeRefused as error:
             return f"Kubernetes refuses Jobs in namespace {self._config.namespace}: {error.reason}: {error.message}"
-        except (Refused, Unanswered, ClearMLK8sError) as error:
+        except ClearMLK8sError as error:
             return f"its pod template is not checked yet: {error}"
         for ignored in probe.ignored:
             log.warning("template setting not used", extra=kv(queue=queue.name, setting=str(ignored)))

@@ -9,7 +9,7 @@ from collections import deque
 from clearml_k8s.clearml import events
 from clearml_k8s.clearml.events import LogLine
 from clearml_k8s.clearml.session import Session
-from clearml_k8s.errors import Refused, Unanswered
+from clearml_k8s.errors import AuthRefused, NotSent, Refused, Unanswered, Unreachable
 from clearml_k8s.logs import Redactor
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ class Teller:
         self._worker_id = worker_id
         self._redact = redact
         self._waiting: deque[LogLine] = deque(maxlen=MAX_WAITING)
+        self._sending = asyncio.Lock()
         self._said: dict[str, set[str]] = {}
         self._last_ms = 0
 
@@ -49,23 +50,25 @@ class Teller:
 
     async def flush(self) -> None:
         """Send what waits; lines whose sending ended in doubt are not sent again, a line twice is worse than none."""
-        if not self._waiting:
-            return
-        lines = list(self._waiting)
-        self._waiting.clear()
-        try:
-            report = await events.add_log_batch(self._session, lines)
-        except Refused as error:
-            self._waiting.extendleft(reversed(lines))
-            log.debug("console lines wait: %s", error)
-        except Unanswered as error:
-            log.warning("%d console lines may be missing: %s", len(lines), error)
-        else:
-            if report.errors:
-                log.warning("console lines refused: %s", "; ".join(report.errors[:3]))
+        async with self._sending:
+            if not self._waiting:
+                return
+            lines = list(self._waiting)
+            self._waiting.clear()
+            try:
+                report = await events.add_log_batch(self._session, lines)
+            except (Unreachable, NotSent, AuthRefused) as error:
+                self._waiting = deque([*lines, *self._waiting], maxlen=MAX_WAITING)
+                log.debug("console lines wait: %s", error)
+            except (Refused, Unanswered) as error:
+                log.warning("%d console lines may be missing: %s", len(lines), error)
+            else:
+                if report.errors:
+                    log.warning("console lines refused: %s", "; ".join(report.errors[:3]))
 
     async def run(self) -> None:
         """Send for ever; end by cancelling, then `flush`."""
         while True:
             await self._session.clock.sleep(FLUSH_SECONDS)
-            await asyncio.shield(self.flush())
+            if self._session.health.healthy:
+                await asyncio.shield(self.flush())

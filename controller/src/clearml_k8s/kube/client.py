@@ -64,6 +64,7 @@ class KubeClient:
         reload: Reload | None = None,
         metrics: Metrics | None = None,
         random: Random | None = None,
+        max_request_seconds: float = MAX_REQUEST_SECONDS,
     ) -> None:
         """``configuration`` as the official client makes it; ``reload`` reads the credentials again after a 401."""
         # The environment's proxy variables know no address ranges, so 10.96.0.1 would go to the proxy.
@@ -73,6 +74,7 @@ class KubeClient:
             "cookie_jar": aiohttp.DummyCookieJar(),
         }
         self.clock = clock
+        self.max_request_seconds = max_request_seconds
         self.random = random or Random()
         self.metrics = metrics
         self.namespace = namespace
@@ -93,6 +95,7 @@ class KubeClient:
         context: str | None = None,
         metrics: Metrics | None = None,
         random: Random | None = None,
+        max_request_seconds: float = MAX_REQUEST_SECONDS,
     ) -> KubeClient:
         """The client for the pod's service account, or for a kubeconfig when one is named or no service account is.
 
@@ -116,6 +119,7 @@ class KubeClient:
             reload=reload,
             metrics=metrics,
             random=random,
+            max_request_seconds=max_request_seconds,
         )
 
     async def __aenter__(self) -> KubeClient:
@@ -150,8 +154,8 @@ class KubeClient:
     ) -> dict[str, Any]:
         """Send one request and return the JSON object of a 2xx answer.
 
-        ``deadline`` is a time on ``clock.monotonic()``, by default `MAX_REQUEST_SECONDS` from now; a write never lasts
-        longer than that and is sent once (after a 401 once more). A read (GET by default) is repeated after doubt, lost
+        ``deadline`` is a time on ``clock.monotonic()``, by default ``max_request_seconds`` from now; a write never
+        lasts longer and is sent once (after a 401 once more). A read (GET by default) is repeated after doubt, lost
         connections and 429, honouring Retry-After, until the deadline.
 
         Raises `Refused` (KubeRefused and its kinds, Unreachable, NotSent) or `Unanswered` (KubeUnanswered).
@@ -178,7 +182,7 @@ class KubeClient:
     async def stream(self, path: str, *, params: Params | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
         """Open a GET whose answer does not end (a watch): gives the body's chunks as they come.
 
-        The opening has the endings of `request`, within `MAX_REQUEST_SECONDS`, not repeated. A connection lost later
+        The opening has the endings of `request`, within ``max_request_seconds``, not repeated. A connection lost later
         ends the iteration with KubeUnanswered. Who reads must limit the silence between chunks.
         """
         call = f"GET {path}"
@@ -355,7 +359,7 @@ class KubeClient:
         at_most: float | None,
     ) -> dict[str, Any]:
         for again in (True, False):
-            seconds = min(until - self.clock.monotonic(), at_most or MAX_REQUEST_SECONDS)
+            seconds = min(until - self.clock.monotonic(), at_most or self.max_request_seconds)
             token = self._configuration.api_key.get("BearerToken")
             try:
                 async with self.clock.timeout(seconds):
@@ -394,7 +398,7 @@ class KubeClient:
     ) -> aiohttp.ClientResponse:
         """The answer's head; its body is still to be read. Raises as `_answer`, and TimeoutError from the context."""
         call = f"{method} {path}"
-        seconds = min(until - self.clock.monotonic(), at_most or MAX_REQUEST_SECONDS)
+        seconds = min(until - self.clock.monotonic(), at_most or self.max_request_seconds)
         if seconds <= 0:
             raise NotSent(f"{call}: the deadline had passed before the request was sent")
         headers = {"Accept": JSON, "Content-Type": content_type, "User-Agent": "clearml-k8s"}
@@ -451,7 +455,7 @@ class KubeClient:
             return True
 
     def _until(self, deadline: float | None) -> float:
-        return self.clock.monotonic() + MAX_REQUEST_SECONDS if deadline is None else deadline
+        return self.clock.monotonic() + self.max_request_seconds if deadline is None else deadline
 
 
 async def _chunks(call: str, reply: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -16,7 +16,6 @@ from typing import Any, Final
 
 from clearml_k8s.backoff import Backoff
 from clearml_k8s.errors import (
-    MAX_REQUEST_SECONDS,
     ClearMLK8sError,
     Fenced,
     KubeAlreadyExists,
@@ -81,7 +80,7 @@ class ClaimRecord:
         Errors as `KubeClient.request`; harmless to repeat.
         """
         async with self._lock:
-            deadline = self._client.clock.monotonic() + MAX_REQUEST_SECONDS
+            deadline = self._client.clock.monotonic() + self._client.max_request_seconds
             backoff = Backoff(first=0.05, cap=1.0, random=self._client.random)
             while True:
                 try:
@@ -152,7 +151,7 @@ class ClaimRecord:
                     self._batch.changes = {**kept, **self._batch.changes}
 
     async def _write(self, changes: Mapping[str, Claim | None]) -> None:
-        deadline = self._client.clock.monotonic() + MAX_REQUEST_SECONDS
+        deadline = self._client.clock.monotonic() + self._client.max_request_seconds
         backoff = Backoff(first=0.05, cap=1.0, random=self._client.random)
         while True:
             if self._version is None:

@@ -1,0 +1,105 @@
+"""Either API is away for a while, while tasks wait, launch and run: none is lost, failed or started twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from chaos_agent import Agents, ClearML
+from chaos_controller import ControllerProcess, config
+from chaos_counts import check, count, settled, shown, statuses, until
+from chaos_kube import AuditLog, Kube
+from clearml_server.process import DevServer
+
+from ci.cluster.local import LocalCluster
+
+TASKS = 160
+LIMITS = {"alpha": 30, "beta": 20, "": 40}
+
+
+def apiserver(cluster: LocalCluster) -> int:
+    """Its process id."""
+    pid = next(health.pid for health in cluster.status() if health.name == "kube-apiserver")
+    assert pid is not None
+    return pid
+
+
+async def test_both_apis_are_away_for_a_while(
+    cluster: LocalCluster,
+    cluster_kubeconfig: Path,
+    kube: Kube,
+    namespaces: tuple[str, str],
+    audit: AuditLog,
+    server: DevServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    namespace = namespaces[0]
+    tasks = server.bulk_tasks(90, queue="alpha") + server.bulk_tasks(70, queue="beta")
+
+    async def work(task: str) -> None:
+        await asyncio.sleep(2.0)
+
+    async def some_completed(number: int) -> None:
+        await until(
+            lambda: Counter(statuses(server, tasks).values())["completed"] >= number,
+            lambda: f"{number} tasks are completed: {Counter(statuses(server, tasks).values())}",
+            limit=60,
+        )
+
+    clearml = ClearML(url=server.url, access_key=server.access_key, secret_key=server.secret_key, name="agent")
+    controller = ControllerProcess(
+        document=config(
+            release="away",
+            namespace=namespace,
+            api_server=server.url,
+            queues={"alpha": LIMITS["alpha"], "beta": LIMITS["beta"]},
+            max_pods=LIMITS[""],
+        ),
+        folder=tmp_path,
+        kubeconfig=cluster_kubeconfig,
+        access_key=server.access_key,
+        secret_key=server.secret_key,
+    )
+    began = time.monotonic()
+    try:
+        async with Agents(kube=kube, clearml=clearml, namespace=namespace, work=work) as agents, controller:
+            await some_completed(5)
+            pid = await asyncio.to_thread(apiserver, cluster)
+            os.kill(pid, signal.SIGSTOP)  # silent: connections stay, nothing answers
+            await asyncio.sleep(6)
+            os.kill(pid, signal.SIGCONT)
+            await some_completed(45)
+            os.kill(pid, signal.SIGKILL)  # gone: connections are refused
+            await asyncio.sleep(3)
+            await asyncio.to_thread(cluster.up)
+            await some_completed(85)
+            for mode in ("refuse", "503"):
+                server.down(mode=mode, seconds=5)
+                await asyncio.sleep(5)
+            os.kill(server.pid, signal.SIGSTOP)
+            await asyncio.sleep(5)
+            os.kill(server.pid, signal.SIGCONT)
+            await settled(server=server, tasks=tasks, kube=kube, releases={"away": namespace}, agents=[agents])
+            assert controller.running
+    finally:
+        await clearml.close()
+        await asyncio.to_thread(cluster.up)
+    counts = count(server=server, tasks=tasks, jobs=audit.jobs(), agents=[agents])
+    failed = [call for call in server.calls(endpoint=r"^tasks\.(failed|stopped)$") if call["client"] is None]
+    with capsys.disabled():
+        facts = {
+            "API server": "stopped for 6 s, killed and started again after 3 s",
+            "ClearML server": "refuses for 5 s, answers 503 for 5 s, stopped for 5 s",
+            "tasks failed by the controller": len(failed),
+            "time": f"{time.monotonic() - began:.0f} s",
+        }
+        print(shown("AWAY", facts, counts))
+    assert not failed
+    check(counts, limits=LIMITS)
+    assert counts.jobs == TASKS

@@ -1,0 +1,164 @@
+"""The controller is killed 63 times, inside each step of the claim, while tasks flow: none is lost or starts twice."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from chaos_agent import Agents, ClearML
+from chaos_controller import ControllerProcess, config
+from chaos_counts import check, count, settled, shown, until
+from chaos_kube import Access, AuditLog, Kube, plain_kubeconfig
+from chaos_proxy import STEPS, Fate, Proxy, Request, Steps
+from clearml_server.process import DevServer
+
+KILLS = 63
+FIRST, TASKS = 60, 200  # tasks that wait at the beginning, and all: the others come as the kills go on
+LIMITS = {"alpha": 30, "beta": 20, "": 40}
+MOMENTS = ("sent, lands after the kill", "sent, never lands", "done, answer lost")
+
+
+@dataclass
+class Trap:
+    """Holds the first request of a step until the controller is dead."""
+
+    step: str = ""
+    moment: str = ""
+    task: str | None = None
+    armed: bool = False
+
+    def __post_init__(self) -> None:
+        self.caught = asyncio.Event()
+        self.killed = asyncio.Event()
+
+    def set(self, step: str, moment: str) -> None:
+        self.step, self.moment, self.armed = step, moment, True
+        self.caught, self.killed = asyncio.Event(), asyncio.Event()
+
+    async def before(self, request: Request) -> Fate:
+        if not self.armed or request.step != self.step or self.moment == MOMENTS[2]:
+            return Fate.PASS
+        await self._hold(request)
+        return Fate.PASS if self.moment == MOMENTS[0] else Fate.DROP_BEFORE
+
+    async def after(self, request: Request) -> None:
+        if self.armed and request.step == self.step and self.moment == MOMENTS[2]:
+            await self._hold(request)
+
+    async def _hold(self, request: Request) -> None:
+        self.armed, self.task = False, request.task
+        self.caught.set()
+        await self.killed.wait()
+
+
+async def test_sixty_kills_lose_no_task_and_start_none_twice(
+    kube: Kube,
+    kube_access: Access,
+    namespaces: tuple[str, str],
+    audit: AuditLog,
+    server: DevServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    namespace, draw = namespaces[0], random.Random(63)
+    sources = {name: server.create_queue(name) for name in ("alpha", "beta")}
+    pending = server.create_queue("k8s_scheduler", system_tags=["k8s-glue"])
+    tasks: list[str] = []
+    places = asyncio.Semaphore(0)  # running tasks end as the kills go on, so that work is left for each of them
+
+    async def work(task: str) -> None:
+        await places.acquire()
+
+    def enqueue(number: int) -> None:
+        for _ in range(number):
+            tasks.extend(server.bulk_tasks(1, queue=draw.choices(("alpha", "beta"), (0.6, 0.4))[0]))
+
+    clearml = ClearML(url=server.url, access_key=server.access_key, secret_key=server.secret_key, name="agent")
+    trap, kills = Trap(), Counter[tuple[str, str]]()
+    late: list[tuple[str, float]] = []
+    async with (
+        Proxy(server.url) as to_clearml,
+        Proxy(kube_access.server, tls=kube_access.tls) as to_kube,
+        Agents(kube=kube, clearml=clearml, namespace=namespace, work=work) as agents,
+    ):
+        kubeconfig = tmp_path / "kubeconfig"
+        kubeconfig.write_text(plain_kubeconfig(to_kube.url))
+        for proxy in (to_clearml, to_kube):
+            proxy.decide, proxy.after = trap.before, trap.after
+        controller = ControllerProcess(
+            document=config(
+                release="killed",
+                namespace=namespace,
+                api_server=to_clearml.url,
+                queues={"alpha": LIMITS["alpha"], "beta": LIMITS["beta"]},
+                max_pods=LIMITS[""],
+            ),
+            folder=tmp_path,
+            kubeconfig=kubeconfig,
+            access_key=server.access_key,
+            secret_key=server.secret_key,
+        )
+        began = time.monotonic()
+        plan = [(step, moment) for step in STEPS for moment in MOMENTS] * (KILLS // (len(STEPS) * len(MOMENTS)))
+        draw.shuffle(plan)
+
+        async def start() -> None:
+            to_clearml.steps = to_kube.steps = Steps(sources=frozenset(sources.values()), pending=pending)
+            await controller.start()
+
+        try:
+            enqueue(FIRST)
+            for number, (step, moment) in enumerate(plan):
+                trap.set(step, moment)
+                await start()
+                await until(_caught(trap, agents, controller), lambda: f"step {trap.step!r} comes", limit=60)
+                await controller.kill()
+                kills[step, moment] += 1
+                if moment == MOMENTS[0] and trap.task:
+                    late.append((trap.task, time.time()))
+                await asyncio.sleep(draw.choice((0.0, 0.0, 0.3, 0.8)) if moment == MOMENTS[0] else 0.0)
+                trap.killed.set()
+                for _ in range(_share(TASKS - LIMITS[""], number)):
+                    places.release()
+                enqueue(_share(TASKS - FIRST, number))
+            killing = time.monotonic() - began
+            await start()
+            for _ in range(TASKS):
+                places.release()
+            await settled(server=server, tasks=tasks, kube=kube, releases={"killed": namespace}, agents=[agents])
+        finally:
+            await controller.kill()
+            await clearml.close()
+    counts = count(server=server, tasks=tasks, jobs=audit.jobs(), agents=[agents])
+    per_step = Counter(step for step, _ in kills.elements())
+    with capsys.disabled():
+        facts = {
+            "kills": f"{kills.total()} in {killing:.0f} s, all in {time.monotonic() - began:.0f} s",
+            "inside each step": ", ".join(f"{step} {per_step[step]}" for step in STEPS),
+            "at each moment": ", ".join(f"{m}: {sum(n for (_, k), n in kills.items() if k == m)}" for m in MOMENTS),
+        }
+        print(shown("SIGKILL", facts, counts))
+    assert kills.total() >= 60
+    assert all(per_step[step] >= 5 for step in STEPS)
+    check(counts, limits=LIMITS)
+    assert counts.jobs == TASKS
+
+
+def _caught(trap: Trap, agents: Agents, controller: ControllerProcess) -> Callable[[], bool]:
+    def caught() -> bool:
+        agents.check()
+        assert controller.running, f"the controller ended by itself before step {trap.step!r}"
+        return trap.caught.is_set()
+
+    return caught
+
+
+def _share(whole: int, number: int) -> int:
+    """The part of ``whole`` that falls to one kill; the parts of all kills make the whole."""
+    return whole * (number + 1) // KILLS - whole * number // KILLS

@@ -1,0 +1,214 @@
+"""Real SDK -> queue -> controller in the cluster -> Job -> real clearml-agent in a pod."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import e2e_index
+import pytest
+from clearml_server.process import DevServer
+from e2e_programs import TASK_IMAGE, Helm, Kubectl, controller_log, until, values_for
+from e2e_tasks import NewTask, enqueue
+
+LIMIT = 150.0
+QUICK = [
+    {"name": "CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL", "value": "1"},
+    {"name": "CLEARML_AGENT_QUEUE_POLL_FREQ_SEC", "value": "1"},
+]
+LONG = "import time\nprint('it runs', flush=True)\ntime.sleep(600)\n"
+
+
+@pytest.fixture(scope="module")
+def kubectl(namespaces: Any) -> Kubectl:
+    made: Kubectl = namespaces()
+    return made
+
+
+@pytest.fixture(scope="module")
+def helm(kubectl: Kubectl, server: DevServer, index: e2e_index.PackageIndex, folder: Path) -> Iterator[Helm]:
+    """One release with several queues, for all tests of this file."""
+    release = Helm("e2e", kubectl.namespace)
+    queues = {
+        "bare": {},
+        "packages": {
+            "templateOverrides": {
+                "env": [*index.environment(), QUICK[1]],
+            },
+        },
+        "small": {
+            "templateOverrides": {
+                "env": [*QUICK, {"name": "SIZE", "value": "small"}],
+                "resources": {"requests": {"cpu": "50m"}, "limits": {"memory": "500Mi"}},
+                "labels": {"team": "a"},
+            },
+        },
+        "large": {
+            "templateOverrides": {
+                "env": [*QUICK, {"name": "SIZE", "value": "large"}],
+                "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "900Mi"}},
+                "labels": {"team": "b"},
+                "annotations": {"cost-centre": "42"},
+            },
+        },
+        "never-pull": {"templateOverrides": {"imagePullPolicy": "Never"}},
+    }
+    values = values_for(
+        url=server.url,
+        access_key=server.access_key,
+        secret_key=server.secret_key,
+        queues=queues,
+        base={"env": QUICK, "terminationGracePeriodSeconds": 10},
+    )
+    release.upgrade(values, folder)
+    yield release
+    release.uninstall()
+
+
+def task_env(workload: dict[str, Any]) -> dict[str, str]:
+    """Literal variables of the first container of a Job or pod."""
+    spec = workload["spec"]
+    spec = spec.get("template", {}).get("spec", spec)
+    return {item["name"]: item["value"] for item in spec["containers"][0]["env"] if "value" in item}
+
+
+def test_a_task_that_needs_a_package_completes(
+    helm: Helm, kubectl: Kubectl, server: DevServer, index: e2e_index.PackageIndex
+) -> None:
+    """The agent makes an environment in the pod and installs from the index what the image lacks."""
+    script = f"import {e2e_index.PACKAGE}\nprint('in words:', {e2e_index.PACKAGE}.intword(10**9))\n"
+    (task,) = enqueue(
+        server.environment(), NewTask(name="packages", queue="packages", script=script, packages=[e2e_index.PACKAGE])
+    )
+    pod = kubectl.running_pod(task)
+    assert pod["spec"]["containers"][0]["image"] == TASK_IMAGE
+    found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
+    console = server.console(task)
+    assert found["status"] == "completed", console
+    assert "in words: 1.0 billion" in console
+    assert f"Kubernetes Job clearml-id-{task} created" in console
+    assert any(path.startswith(f"/wheels/{e2e_index.PACKAGE}-") for path in index.requests)
+    assert found["last_worker"].endswith(f":{task}")
+    kubectl.gone(task)
+    assert server.entries(server.queue_id("k8s_scheduler")) == []
+    assert server.entries(server.queue_id("packages")) == []
+
+
+def test_a_task_that_raises_fails_with_its_traceback(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:
+    script = "def load():\n    raise RuntimeError('no data there')\n\nload()\n"
+    (task,) = enqueue(server.environment(), NewTask(name="raises", queue="bare", script=script))
+    found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
+    assert found["status"] == "failed"
+    console = server.console(task)
+    assert "Traceback (most recent call last)" in console
+    assert "RuntimeError: no data there" in console
+    kubectl.gone(task)
+
+
+def test_two_queues_give_different_pods(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:
+    script = "import os, time\nprint('size', os.environ['SIZE'], flush=True)\ntime.sleep(4)\n"
+    small, large = enqueue(
+        server.environment(),
+        *(NewTask(name=queue, queue=queue, script=script, docker_args="-e EXTRA=1") for queue in ("small", "large")),
+    )
+    expected: dict[str, tuple[str, dict[str, Any], str]] = {
+        small: ("small", {"requests": {"cpu": "50m", "memory": "500Mi"}, "limits": {"memory": "500Mi"}}, "a"),
+        large: ("large", {"requests": {"cpu": "100m", "memory": "900Mi"}, "limits": {"memory": "900Mi"}}, "b"),
+    }
+    for task, (size, resources, team) in expected.items():
+        pod = kubectl.running_pod(task)
+        job = kubectl.job_of(task)
+        assert job is not None
+        for workload in (job, pod):
+            assert task_env(workload)["SIZE"] == size
+            assert task_env(workload)["EXTRA"] == "1"
+            labels = workload["metadata"]["labels"]
+            assert labels["team"] == team
+            assert labels["clearml-task-id"] == task
+            assert labels["clearml-agent-queue-name"] == size
+            assert workload["metadata"]["annotations"].get("cost-centre") == ("42" if size == "large" else None)
+        assert pod["spec"]["containers"][0]["resources"] == resources
+        assert not pod["spec"].get("automountServiceAccountToken")
+        assert pod["spec"]["serviceAccountName"] == f"{helm.fullname}-task"
+    for task, (size, _, _) in expected.items():
+        found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
+        assert found["status"] == "completed", server.console(task)
+        assert f"size {size}" in server.console(task)
+        kubectl.gone(task)
+
+
+def test_a_task_aborted_while_it_runs_ends_its_pod(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:
+    (task,) = enqueue(server.environment(), NewTask(name="long", queue="bare", script=LONG))
+    kubectl.running_pod(task)
+    until("the script runs", lambda: "it runs" in server.console(task), limit=LIMIT)
+    server.call("tasks.stop", task=task)
+    found = server.wait_for_status(task, "stopped", "failed", "completed", timeout=60)
+    assert found["status"] == "stopped"
+    kubectl.gone(task)
+    assert server.task(task)["status"] == "stopped"
+
+
+def test_a_task_dequeued_before_it_starts_leaves_no_job(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:
+    """Its pod waits for an image that is nowhere; the user sees why, and takes the task back."""
+    new = NewTask(name="no such image", queue="bare", script="print(1)\n", docker="localhost/clearml-k8s/nothing:dev")
+    (task,) = enqueue(server.environment(), new)
+    until("the console says why", lambda: "Waiting: Container task: " in server.console(task), limit=LIMIT)
+    assert server.task(task)["status"] == "queued"
+    assert "Kubernetes: Container task: " in server.task(task)["status_message"]
+    server.call("tasks.dequeue", task=task)
+    kubectl.gone(task)
+    assert server.task(task)["status"] == "created"
+
+
+@pytest.mark.parametrize(
+    ("queue", "image", "reason", "said"),
+    [
+        ("bare", "https://Registry/Image", "cannot be launched", "expected an image reference"),
+        ("never-pull", "localhost/clearml-k8s/nothing:dev", "Kubernetes: image-name", "ErrImageNeverPull"),
+    ],
+    ids=["not a name", "not on the node"],
+)
+def test_a_wrong_image_fails_the_task_with_the_reason(
+    helm: Helm, kubectl: Kubectl, server: DevServer, queue: str, image: str, reason: str, said: str
+) -> None:
+    (task,) = enqueue(server.environment(), NewTask(name="image", queue=queue, script="print(1)\n", docker=image))
+    found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
+    assert (found["status"], found["status_reason"]) == ("failed", reason)
+    assert said in found["status_message"]
+    until("the reason is in the console", lambda: said in server.console(task), limit=30)
+    kubectl.gone(task)
+    pending = server.queue_id("k8s_scheduler")
+    until("it is in no queue", lambda: not server.entries(pending) and not server.entries(server.queue_id(queue)))
+
+
+def test_credentials_stay_in_secrets(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:
+    """Nowhere but in the Secret; the agent itself prints the access key in the pod's log, never the secret."""
+    (task,) = enqueue(server.environment(), NewTask(name="secrets", queue="bare", script=LONG))
+    pod = kubectl.running_pod(task)
+    until("the script runs", lambda: "it runs" in server.console(task), limit=LIMIT)
+    log = kubectl("logs", pod["metadata"]["name"])
+    server.call("tasks.stop", task=task)
+    assert "starting clearml-agent" in log
+    assert server.secret_key not in log
+    assert server.secret_key not in server.console(task)
+    env = {item["name"]: item for item in pod["spec"]["containers"][0]["env"]}
+    for name in ("CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"):
+        assert env[name]["valueFrom"]["secretKeyRef"]["name"] == f"{helm.fullname}-ac"
+    kinds = ("pods", "jobs", "configmaps", "deployments", "events", "serviceaccounts")
+    everything = json.dumps([kubectl.items(kind) for kind in kinds]) + controller_log(kubectl, helm)
+    assert task in everything
+    for value in (server.access_key, server.secret_key):
+        assert value not in everything
+    kubectl.gone(task)
+
+
+def test_the_controller_was_never_restarted_and_told_no_trouble(helm: Helm, kubectl: Kubectl) -> None:
+    """After all tests of this file."""
+    (pod,) = kubectl.items("pods", helm.controller_selector)
+    assert [status["restartCount"] for status in pod["status"]["containerStatuses"]] == [0]
+    log = controller_log(kubectl, helm)
+    assert not re.search(r"Traceback|internal error|ended unexpectedly", log), log
+    assert kubectl.items("jobs", helm.task_selector) == []

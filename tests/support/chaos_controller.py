@@ -1,0 +1,117 @@
+"""The controller as a process of its own, started, killed and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+
+from ci.paths import ROOT
+
+GRACE_SECONDS = 2.5
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def config(
+    *,
+    release: str,
+    namespace: str,
+    api_server: str,
+    queues: dict[str, int | None],
+    max_pods: int | None,
+) -> dict[str, Any]:
+    """A release on kwok nodes, whose pods end when the agent says so; ``queues``: name -> maxPods."""
+    return {
+        "releaseName": release,
+        "fullname": f"{release}-clearml-agent",
+        "namespace": namespace,
+        "clearml": {"apiServer": api_server, "taskCredentials": {"secretName": "clearml"}},
+        "queuePollFrequencySeconds": 1,
+        "maxPods": max_pods,
+        "basePodTemplate": {
+            "nodeSelector": {"type": "kwok"},
+            "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}],
+            "annotations": {"kwok.clearml-k8s.io/complete-after": "24h"},
+        },
+        "queues": {
+            name: {"queueSettings": {} if limit is None else {"maxPods": limit}} for name, limit in queues.items()
+        },
+    }
+
+
+class ControllerProcess:
+    """One release's controller; all its output goes to ``log``."""
+
+    def __init__(
+        self,
+        *,
+        document: dict[str, Any],
+        folder: Path,
+        kubeconfig: Path,
+        access_key: str,
+        secret_key: str,
+        grace_seconds: float = GRACE_SECONDS,
+    ) -> None:
+        self.log = folder / f"{document['releaseName']}.log"
+        self._config = folder / f"{document['releaseName']}.yaml"
+        self._config.write_text(yaml.safe_dump(document))
+        self._kubeconfig = kubeconfig
+        paths = [str(ROOT / "controller/src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("CLEARML_")},
+            "PYTHONPATH": os.pathsep.join(paths),
+            "CLEARML_API_ACCESS_KEY": access_key,
+            "CLEARML_API_SECRET_KEY": secret_key,
+            "CLEARML_K8S_GRACE_SECONDS": str(grace_seconds),
+            "CLEARML_K8S_LOG_LEVEL": "INFO",
+        }
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> ControllerProcess:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.kill()
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        """A new process; returns at once."""
+        with self.log.open("ab") as sink:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "clearml_k8s.cli", "run"),
+                *("--config", str(self._config), "--kubeconfig", str(self._kubeconfig)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                env={**self._environment, "CLEARML_K8S_PORT": str(free_port())},
+            )
+
+    async def kill(self) -> None:
+        """SIGKILL; returns when it is dead."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGKILL)
+            await self._process.wait()
+
+    async def stop(self) -> int:
+        """SIGTERM; its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return await asyncio.wait_for(self._process.wait(), 40)

@@ -1,0 +1,166 @@
+"""What is counted at the end of a chaos test, from the audit log, the agents and the ClearML server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chaos_agent import Agents, Start
+from chaos_kube import JobCreated, Kube
+from clearml_server.process import DevServer
+
+
+async def until(
+    condition: Callable[[], bool | Awaitable[bool]], what: Callable[[], str] | str, *, limit: float
+) -> None:
+    """AssertionError with ``what`` when the condition does not come true within ``limit`` seconds."""
+    end = time.monotonic() + limit
+    while True:
+        found = condition()
+        if not isinstance(found, bool):
+            found = await found
+        if found:
+            return
+        assert time.monotonic() < end, f"not within {limit:.0f} s: {what if isinstance(what, str) else what()}"
+        await asyncio.sleep(0.25)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """The counts of one run; ``peaks``: most tasks that held a place at one time, by queue and in all ("")."""
+
+    tasks: int
+    completed: int
+    jobs: int
+    starts: int
+    refused: int
+    attempts_with_two_jobs: int
+    attempts_started_twice: int
+    never_started: int
+    peaks: Mapping[str, int]
+    left_in_queues: Mapping[str, int]
+
+    def __str__(self) -> str:
+        lines = [
+            f"  tasks {self.tasks}, completed {self.completed}, started {self.starts}, never {self.never_started}",
+            f"  Jobs created {self.jobs} (audit log), refused by the start check {self.refused}",
+            f"  attempts started twice {self.attempts_started_twice}, with two Jobs {self.attempts_with_two_jobs}",
+            "  most places held at one time (Jobs stored and their pods not ended, by the order of etcd's revisions): "
+            + ", ".join(f"{name or 'in all'} {peak}" for name, peak in self.peaks.items()),
+            "  left in queues: " + ", ".join(f"{name} {left}" for name, left in self.left_in_queues.items()),
+        ]
+        return "\n".join(lines)
+
+
+def count(
+    *,
+    server: DevServer,
+    tasks: Sequence[str],
+    jobs: Sequence[JobCreated],
+    agents: Iterable[Agents],
+    others: Iterable[Start] = (),
+) -> Counts:
+    """Everything, now."""
+    agents = list(agents)
+    starts = [*(start for one in agents for start in one.starts), *others]
+    ended = {job: revision for one in agents for job, revision in one.ended.items()}
+    by_attempt = Counter((start.task, start.attempt) for start in starts)
+    uids: dict[tuple[str, str], set[str]] = {}
+    for job in jobs:
+        uids.setdefault((job.task, job.attempt), set()).add(job.uid)
+    for start in starts:  # a Job whose audit event died with the API server
+        if start.job:
+            uids.setdefault((start.task, start.attempt), set()).add(start.job)
+    state = server.state()
+    return Counts(
+        tasks=len(tasks),
+        completed=sum(status == "completed" for status in statuses(server, tasks).values()),
+        jobs=sum(len(found) for found in uids.values()),
+        starts=len(starts),
+        refused=sum(len(one.refused) for one in agents),
+        attempts_with_two_jobs=sum(len(found) > 1 for found in uids.values()),
+        attempts_started_twice=sum(number > 1 for number in by_attempt.values()),
+        never_started=len(set(tasks) - {start.task for start in starts}),
+        peaks=peaks(jobs, ended),
+        left_in_queues={name: queue["entries"] for name, queue in state["queues"].items()},
+    )
+
+
+def peaks(jobs: Sequence[JobCreated], ended: Mapping[str, int]) -> dict[str, int]:
+    """Most Jobs whose pod had not ended, by queue and in all (""): exact, by the revisions of the cluster's writes."""
+    changes = sorted(
+        [(job.revision, 1, job.queue) for job in jobs]
+        + [(ended[job.uid], -1, job.queue) for job in jobs if job.uid in ended]
+    )
+    now: Counter[str] = Counter()
+    most: dict[str, int] = {"": 0}
+    for _, change, queue in changes:
+        for name in ("", queue):
+            now[name] += change
+            most[name] = max(most.get(name, 0), now[name])
+    return most
+
+
+def statuses(server: DevServer, tasks: Sequence[str]) -> dict[str, str]:
+    """Status by task."""
+    found: dict[str, str] = {}
+    for start in range(0, len(tasks), 400):
+        rows = server.call("tasks.get_all", id=list(tasks[start : start + 400]), only_fields=["status"])["tasks"]
+        found.update((row["id"], row["status"]) for row in rows)
+    return found
+
+
+def check(counts: Counts, *, limits: Mapping[str, int | None]) -> None:
+    """All that must hold: each task once, by someone; nothing left; ``limits`` by queue and in all ("")."""
+    assert counts.completed == counts.tasks, counts
+    assert counts.never_started == 0, counts
+    assert counts.starts == counts.tasks, counts
+    assert counts.attempts_started_twice == 0, counts
+    assert counts.attempts_with_two_jobs == 0, counts
+    for name, limit in limits.items():
+        assert limit is None or counts.peaks.get(name, 0) <= limit, (name, counts)
+    assert not any(counts.left_in_queues.values()), counts
+
+
+def shown(title: str, lines: Mapping[str, Any], counts: Counts) -> str:
+    """What a test prints."""
+    return "\n".join([f"\n{title}", *(f"  {key}: {value}" for key, value in lines.items()), str(counts)])
+
+
+async def settled(
+    *,
+    server: DevServer,
+    tasks: Sequence[str],
+    kube: Kube,
+    releases: Mapping[str, str],
+    agents: Sequence[Agents],
+    limit: float = 120,
+) -> None:
+    """Wait until all is done: tasks completed, queues empty, Jobs deleted, records empty (release -> namespace)."""
+    await until(
+        lambda: set(statuses(server, tasks).values()) == {"completed"},
+        lambda: f"all tasks are completed: {Counter(statuses(server, tasks).values())}",
+        limit=limit,
+    )
+
+    def left() -> dict[str, int]:
+        return {name: queue["entries"] for name, queue in server.state()["queues"].items() if queue["entries"]}
+
+    await until(lambda: not left(), lambda: f"the queues are empty: {left()}", limit=30)
+    for release, namespace in releases.items():
+
+        async def none(namespace: str = namespace) -> bool:
+            return not (await kube.request("GET", f"/apis/batch/v1/namespaces/{namespace}/jobs"))["items"]
+
+        async def empty(release: str = release, namespace: str = namespace) -> bool:
+            path = f"/api/v1/namespaces/{namespace}/configmaps/{release}-clearml-agent-claims"
+            return not (await kube.request("GET", path)).get("data")
+
+        await until(none, f"all Jobs of {release} are deleted", limit=30)
+        await until(empty, f"the record of {release} is empty", limit=20)
+    for one in agents:
+        one.check()

@@ -1,0 +1,246 @@
+"""The parts of the flow put together for tests: a whole claiming side against a real ClearML and Kubernetes server."""
+
+from __future__ import annotations
+
+import dataclasses
+from random import Random
+from typing import Any
+
+from clearml_k8s import names
+from clearml_k8s.clearml import queues, workers
+from clearml_k8s.clearml.conf import Credentials
+from clearml_k8s.clearml.session import Session
+from clearml_k8s.clearml.tasks import TaskView
+from clearml_k8s.config import ClearMLConfig, Config, QueueConfig, QueueSettings, ResolvedQueue, TaskCredentials
+from clearml_k8s.flow import capacity
+from clearml_k8s.flow.choose import choose
+from clearml_k8s.flow.claim import Claims
+from clearml_k8s.flow.graces import Graces
+from clearml_k8s.flow.launch import Launcher
+from clearml_k8s.flow.picture import Picture
+from clearml_k8s.flow.recover import Recovery
+from clearml_k8s.flow.served import ServedQueues
+from clearml_k8s.flow.tell import Teller
+from clearml_k8s.kube.client import KubeClient
+from clearml_k8s.kube.record import ClaimRecord
+from clearml_k8s.kube.store import (
+    Condition,
+    ContainerRecord,
+    JobRecord,
+    PodRecord,
+    Store,
+    slim_job,
+)
+from clearml_k8s.kube.watch import Listed
+from clearml_k8s.logs import Redactor
+from kubernetes.aio.client.configuration import Configuration
+from manual_clock import ManualClock
+
+GRACE = 40.0
+ATTEMPT = "2026-01-15T06:22:11.065000+00:00"
+LATER = "2026-01-15T06:23:11.065000+00:00"
+TASK = "5e6f0a1b2c3d4e5f60718293a4b5c6d7"
+
+
+def make_config(*, api_server: str = "https://api.example.com", queue: str = "default", **changes: Any) -> Config:
+    config = Config(
+        release_name="gpu",
+        fullname="gpu-clearml-agent",
+        namespace="ns",
+        clearml=ClearMLConfig(api_server=api_server, task_credentials=TaskCredentials(secret_name="ac")),
+        queues={queue: QueueConfig(name=queue)},
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def make_queue(key: str, *, limit: int | None = None) -> ResolvedQueue:
+    """A queue whose id is ``id-<key>``."""
+    settings = QueueSettings(max_pods=limit)
+    return ResolvedQueue(config=QueueConfig(name=key, settings=settings), id=f"id-{key}", name=key)
+
+
+def make_task(status: str = "queued", *, task: str = TASK, changed: str = ATTEMPT, **fields: Any) -> TaskView:
+    return TaskView(id=task, name="train", status=status, status_changed=changed, **fields)
+
+
+def make_picture(**changes: Any) -> Picture:
+    """Queued, in its queue, nobody's."""
+    found = Picture(status="queued", attempt=ATTEMPT, entry="2026-01-15T06:22:11", marks={}, worker=False)
+    return dataclasses.replace(found, **changes)
+
+
+def make_job(
+    task: str = TASK, *, uid: str = "job-uid", finished: str = "", reason: str = "", **changes: Any
+) -> JobRecord:
+    """A Job; ``finished`` is its true condition ("Complete", "Failed")."""
+    conditions: tuple[Condition, ...] = ()
+    if finished:
+        conditions = (Condition(type=finished, status="True", reason=reason, since="2026-01-15T07:00:00Z"),)
+    job = JobRecord(
+        uid=uid,
+        name=f"clearml-id-{task}",
+        resource_version="1",
+        task=task,
+        attempt=ATTEMPT,
+        queue="id-default",
+        controller="c",
+        suspend=False,
+        created="2026-01-15T06:22:12Z",
+        deleted=None,
+        active=0,
+        succeeded=0,
+        failed=0,
+        ready=0,
+        terminating=0,
+        conditions=conditions,
+    )
+    return dataclasses.replace(job, **changes)
+
+
+def make_container(name: str = "task", **changes: Any) -> ContainerRecord:
+    return dataclasses.replace(ContainerRecord(name=name), **changes)
+
+
+def make_pod(task: str = TASK, *containers: ContainerRecord, phase: str = "Pending", **changes: Any) -> PodRecord:
+    pod = PodRecord(
+        uid="pod-uid",
+        name=f"clearml-id-{task}-x",
+        resource_version="1",
+        task=task,
+        attempt=ATTEMPT,
+        job_uid="job-uid",
+        legacy_agent=None,
+        created="2026-01-15T06:22:13Z",
+        deleted=None,
+        grace_seconds=None,
+        node="node-1",
+        phase=phase,
+        reason="",
+        message="",
+        conditions=(),
+        containers=containers,
+    )
+    return dataclasses.replace(pod, **changes)
+
+
+def kube_client(url: str, clock: ManualClock) -> KubeClient:
+    return KubeClient(configuration=Configuration(host=url), clock=clock, namespace="ns", random=Random(7))
+
+
+class Side:
+    """One controller's claiming side: everything from the queue to the Job, driven by the test in place of loops."""
+
+    def __init__(self, *, server: Any, cluster: Any, worker_id: str = "worker-a", config: Config | None = None) -> None:
+        """``server``: a DevServer; ``cluster``: a scripted Kubernetes API server, which keeps record and Jobs."""
+        self.server, self.cluster, self.worker_id = server, cluster, worker_id
+        self.clock = ManualClock(auto=True)
+        self.config = config or make_config(api_server=server.url)
+        self.controller = names.controller_id(worker_id)
+        credentials = Credentials(access_key=server.access_key, secret_key=server.secret_key, source="the test")
+        self.session = Session(api_server=server.url, credentials=credentials, clock=self.clock, random=Random(7))
+        self.session.health.use_probe(lambda: workers.probe(self.session, worker_id))
+        self.client = kube_client(cluster.url, self.clock)
+        self.jobs: Store[JobRecord] = Store()
+        self.teller = Teller(session=self.session, worker_id=worker_id, redact=Redactor())
+        self.graces = Graces(session=self.session, grace_seconds=GRACE)
+        self.served = ServedQueues(config=self.config, session=self.session, client=self.client, worker_id=worker_id)
+        self.record = ClaimRecord(
+            client=self.client, namespace="ns", name="gpu-clearml-agent-claims", holder=str(id(self))
+        )
+        self.launcher = Launcher(
+            config=self.config, client=self.client, jobs=self.jobs, teller=self.teller, worker_id=worker_id
+        )
+        self.claims = Claims(
+            session=self.session,
+            record=self.record,
+            launcher=self.launcher,
+            graces=self.graces,
+            served=self.served,
+            jobs=self.jobs,
+            teller=self.teller,
+            worker_id=worker_id,
+        )
+        self.recovery = Recovery(
+            session=self.session,
+            claims=self.claims,
+            graces=self.graces,
+            served=self.served,
+            jobs=self.jobs,
+            worker_id=worker_id,
+            room=self.room,
+        )
+
+    async def start(self) -> Side:
+        """As the process does: what exists, the record, the queues."""
+        self.relist()
+        await self.record.open()
+        await self.served.refresh()
+        return self
+
+    async def close(self) -> None:
+        await self.session.close()
+        await self.client.close()
+
+    def relist(self) -> None:
+        """What a watch would bring."""
+        self.jobs.apply(Listed(items=tuple(slim_job(job) for job in self.cluster.objects.get("jobs", {}).values())))
+
+    def room(self) -> capacity.Room:
+        return capacity.room(
+            max_pods=self.config.max_pods,
+            queue_limits={q.id: q.config.settings.max_pods for q in self.served.all_found()},
+            jobs=self.jobs,
+            pods=(),
+            in_flight=self.claims.in_flight(),
+        )
+
+    async def poll(self) -> int:
+        """One look at the queues and the claims that come of it; how many were launched."""
+        await self.session.health.ready()
+        active = self.served.active()
+        found = {q.id: q for q in await queues.get_queues(self.session, ids=[q.id for q in active])} if active else {}
+        chosen = choose(
+            queues=[(queue, found[queue.id]) for queue in active],
+            room=self.room(),
+            busy=self.claims.busy,
+            first=0,
+            limit=50,
+        )
+        self.claims.reserve(chosen)
+        return await self.claims.claim(chosen)
+
+    async def rest(self, *, rounds: int = 8) -> None:
+        """Let graces end, sweep and poll, until there is nothing left to do."""
+        for _ in range(rounds):
+            await self.session.health.ready()
+            await self.recovery.step()
+            await self.clock.advance(GRACE + 1)
+            await self.recovery.step()
+            await self.recovery.sweep()
+            await self.poll()
+            await self.claims.flush()
+
+    def created(self, task: str) -> list[dict[str, Any]]:
+        """Every Job that was ever made for the task in this cluster."""
+        name = names.job_name(task)
+        return [
+            thing
+            for _, collection, kind, thing in self.cluster.history
+            if collection == "jobs" and kind == "ADDED" and thing["metadata"]["name"] == name
+        ]
+
+    def stored(self) -> dict[str, str]:
+        """The record as it stands in the cluster."""
+        found = self.cluster.objects.get("configmaps", {}).get("gpu-clearml-agent-claims", {})
+        data: dict[str, str] = found.get("data") or {}
+        return data
+
+    def mark(self, task: str) -> str | None:
+        """Our mark on the task, as the server has it."""
+        return mark_of(self.server, task, self.controller)
+
+
+def mark_of(server: Any, task: str, controller: str) -> str | None:
+    section = server.task(task).get("hyperparams", {}).get(names.PROPERTIES_SECTION, {})
+    found: str | None = section.get(names.mark_key(controller), {}).get("value")
+    return found

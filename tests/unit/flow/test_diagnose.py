@@ -1,0 +1,147 @@
+"""Each category from the cluster states that lead to it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from clearml_k8s.flow.diagnose import Category, Diagnosis, ended, newest, waiting
+from clearml_k8s.kube.store import Condition, JobRecord, PodRecord
+from flow_parts import make_container, make_job, make_pod
+
+
+def condition(kind: str, status: str = "True", reason: str = "", message: str = "") -> tuple[Condition, ...]:
+    return (Condition(type=kind, status=status, reason=reason, message=message),)
+
+
+PREEMPTED = condition("DisruptionTarget", reason="PreemptionByScheduler")
+UNSCHEDULED = condition("PodScheduled", "False", "Unschedulable", "0/1 nodes are available: 1 Insufficient cpu.")
+
+
+@pytest.mark.parametrize(
+    ("pods", "category", "patience", "words"),
+    [
+        ([], Category.NO_POD, None, "not made the pod yet"),
+        ([make_pod()], Category.STARTING, None, "starting"),
+        ([make_pod("t", make_container(waiting="ContainerCreating"))], Category.STARTING, None, "starting"),
+        ([make_pod(node=None, conditions=UNSCHEDULED)], Category.UNSCHEDULABLE, None, "Insufficient cpu"),
+        ([make_pod("t", make_container(waiting="InvalidImageName"))], Category.IMAGE_NAME, 0.0, "InvalidImageName"),
+        ([make_pod("t", make_container(waiting="ErrImageNeverPull"))], Category.IMAGE_NAME, 0.0, "Correct the image"),
+        ([make_pod("t", make_container(waiting="ErrImagePull"))], Category.IMAGE_PULL, 300.0, "imageCredentials"),
+        (
+            [make_pod("t", make_container("pre", init=True, waiting="ImagePullBackOff", message="Back-off"))],
+            Category.IMAGE_PULL,
+            300.0,
+            "Container pre: ImagePullBackOff: Back-off",
+        ),
+        (
+            [make_pod("t", make_container(waiting="CreateContainerConfigError", message='secret "x" not found'))],
+            Category.CONTAINER_CONFIG,
+            60.0,
+            'secret "x" not found',
+        ),
+        ([make_pod("t", make_container(waiting="RunContainerError"))], Category.CONTAINER_CONFIG, 60.0, "Secrets"),
+    ],
+)
+def test_why_it_waits(pods: list[PodRecord], category: Category, patience: float | None, words: str) -> None:
+    found = waiting(job=make_job(), pods=pods)
+    assert found is not None
+    assert (found.category, found.patience) == (category, patience)
+    assert words in str(found)
+
+
+def test_a_suspended_job_says_so() -> None:
+    found = waiting(job=make_job(suspend=True), pods=[])
+    assert found is not None
+    assert found.summary == "The Job is suspended"
+
+
+@pytest.mark.parametrize(
+    ("job", "pods"),
+    [
+        (make_job(finished="Failed"), []),
+        (make_job(), [make_pod("t", make_container(running=True), phase="Running")]),
+        (make_job(), [make_pod(phase="Succeeded")]),
+    ],
+)
+def test_what_does_not_wait(job: JobRecord, pods: list[PodRecord]) -> None:
+    assert waiting(job=job, pods=pods) is None
+
+
+OOM = make_container(terminated="OOMKilled", exit_code=137)
+
+
+@pytest.mark.parametrize(
+    ("job", "pods", "category", "words"),
+    [
+        (
+            make_job(),
+            [
+                make_pod(
+                    "t", OOM, phase="Failed", conditions=condition("DisruptionTarget", reason="PreemptionByScheduler")
+                )
+            ],
+            Category.PREEMPTED,
+            "preempted",
+        ),
+        (
+            make_job(),
+            [make_pod("t", phase="Failed", conditions=condition("DisruptionTarget", reason="EvictionByEvictionAPI"))],
+            Category.EVICTED,
+            "EvictionByEvictionAPI",
+        ),
+        (
+            make_job(),
+            [make_pod("t", phase="Failed", reason="Evicted", message="The node was low on resource: memory.")],
+            Category.EVICTED,
+            "low on resource",
+        ),
+        (make_job(finished="Failed", reason="DeadlineExceeded"), [], Category.DEADLINE, "activeDeadlineSeconds"),
+        # the kernel may kill a child alone: the pod then ends well
+        (make_job(), [make_pod("t", OOM, phase="Succeeded")], Category.OOM_KILLED, "resources.limits.memory"),
+        (make_job(), [make_pod("t", make_container(), dataclasses.replace(OOM, name="x"))], Category.OOM_KILLED, "x"),
+        (
+            make_job(),
+            [make_pod("t", make_container(terminated="Error", exit_code=75))],
+            Category.NOT_STARTED,
+            "could not ask the ClearML server",
+        ),
+        (
+            make_job(),
+            [make_pod("t", make_container(terminated="Error", exit_code=139, signal=11))],
+            Category.CRASHED,
+            "signal 11",
+        ),
+        (
+            make_job(),
+            [make_pod("t", make_container("init", init=True, terminated="Error", exit_code=75, message="no disk"))],
+            Category.CRASHED,
+            "Container init ended with exit code 75 (Error): no disk",
+        ),
+        (make_job(finished="Failed", reason="BackoffLimitExceeded"), [], Category.CRASHED, "BackoffLimitExceeded"),
+        (make_job(), [make_pod("t", make_container(terminated="Completed", exit_code=0))], Category.ENDED, "ended"),
+        (make_job(finished="Complete"), [], Category.ENDED, "ended"),
+    ],
+)
+def test_how_it_ended(job: JobRecord, pods: list[PodRecord], category: Category, words: str) -> None:
+    found = ended(job=job, pods=pods)
+    assert found.category is category
+    assert words in str(found)
+
+
+def test_the_newest_pod_counts() -> None:
+    old, new = make_pod(created="2026-01-15T06:00:00Z"), make_pod(uid="new", created="2026-01-15T07:00:00Z")
+    assert newest([new, old]) is new
+    assert newest([]) is None
+
+
+def test_advice_follows_the_summary() -> None:
+    assert str(Diagnosis(category=Category.ENDED, summary="It ended")) == "It ended"
+    assert str(Diagnosis(category=Category.ENDED, summary="It ended", advice="Look")) == "It ended. Look"
+
+
+def test_the_list_of_categories_is_stable() -> None:
+    assert [c.value for c in Category] == [
+        "image-name", "image-pull", "container-config", "unschedulable", "no-pod", "starting", "oom-killed", "evicted",
+        "preempted", "deadline", "not-started", "crashed", "ended",
+    ]  # fmt: skip
