@@ -21,6 +21,12 @@ def part_of(path: Path) -> str:
     return path.relative_to(TESTS).parts[0] if path.is_relative_to(TESTS) else "other"
 
 
+def files_with_long_tests() -> list[str]:
+    """By their text: under pytest-xdist only the workers collect tests."""
+    files = (path for path in TESTS.glob("*/**/test_*.py") if "pytest.mark.long" in path.read_text(encoding="utf-8"))
+    return sorted(str(path.relative_to(TESTS.parent)) for path in files)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_left_out] = []
     config.pluginmanager.register(Times(), "times-of-parts")
@@ -30,8 +36,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     lines = []
     if skipped := os.environ.get("SKIP_PARTS", "").replace(",", " ").split():
         lines.append(f"switched off by SKIP_PARTS: {', '.join(skipped)}")
-    if "long" not in config.option.markexpr:
-        lines.append("switched off: tests marked `long` (make test-long runs them)")
+    if "long" not in config.option.markexpr and (files := files_with_long_tests()):
+        lines.append(f"switched off: tests marked `long` in {', '.join(files)} (make test-long runs them)")
     if os.environ.get("CLUSTER") == "current":
         lines.append("CLUSTER=current: the current kube context; the local cluster is not tested itself")
     return lines
