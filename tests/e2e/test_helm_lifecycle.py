@@ -122,18 +122,19 @@ def test_life_of_a_release_without_any_server(
 
     helm.upgrade({**values(**nowhere), "test": {"checkServer": False}}, folder)
     assert controller_pod(kubectl, helm)["metadata"]["uid"] == first["metadata"]["uid"]
-    tested = helm("test", helm.name, "--logs", "--timeout", "90s")
-    assert "ClearML server: not asked" in tested.text
-    assert "all well" in tested.text
+    if program == "helm4":
+        tested = helm("test", helm.name, "--logs", "--timeout", "90s")
+        assert "ClearML server: not asked" in tested.text
+        assert "all well" in tested.text
 
     helm.upgrade({**values(**nowhere, maxPods=3), "test": {"checkServer": True}}, folder)
     second = controller_pod(kubectl, helm)
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
-    tested = helm("test", helm.name, "--logs", "--timeout", "90s", check=False)
-    assert tested.code != 0
-    test_log = kubectl("logs", f"{helm.fullname}-test")
-    assert "agentk8sglue.apiServerUrlReference" in test_log
     assert_undisturbed(kubectl, helm)
+    if program == "helm4":
+        tested = helm("test", helm.name, "--timeout", "90s", check=False)
+        assert tested.code != 0
+        assert "agentk8sglue.apiServerUrlReference" in kubectl("logs", f"{helm.fullname}-test")
 
     helm.uninstall()
     for kind in ("deployments", "secrets", "roles", "rolebindings"):
