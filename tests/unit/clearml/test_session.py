@@ -222,6 +222,17 @@ async def test_a_redirect_is_not_followed_but_named(api, session):
     assert len(api.of("queues.remove_task")) == 1
 
 
+@pytest.mark.parametrize(
+    "reply", [Reply(code=405, raw="<html>"), Reply(code=301, raw="", headers={"Location": "https://api.example.com"})]
+)
+async def test_a_login_that_no_api_server_answers_is_no_health(api, session, reply):
+    api.script("auth.login", reply)
+    with pytest.raises(ApiRefused):
+        await session.call("queues.get_all", read=True)
+    assert session.health.state is State.UNREACHABLE
+    assert api.url in session.health.reason
+
+
 @pytest.mark.parametrize("address", ["", "api.clear.ml", "ftp://x", "https://", "https://key:secret@api.clear.ml"])
 def test_bad_addresses_are_refused_with_the_key(address, clock):
     with pytest.raises(ConfigError, match="clearml.apiServer") as caught:
