@@ -15,6 +15,7 @@ from random import Random
 from types import TracebackType
 from typing import Any, Final
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
@@ -284,9 +285,13 @@ class Session:
     def _pool(self) -> aiohttp.ClientSession:
         if self._http is None:
             connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=self._tls())
-            # The ClearML server is often outside the cluster, so the usual proxy variables are honoured.
+            # Not trust_env: it looks for proxies and a netrc file by two threads a request, which costs more than the
+            # request, and a netrc entry for the server would clash with our own header.
             self._http = aiohttp.ClientSession(
-                connector=connector, trust_env=True, cookie_jar=aiohttp.DummyCookieJar(), raise_for_status=False
+                connector=connector,
+                proxy=_environment_proxy(self._base),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                raise_for_status=False,
             )
         return self._http
 
@@ -309,6 +314,14 @@ def _base(api_server: str) -> str:
     if parts.username or parts.password:
         raise ConfigError("clearml.apiServer holds a user name or password: give credentials by Secret, not by address")
     return text
+
+
+def _environment_proxy(address: str) -> str | None:
+    """The proxy that the usual variables name: the ClearML server is often outside the cluster."""
+    parts = urlsplit(address)
+    if proxy_bypass(parts.netloc):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 def _why(error: BaseException) -> str:
