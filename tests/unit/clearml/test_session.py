@@ -343,3 +343,17 @@ async def test_a_refusal_is_no_failure_of_the_server(api, session):
     with pytest.raises(Refused):
         await session.call("queues.remove_task")
     assert session.health.healthy
+
+
+@pytest.mark.parametrize(("no_proxy", "by_proxy"), [("", True), ("other.example", True), (".example", False)])
+async def test_the_environments_proxy_is_used(api, clock, monkeypatch, no_proxy, by_proxy):
+    monkeypatch.setenv("http_proxy", api.url)
+    monkeypatch.setenv("no_proxy", no_proxy)
+    api.script("x.y", Reply(data={"a": 1}))
+    async with make_session("http://clearml.example", clock) as session:
+        if by_proxy:
+            assert await session.call("x.y") == {"a": 1}
+        else:
+            with pytest.raises(Unreachable):
+                await session.call("x.y")
+    assert bool(api.calls) == by_proxy
