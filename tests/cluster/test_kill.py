@@ -79,12 +79,12 @@ async def test_sixty_kills_lose_no_task_and_start_none_twice(
         for _ in range(number):
             tasks.extend(server.bulk_tasks(1, queue=draw.choices(("alpha", "beta"), (0.6, 0.4))[0]))
 
-    clearml = ClearML(url=server.url, access_key=server.access_key, secret_key=server.secret_key, name="agent")
     trap, kills = Trap(), Counter[tuple[str, str]]()
     late: list[tuple[str, float]] = []
     async with (
         Proxy(server.url) as to_clearml,
         Proxy(kube_access.server, tls=kube_access.tls) as to_kube,
+        ClearML(server, name="agent") as clearml,
         Agents(kube=kube, clearml=clearml, namespace=namespace, work=work) as agents,
     ):
         kubeconfig = tmp_path / "kubeconfig"
@@ -134,7 +134,6 @@ async def test_sixty_kills_lose_no_task_and_start_none_twice(
             await settled(server=server, tasks=tasks, kube=kube, releases={"killed": namespace}, agents=[agents])
         finally:
             await controller.kill()
-            await clearml.close()
     counts = count(server=server, tasks=tasks, jobs=audit.jobs(), agents=[agents])
     per_step = Counter(step for step, _ in kills.elements())
     with capsys.disabled():
