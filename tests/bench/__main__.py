@@ -83,14 +83,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="clearml-k8s-bench-") as name:
         how = "running" if pid is None else "stopped"
         print(f"{options.jobs} tasks a round, {options.rounds} rounds, controller manager {how}", flush=True)
-        with measure.stopped(pid):
-            asyncio.run(compare(options, folder=Path(name)))
+        try:
+            with measure.stopped(pid):
+                asyncio.run(compare(options, folder=Path(name)))
+        finally:
+            if options.profile:
+                shutil.copytree(name, options.profile, dirs_exist_ok=True)
+            if pid is not None:
+                # It ends when it finds that it could not renew its lease; this starts it again.
+                LocalCluster().up()
         print(TARGETS)
-        if options.profile:
-            shutil.copytree(name, options.profile, dirs_exist_ok=True)
-    if pid is not None:
-        # It ends when it finds that it could not renew its lease; this starts it again.
-        LocalCluster().up()
     return 0
 
 

@@ -23,6 +23,7 @@ from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.clock import SystemClock
 from clearml_k8s.config import ResolvedQueue
 from clearml_k8s.config.file import load_config_file
+from clearml_k8s.errors import KubeUnanswered
 from clearml_k8s.flow.capacity import MAX_IN_FLIGHT
 from clearml_k8s.flow.claim import CONCURRENCY
 from clearml_k8s.flow.poll import BATCH
@@ -195,9 +196,10 @@ async def namespace(client: KubeClient) -> AsyncIterator[str]:
         yield name
     finally:
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
-        await client.request("DELETE", JOBS.path(namespace=name), body=options)
         until = time.monotonic() + LIMIT_SECONDS
         while await _count(client, JOBS, name) + await _count(client, PODS, name) and time.monotonic() < until:
+            with contextlib.suppress(KubeUnanswered):  # it goes on, as long as it lasts
+                await client.request("DELETE", JOBS.path(namespace=name), body=options)
             await asyncio.sleep(0.5)
         found = await client.get(NAMESPACES, name)
         await client.delete(NAMESPACES, name, uid=found["metadata"]["uid"])
