@@ -43,10 +43,11 @@ class Trap:
         self.caught, self.killed = asyncio.Event(), asyncio.Event()
 
     async def before(self, request: Request) -> Fate:
-        if not self.armed or request.step != self.step or self.moment == MOMENTS[2]:
+        moment = self.moment  # of this kill: when it is over, the trap is set for the next
+        if not self.armed or request.step != self.step or moment == MOMENTS[2]:
             return Fate.PASS
         await self._hold(request)
-        return Fate.PASS if self.moment == MOMENTS[0] else Fate.DROP_BEFORE
+        return Fate.PASS if moment == MOMENTS[0] else Fate.DROP_BEFORE
 
     async def after(self, request: Request) -> None:
         if self.armed and request.step == self.step and self.moment == MOMENTS[2]:
