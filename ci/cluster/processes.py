@@ -60,6 +60,8 @@ def start(command: Sequence[str], *, log: Path, environment: dict[str, str]) -> 
             cwd="/",
             start_new_session=True,
         )
+    # It is meant to outlive us; Popen would warn of that when it is collected.
+    process.returncode = 0
     identity = identify(process.pid)
     return identity or Identity(process.pid, -1, boot_id())
 

@@ -2,8 +2,8 @@
 
     make bench            or: python3 -m ci.run --tools all --cluster python -m tests.bench [--jobs N] [--rounds N]
 
-The controller manager runs as always; on the local cluster there is a second pair of figures with it stopped during
-the rounds, so that nothing but the API server limits either side.
+On the local cluster the controller manager is stopped meanwhile, so that the API server alone limits either side and
+no pods are made; with `--running`, and on any other cluster, it works as always.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import shutil
 import statistics
 import sys
 import tempfile
-import uuid
 from pathlib import Path
 
 from clearml_server.process import DevServer
@@ -33,7 +32,7 @@ def controller_manager() -> int | None:
     return next((line.pid for line in LocalCluster().status() if line.name == "kube-controller-manager"), None)
 
 
-async def compare(options: argparse.Namespace, *, folder: Path, pause: int | None) -> None:
+async def compare(options: argparse.Namespace, *, folder: Path) -> None:
     """Rounds in turn, then the figures, one line each."""
     bare: list[measure.Bare] = []
     ours: list[measure.Launched] = []
@@ -41,24 +40,18 @@ async def compare(options: argparse.Namespace, *, folder: Path, pause: int | Non
         for number in range(options.rounds):
             with DevServer(log=folder / "clearml-server.log") as server:
                 server.create_queue(measure.QUEUE)
-                async with measure.namespace(client, f"bench-{uuid.uuid4().hex[:8]}") as name:
+                async with measure.namespace(client) as name:
                     config = measure.config_file(folder, server=server, namespace=name)
-                    with measure.stopped(pause):
-                        bare.append(await measure.bare(client, config, jobs=options.jobs))
-                async with measure.namespace(client, f"bench-{uuid.uuid4().hex[:8]}") as name:
+                    bare.append(await measure.bare(client, config, jobs=options.jobs))
+                async with measure.namespace(client) as name:
                     config = measure.config_file(folder, server=server, namespace=name)
                     profile = folder / f"profile-{number}" if options.profile else None
-                    with measure.stopped(pause):
-                        ours.append(
-                            await measure.launched(
-                                client,
-                                config,
-                                server=server,
-                                jobs=options.jobs,
-                                log=folder / "controller.log",
-                                profile=profile,
-                            )
+                    log = folder / "controller.log"
+                    ours.append(
+                        await measure.launched(
+                            client, config, server=server, jobs=options.jobs, log=log, profile=profile
                         )
+                    )
             print(f"  round {number + 1}: bare {bare[-1].rate:.0f}/s, controller {ours[-1].rate:.0f}/s", flush=True)
     bare_rate = statistics.median(one.rate for one in bare)
     our_rate = statistics.median(one.rate for one in ours)
@@ -80,24 +73,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Launch rate against a bare client's.")
     parser.add_argument("--jobs", type=int, default=500, help="tasks a round (500)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each (3)")
-    parser.add_argument("--profile", metavar="FOLDER", help="keep the controller's profiles (cProfile) there")
-    parser.add_argument("--only", choices=("running", "stopped"), help="the controller manager in one way alone")
+    parser.add_argument("--profile", metavar="FOLDER", help="keep the controller's profiles (cProfile) and log there")
+    parser.add_argument("--running", action="store_true", help="with the controller manager at work")
     options = parser.parse_args()
     if not os.environ.get("KUBECONFIG"):
         print("KUBECONFIG is not set: use `make bench`", file=sys.stderr)
         return 2
+    pid = None if options.running else controller_manager()
     with tempfile.TemporaryDirectory(prefix="clearml-k8s-bench-") as name:
-        folder = Path(name)
-        if options.only != "stopped":
-            print(f"{options.jobs} tasks, controller manager running", flush=True)
-            asyncio.run(compare(options, folder=folder, pause=None))
-        pid = controller_manager()
-        if options.only != "running" and pid is not None:
-            print(f"{options.jobs} tasks, controller manager stopped", flush=True)
-            asyncio.run(compare(options, folder=folder, pause=pid))
+        how = "running" if pid is None else "stopped"
+        print(f"{options.jobs} tasks a round, {options.rounds} rounds, controller manager {how}", flush=True)
+        try:
+            with measure.stopped(pid):
+                asyncio.run(compare(options, folder=Path(name)))
+        finally:
+            if options.profile:
+                shutil.copytree(name, options.profile, dirs_exist_ok=True)
+            if pid is not None:
+                # It ends when it finds that it could not renew its lease; this starts it again.
+                LocalCluster().up()
         print(TARGETS)
-        if options.profile:
-            shutil.copytree(folder, options.profile, dirs_exist_ok=True)
     return 0
 
 

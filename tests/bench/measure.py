@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,12 @@ from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.clock import SystemClock
 from clearml_k8s.config import ResolvedQueue
 from clearml_k8s.config.file import load_config_file
+from clearml_k8s.errors import KubeUnanswered
 from clearml_k8s.flow.capacity import MAX_IN_FLIGHT
 from clearml_k8s.flow.claim import CONCURRENCY
 from clearml_k8s.flow.poll import BATCH
 from clearml_k8s.kube.client import KubeClient
-from clearml_k8s.kube.resources import JOBS, NAMESPACES
+from clearml_k8s.kube.resources import JOBS, NAMESPACES, PODS, Resource
 from clearml_k8s.spec.job import build_job
 from clearml_server.process import DevServer
 
@@ -35,6 +37,8 @@ REQUESTS = CONCURRENCY * (MAX_IN_FLIGHT // BATCH)
 """Requests that the controller has under way at most, and so the bare client too."""
 
 LIMIT_SECONDS = 300.0
+FLUSHED_SECONDS = 2.0
+"""After the last Job: the console lines and the record are written, and nobody is told yet that a pod waits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,12 +126,14 @@ async def launched(
         cpu = _cpu_seconds(process.pid)
         await asyncio.to_thread(server.bulk_tasks, jobs, queue=QUEUE)
         began = time.monotonic()
-        while await _count(client, namespace) < jobs:
+        while await _count(client, JOBS, namespace) < jobs:
             if process.poll() is not None or time.monotonic() - began > LIMIT_SECONDS:
-                raise RuntimeError(f"only {await _count(client, namespace)} of {jobs} were launched:\n{_tail(log)}")
+                raise RuntimeError(
+                    f"only {await _count(client, JOBS, namespace)} of {jobs} were launched:\n{_tail(log)}"
+                )
             await asyncio.sleep(0.05)
         seconds = time.monotonic() - began
-        await _quiet(server)
+        await asyncio.sleep(FLUSHED_SECONDS)
         used = _cpu_seconds(process.pid) - cpu
         peak = _peak_kib(process.pid)
         calls: dict[str, int] = {}
@@ -176,34 +182,27 @@ def _ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     raise RuntimeError(f"the controller did not come up:\n{_tail(log)}")
 
 
-async def _quiet(server: DevServer) -> None:
-    """Until the console lines are sent and the record is clean: two seconds with next to no calls."""
-    last, steady = server.last_call(), time.monotonic()
-    while time.monotonic() - steady < 2.0:
-        await asyncio.sleep(0.25)
-        now = await asyncio.to_thread(server.last_call)
-        if now - last > 5:
-            steady = time.monotonic()
-        last = now
-
-
-async def _count(client: KubeClient, namespace: str) -> int:
-    found = await client.request("GET", JOBS.path(namespace=namespace), params={"limit": 1})
+async def _count(client: KubeClient, resource: Resource, namespace: str) -> int:
+    found = await client.request("GET", resource.path(namespace=namespace), params={"limit": 1})
     return len(found["items"]) + int(found["metadata"].get("remainingItemCount") or 0)
 
 
 @contextlib.asynccontextmanager
-async def namespace(client: KubeClient, name: str) -> AsyncIterator[str]:
-    """A namespace for one round, gone when it ends, so that the next round finds the cluster at rest."""
+async def namespace(client: KubeClient) -> AsyncIterator[str]:
+    """A namespace for one round. Its Jobs are gone at the end, so that the next round finds the cluster at rest."""
+    name = f"bench-{uuid.uuid4().hex[:8]}"
     await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:
         yield name
     finally:
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        until = time.monotonic() + LIMIT_SECONDS
+        while await _count(client, JOBS, name) + await _count(client, PODS, name) and time.monotonic() < until:
+            with contextlib.suppress(KubeUnanswered):  # it goes on, as long as it lasts
+                await client.request("DELETE", JOBS.path(namespace=name), body=options)
+            await asyncio.sleep(0.5)
         found = await client.get(NAMESPACES, name)
         await client.delete(NAMESPACES, name, uid=found["metadata"]["uid"])
-        until = time.monotonic() + LIMIT_SECONDS
-        while await client.find(NAMESPACES, name) is not None and time.monotonic() < until:
-            await asyncio.sleep(0.5)
 
 
 async def connect(kubeconfig: str) -> KubeClient:

@@ -88,12 +88,12 @@ async def test_errors_after_commit_lost_replies_and_late_calls(
     sources = {name: server.create_queue(name) for name in ("alpha", "beta")}
     pending = server.create_queue("k8s_scheduler", system_tags=["k8s-glue"])
     tasks = server.bulk_tasks(110, queue="alpha") + server.bulk_tasks(90, queue="beta")
-    add_faults(server, probability=0.025, seed=1)
+    add_faults(server, probability=0.02, seed=1)
     kube_faults = KubeFaults(probability=0.1, seed=2)
-    clearml = ClearML(url=server.url, access_key=server.access_key, secret_key=server.secret_key, name="agent")
     began = time.monotonic()
     async with (
         Proxy(kube_access.server, tls=kube_access.tls) as to_kube,
+        ClearML(server, name="agent") as clearml,
         Agents(kube=kube, clearml=clearml, namespace=namespace, work=quick) as agents,
     ):
         to_kube.steps, to_kube.decide = Steps(sources=frozenset(sources.values()), pending=pending), kube_faults.decide
@@ -117,7 +117,6 @@ async def test_errors_after_commit_lost_replies_and_late_calls(
                 await asyncio.sleep(6)
                 server.down(mode=mode, seconds=2.5)
             await settled(server=server, tasks=tasks, kube=kube, releases={"faulty": namespace}, agents=[agents])
-    await clearml.close()
     counts = count(server=server, tasks=tasks, jobs=audit.jobs(), agents=[agents])
     with capsys.disabled():
         facts = {
@@ -142,21 +141,15 @@ async def test_two_controllers_and_a_plain_agent_on_the_same_queues(
     queues = tuple(server.create_queue(name) for name in ("alpha", "beta"))
     tasks = server.bulk_tasks(110, queue="alpha") + server.bulk_tasks(90, queue="beta")
     add_faults(server, probability=0.01, seed=7)
-    names = {"agent": "agent", "plain": "plain"}
-    clients = {
-        key: ClearML(url=server.url, access_key=server.access_key, secret_key=server.secret_key, name=name)
-        for key, name in names.items()
-    }
     releases = {f"same-{number}": namespace for number, namespace in enumerate(namespaces)}
-    plain = PlainConsumer(clearml=clients["plain"], queues=queues, every=0.3)
     began = time.monotonic()
     async with AsyncExitStack() as stack:
+        clearml = await stack.enter_async_context(ClearML(server, name="agent"))
+        plain = PlainConsumer(clearml=clearml, queues=queues, every=0.3)
         agents = []
         for release, namespace in releases.items():
             agents.append(
-                await stack.enter_async_context(
-                    Agents(kube=kube, clearml=clients["agent"], namespace=namespace, work=quick)
-                )
+                await stack.enter_async_context(Agents(kube=kube, clearml=clearml, namespace=namespace, work=quick))
             )
             await stack.enter_async_context(
                 ControllerProcess(
@@ -179,8 +172,6 @@ async def test_two_controllers_and_a_plain_agent_on_the_same_queues(
         finally:
             consuming.cancel()
             await asyncio.gather(consuming, return_exceptions=True)
-    for client in clients.values():
-        await client.close()
     jobs = audit.jobs()
     counts = count(server=server, tasks=tasks, jobs=jobs, agents=agents, others=plain.starts)
     of_each = {release: sum(job.namespace == namespace for job in jobs) for release, namespace in releases.items()}

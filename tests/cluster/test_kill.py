@@ -22,6 +22,7 @@ KILLS = 63
 FIRST, TASKS = 60, 200  # tasks that wait at the beginning, and all: the others come as the kills go on
 LIMITS = {"alpha": 30, "beta": 20, "": 40}
 MOMENTS = ("sent, lands after the kill", "sent, never lands", "done, answer lost")
+ENDPOINTS = {"mark": "tasks.edit_hyper_params", "take": "queues.remove_task", "show": "queues.add_task"}
 
 
 @dataclass
@@ -42,10 +43,11 @@ class Trap:
         self.caught, self.killed = asyncio.Event(), asyncio.Event()
 
     async def before(self, request: Request) -> Fate:
-        if not self.armed or request.step != self.step or self.moment == MOMENTS[2]:
+        moment = self.moment  # of this kill: when it is over, the trap is set for the next
+        if not self.armed or request.step != self.step or moment == MOMENTS[2]:
             return Fate.PASS
         await self._hold(request)
-        return Fate.PASS if self.moment == MOMENTS[0] else Fate.DROP_BEFORE
+        return Fate.PASS if moment == MOMENTS[0] else Fate.DROP_BEFORE
 
     async def after(self, request: Request) -> None:
         if self.armed and request.step == self.step and self.moment == MOMENTS[2]:
@@ -79,12 +81,12 @@ async def test_sixty_kills_lose_no_task_and_start_none_twice(
         for _ in range(number):
             tasks.extend(server.bulk_tasks(1, queue=draw.choices(("alpha", "beta"), (0.6, 0.4))[0]))
 
-    clearml = ClearML(url=server.url, access_key=server.access_key, secret_key=server.secret_key, name="agent")
     trap, kills = Trap(), Counter[tuple[str, str]]()
-    late: list[tuple[str, float]] = []
+    late: list[tuple[str, str, float]] = []  # endpoint, task, time of the kill
     async with (
         Proxy(server.url) as to_clearml,
         Proxy(kube_access.server, tls=kube_access.tls) as to_kube,
+        ClearML(server, name="agent") as clearml,
         Agents(kube=kube, clearml=clearml, namespace=namespace, work=work) as agents,
     ):
         kubeconfig = tmp_path / "kubeconfig"
@@ -120,8 +122,8 @@ async def test_sixty_kills_lose_no_task_and_start_none_twice(
                 await until(_caught(trap, agents, controller), lambda: f"step {trap.step!r} comes", limit=60)
                 await controller.kill()
                 kills[step, moment] += 1
-                if moment == MOMENTS[0] and trap.task:
-                    late.append((trap.task, time.time()))
+                if moment == MOMENTS[0] and trap.task and step in ENDPOINTS:
+                    late.append((ENDPOINTS[step], trap.task, time.time()))
                 await asyncio.sleep(draw.choice((0.0, 0.0, 0.3, 0.8)) if moment == MOMENTS[0] else 0.0)
                 trap.killed.set()
                 for _ in range(_share(TASKS - LIMITS[""], number)):
@@ -134,16 +136,18 @@ async def test_sixty_kills_lose_no_task_and_start_none_twice(
             await settled(server=server, tasks=tasks, kube=kube, releases={"killed": namespace}, agents=[agents])
         finally:
             await controller.kill()
-            await clearml.close()
     counts = count(server=server, tasks=tasks, jobs=audit.jobs(), agents=[agents])
+    landed = sum(any(call["time"] >= at for call in server.calls(endpoint=what, task=task)) for what, task, at in late)
     per_step = Counter(step for step, _ in kills.elements())
     with capsys.disabled():
         facts = {
             "kills": f"{kills.total()} in {killing:.0f} s, all in {time.monotonic() - began:.0f} s",
             "inside each step": ", ".join(f"{step} {per_step[step]}" for step in STEPS),
             "at each moment": ", ".join(f"{m}: {sum(n for (_, k), n in kills.items() if k == m)}" for m in MOMENTS),
+            "landed after their sender's death": f"{landed} of {len(late)} marks, takes and shows (server's call log)",
         }
         print(shown("SIGKILL", facts, counts))
+    assert landed == len(late)
     assert kills.total() >= 60
     assert all(per_step[step] >= 5 for step in STEPS)
     check(counts, limits=LIMITS)

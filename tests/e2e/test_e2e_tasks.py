@@ -12,7 +12,7 @@ import e2e_index
 import pytest
 from clearml_server.process import DevServer
 from e2e_programs import TASK_IMAGE, Helm, Kubectl, controller_log, until, values_for
-from e2e_tasks import NewTask, enqueue
+from e2e_tasks import WAITS_FOR_FILE, NewTask, enqueue
 
 LIMIT = 150.0
 QUICK = [
@@ -109,7 +109,7 @@ def test_a_task_that_raises_fails_with_its_traceback(helm: Helm, kubectl: Kubect
 
 
 def test_two_queues_give_different_pods(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:
-    script = "import os, time\nprint('size', os.environ['SIZE'], flush=True)\ntime.sleep(4)\n"
+    script = f"import os\nprint('size', os.environ['SIZE'], flush=True)\n{WAITS_FOR_FILE}"
     small, large = enqueue(
         server.environment(),
         *(NewTask(name=queue, queue=queue, script=script, docker_args="-e EXTRA=1") for queue in ("small", "large")),
@@ -133,6 +133,7 @@ def test_two_queues_give_different_pods(helm: Helm, kubectl: Kubectl, server: De
         assert pod["spec"]["containers"][0]["resources"] == resources
         assert not pod["spec"].get("automountServiceAccountToken")
         assert pod["spec"]["serviceAccountName"] == f"{helm.fullname}-task"
+        kubectl.let_go(pod)
     for task, (size, _, _) in expected.items():
         found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
         assert found["status"] == "completed", server.console(task)

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from clearml_server.process import DevServer
 from e2e_programs import TASK_IMAGE, run, until
-from e2e_tasks import NewTask, enqueue, environment
+from e2e_tasks import WAITS_FOR_FILE, NewTask, enqueue, environment
 
 TEMPLATE = {
     "apiVersion": "v1",
@@ -57,14 +57,14 @@ def test_a_task_completes(namespaces: Any, server: DevServer, tmp_path: Path) ->
         )
     try:
         until("the queue is served", lambda: "queue is served" in log.read_text(), limit=60)
-        new = NewTask(name="glue", queue="glue", script="import time\nprint('in a pod', flush=True)\ntime.sleep(3)\n")
-        (task,) = enqueue(server.environment(), new)
+        (task,) = enqueue(server.environment(), NewTask(name="glue", queue="glue", script=WAITS_FOR_FILE))
         pod = kubectl.running_pod(task)
         assert pod["metadata"]["labels"]["made-by"] == "template"
         assert pod["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "50m"}
+        kubectl.let_go(pod)
         found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=150)
         assert found["status"] == "completed", server.console(task)
-        assert "in a pod" in server.console(task)
+        assert "it went on to its end" in server.console(task)
         kubectl.gone(task)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0

@@ -18,6 +18,7 @@ from typing import Any
 
 import aiohttp
 from chaos_kube import MERGE_PATCH, Kube, KubeError
+from clearml_server.process import DevServer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +42,22 @@ class Refusal(Exception):
 class ClearML:
     """Calls of an agent: repeated while the server is away, as the SDK does it."""
 
-    def __init__(self, *, url: str, access_key: str, secret_key: str, name: str) -> None:
-        pair = base64.b64encode(f"{access_key}:{secret_key}".encode()).decode()
-        self._url = url
+    def __init__(self, server: DevServer, *, name: str) -> None:
+        """``name``: by which the rules of faults know the client."""
+        pair = base64.b64encode(f"{server.access_key}:{server.secret_key}".encode()).decode()
+        self._url = server.url
         self._http = aiohttp.ClientSession(
             headers={"Authorization": f"Basic {pair}", "X-Client-Name": name},
             timeout=aiohttp.ClientTimeout(total=20),
             connector=aiohttp.TCPConnector(limit=60),
         )
 
-    async def close(self) -> None:
+    async def __aenter__(self) -> ClearML:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self._http.close()
 
     async def call(self, endpoint: str, **data: Any) -> dict[str, Any]:

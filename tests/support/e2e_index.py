@@ -84,6 +84,10 @@ class PackageIndex:
                     case _:
                         self._answer(404, b"not here\n", "text/plain")
 
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                self._answer(405, b"<html>not allowed</html>\n", "text/html")
+
             def _page(self, links: list[str], *, slash: str = "") -> None:
                 names = {link: html.escape(link.rpartition("/")[2]) for link in links}
                 lines = [f'<a href="{html.escape(link + slash)}">{name}</a>' for link, name in names.items()]

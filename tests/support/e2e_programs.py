@@ -120,6 +120,10 @@ class Kubectl:
 
         return until(f"the pod of task {task} runs", running, limit=limit)
 
+    def let_go(self, pod: dict[str, Any]) -> None:
+        """Let the script `e2e_tasks.WAITS_FOR_FILE` in the pod come to its end."""
+        self("exec", pod["metadata"]["name"], "--", "touch", "/tmp/go")
+
     def gone(self, task: str, *, limit: float = 90.0) -> None:
         """Wait until neither the task's Job nor a pod of it is left."""
         until(

@@ -28,6 +28,15 @@ class NewTask:
     parameters: Mapping[str, object] = field(default_factory=dict)
 
 
+WAITS_FOR_FILE = """\
+import pathlib, time
+print("it runs", flush=True)
+while not pathlib.Path("/tmp/go").exists():
+    time.sleep(0.2)
+print("it went on to its end", flush=True)
+"""
+"""A script that runs until `let_go` is called with its pod."""
+
 _PROGRAM = """
 import json, sys
 from clearml import Task

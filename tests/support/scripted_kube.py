@@ -171,7 +171,7 @@ class Cluster:
     def _answer(self, seen):
         parts = seen.path.strip("/").split("/")
         at = 3 if parts[0] == "apis" else 2
-        if len(parts) > at + 1 and parts[at] == "namespaces":
+        if len(parts) > at + 2 and parts[at] == "namespaces":
             at += 2
         collection, name = parts[at], parts[at + 1] if len(parts) > at + 1 else None
         objects = self.objects.setdefault(collection, {})

@@ -222,6 +222,17 @@ async def test_a_redirect_is_not_followed_but_named(api, session):
     assert len(api.of("queues.remove_task")) == 1
 
 
+@pytest.mark.parametrize(
+    "reply", [Reply(code=405, raw="<html>"), Reply(code=301, raw="", headers={"Location": "https://api.example.com"})]
+)
+async def test_a_login_that_no_api_server_answers_is_no_health(api, session, reply):
+    api.script("auth.login", reply)
+    with pytest.raises(ApiRefused):
+        await session.call("queues.get_all", read=True)
+    assert session.health.state is State.UNREACHABLE
+    assert api.url in session.health.reason
+
+
 @pytest.mark.parametrize("address", ["", "api.clear.ml", "ftp://x", "https://", "https://key:secret@api.clear.ml"])
 def test_bad_addresses_are_refused_with_the_key(address, clock):
     with pytest.raises(ConfigError, match="clearml.apiServer") as caught:
@@ -332,3 +343,17 @@ async def test_a_refusal_is_no_failure_of_the_server(api, session):
     with pytest.raises(Refused):
         await session.call("queues.remove_task")
     assert session.health.healthy
+
+
+@pytest.mark.parametrize(("no_proxy", "by_proxy"), [("", True), ("other.example", True), (".example", False)])
+async def test_the_environments_proxy_is_used(api, clock, monkeypatch, no_proxy, by_proxy):
+    monkeypatch.setenv("http_proxy", api.url)
+    monkeypatch.setenv("no_proxy", no_proxy)
+    api.script("x.y", Reply(data={"a": 1}))
+    async with make_session("http://clearml.example", clock) as session:
+        if by_proxy:
+            assert await session.call("x.y") == {"a": 1}
+        else:
+            with pytest.raises(Unreachable):
+                await session.call("x.y")
+    assert bool(api.calls) == by_proxy

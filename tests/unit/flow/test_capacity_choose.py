@@ -8,7 +8,7 @@ from clearml_k8s.clearml.queues import Entry, Queue
 from clearml_k8s.flow.capacity import MAX_IN_FLIGHT, Room, room
 from clearml_k8s.flow.choose import choose
 from flow_parts import make_job, make_pod, make_queue
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 # ---- capacity -------------------------------------------------------------------------------------------------------
@@ -54,6 +54,7 @@ tasks_of = st.dictionaries(st.integers(0, 30).map("t{}".format), st.sampled_from
 limit = st.none() | st.integers(0, 12)
 
 
+@settings(deadline=None)
 @given(jobs=tasks_of, running=tasks_of, flight=tasks_of, total=limit, one=limit, two=limit)
 def test_room_is_what_the_limits_leave(
     jobs: dict[str, str],
@@ -128,6 +129,7 @@ def test_a_full_queue_does_not_stop_the_others() -> None:
 task_lists = st.lists(st.integers(0, 40).map("t{}".format), max_size=15, unique=True)
 
 
+@settings(deadline=None)
 @given(
     queues=st.dictionaries(st.sampled_from("abcd"), task_lists),
     total=limit,
@@ -168,6 +170,7 @@ def test_limits_hold_and_order_is_kept(
                 assert all(task in busy or task in tasks for task in ids)
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 5), each=st.integers(1, 6), limit=st.integers(0, 30))
 def test_turns_are_fair(count: int, each: int, limit: int) -> None:
     queues = {f"q{i}": [f"q{i}-{n}" for n in range(each)] for i in range(count)}

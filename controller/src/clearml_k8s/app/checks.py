@@ -100,7 +100,7 @@ async def _server(session: Session, credentials: Credentials, lines: Lines) -> b
     except Unreachable as error:
         lines.bad(f"{error}: correct agentk8sglue.apiServerUrlReference, or open the way to it")
     except ClearMLK8sError as error:
-        lines.bad(f"ClearML server {session.address}: {error}")
+        lines.bad(f"ClearML server {session.address}: {error}; check agentk8sglue.apiServerUrlReference")
     else:
         lines.good(
             f"ClearML server {session.address}: version {info.server_version or 'unknown'}, API {info.api_version}, "

@@ -221,8 +221,10 @@ class Session:
             raise
         except Refused as error:
             outcome = "refused"
-            if isinstance(error, AuthRefused) and bearer is None:
-                self.health.failed(State.UNAUTHORIZED, str(error))
+            if isinstance(error, ApiRefused) and bearer is None:
+                # Refused a login otherwise than for its credentials: no ClearML API server is at this address.
+                away = State.UNAUTHORIZED if isinstance(error, AuthRefused) else State.UNREACHABLE
+                self.health.failed(away, str(error))
             raise
         except ApiUnanswered as error:
             half_way = error.code is not None and not read

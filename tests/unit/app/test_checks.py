@@ -1,0 +1,135 @@
+"""The lines of `clearml-k8s check`, with everything well and with each thing wrong."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from clearml_k8s.app.checks import check
+from clearml_k8s.clearml.conf import Credentials
+from clearml_k8s.config import Config, QueueConfig
+from clearml_server.process import DevServer
+from flow_parts import make_config
+from scripted_kube import Cluster, Fault, status
+
+SECRET = "not-the-secret-of-this-server"
+
+
+async def lines(
+    config: Config, kubeconfig: str, server: DevServer | None, *, secret: str | None = None
+) -> tuple[int, list[str]]:
+    credentials = None
+    if server is not None:
+        credentials = Credentials(
+            access_key=server.access_key, secret_key=secret or server.secret_key, source="the environment"
+        )
+    out = io.StringIO()
+    code = await check(config, credentials=credentials, kubeconfig=kubeconfig, context=None, out=out)
+    return code, out.getvalue().splitlines()
+
+
+def starting(found: list[str], text: str) -> str:
+    (line,) = [line for line in found if line.startswith(text)]
+    return line
+
+
+@pytest.fixture
+def config(server: DevServer) -> Config:
+    return make_config(api_server=server.url)
+
+
+def allow_all(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripted server denies `delete` by itself."""
+    answer = cluster._answer
+
+    def allowing(seen: Any) -> tuple[int, Any]:
+        code, body = answer(seen)
+        if "selfsubjectaccessreviews" in seen.path:
+            body["status"]["allowed"] = True
+        return code, body
+
+    monkeypatch.setattr(cluster, "_answer", allowing)
+
+
+async def test_all_well(
+    config: Config, server: DevServer, cluster: Cluster, kubeconfig: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_all(cluster, monkeypatch)
+    code, found = await lines(config, kubeconfig, server)
+    assert code == 0
+    assert found[0] == "ok    configuration: 1 queue(s): default"
+    assert "API 2.34, feature set basic" in starting(found, "ok    ClearML server")
+    assert server.queue_id("default") in starting(found, "ok    queue default: found")
+    assert starting(found, "ok    Kubernetes API").endswith("namespace ns, worker id clearml-agent-gpu-12345678")
+    assert starting(found, "ok    permissions")
+    assert starting(found, "ok    template of queue default")
+    assert starting(found, "ok    pod of queue default")
+    assert found[-1] == "all well"
+    # Nothing stays of it.
+    assert cluster.objects.get("jobs", {}) == cluster.objects.get("pods", {}) == {}
+
+
+async def test_without_the_server(config: Config, server: DevServer, cluster: Cluster, kubeconfig: str) -> None:
+    before = server.last_call()
+    _, found = await lines(config, kubeconfig, None)
+    assert starting(found, "note  ClearML server: not asked")
+    assert server.last_call() == before
+
+
+async def test_wrong_credentials(config: Config, server: DevServer, cluster: Cluster, kubeconfig: str) -> None:
+    code, found = await lines(config, kubeconfig, server, secret=SECRET)
+    line = starting(found, "FAIL  ClearML server")
+    assert code == 1
+    assert "refuses the credentials" in line
+    assert "from the environment" in line
+    assert "clearml.agentk8sglueKey" in line
+    assert SECRET not in "".join(found)
+    assert not any("queue default: " in one and "template" not in one and "pod" not in one for one in found)
+
+
+async def test_a_server_that_is_not_there(kubeconfig: str, server: DevServer, unused_tcp_port: int) -> None:
+    config = make_config(api_server=f"http://127.0.0.1:{unused_tcp_port}")
+    code, found = await lines(config, kubeconfig, server)
+    assert code == 1
+    assert "agentk8sglue.apiServerUrlReference" in starting(found, "FAIL  ClearML API")
+
+
+@pytest.mark.parametrize(("create", "start"), [(False, "FAIL  queue missing"), (True, "note  queue missing")])
+async def test_a_queue_that_is_not_there(
+    config: Config, server: DevServer, cluster: Cluster, kubeconfig: str, create: bool, start: str
+) -> None:
+    config = make_config(api_server=server.url, queues={"missing": QueueConfig(name="missing")}, create_queues=create)
+    _, found = await lines(config, kubeconfig, server)
+    assert starting(found, start)
+    assert server.call("queues.get_all", name="^missing$")["queues"] == []
+
+
+async def test_a_permission_that_is_missing(config: Config, cluster: Cluster, kubeconfig: str) -> None:
+    code, found = await lines(config, kubeconfig, None)
+    assert code == 1
+    assert starting(found, "FAIL  permission").endswith("this account may not delete jobs.batch in namespace ns")
+
+
+async def test_a_namespace_that_is_not_there(config: Config, cluster: Cluster, kubeconfig: str) -> None:
+    cluster.objects["namespaces"].clear()
+    code, found = await lines(config, kubeconfig, None)
+    assert code == 1
+    assert "namespace 'ns' does not exist" in starting(found, "FAIL  Kubernetes API")
+    assert found[-1] == "1 problem(s) found"
+
+
+async def test_a_template_that_is_refused(config: Config, cluster: Cluster, kubeconfig: str) -> None:
+    refused = Fault(code=422, status=status(422, "Invalid", "spec.template: bad"))
+    cluster.fault("POST", refused, path="jobs")
+    _, found = await lines(config, kubeconfig, None)
+    line = starting(found, "FAIL  template of queue default")
+    assert "agentk8sglue.queues.default.templateOverrides" in line
+    assert "bad" in line
+
+
+async def test_a_pod_that_is_refused(config: Config, cluster: Cluster, kubeconfig: str) -> None:
+    refused = Fault(code=403, status=status(403, "Forbidden", "violates PodSecurity"))
+    cluster.fault("POST", refused, path="/pods")
+    _, found = await lines(config, kubeconfig, None)
+    assert "violates PodSecurity" in starting(found, "FAIL  pod of queue default")

@@ -1,0 +1,195 @@
+"""Creating a Job, whatever Kubernetes answers; queues with their troubles, each for itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from clearml_k8s import names
+from clearml_k8s.config import QueueConfig
+from clearml_k8s.flow.launch import TELL_AFTER_FAILURES, Launch
+from clearml_server.process import DevServer
+from flow_parts import LATER, TASK, Side, make_config, make_queue, make_task
+from scripted_kube import Cluster, Fault, status
+
+QUEUE = make_queue("default")
+NAME = names.job_name(TASK)
+
+
+@pytest.fixture
+async def side(server: DevServer, cluster: Cluster) -> AsyncIterator[Side]:
+    side = Side(server=server, cluster=cluster)
+    yield side
+    await side.close()
+
+
+async def launch(side: Side, **fields: Any) -> tuple[Launch, str]:
+    found = await side.launcher.launch(make_task(**fields), queue=QUEUE)
+    return found.how, found.why
+
+
+async def test_created_and_known_at_once(side: Side) -> None:
+    assert await launch(side) == (Launch.CREATED, "")
+    (job,) = side.jobs
+    assert (job.name, job.controller) == (NAME, side.controller)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [Fault(drop=True)],
+        [Fault(drop=True, after=True)],
+        [Fault(code=500)],
+        [Fault(code=503, headers={"Retry-After": "2"})],
+        [Fault(code=429, headers={"Retry-After": "3"})],
+        [Fault(code=401), Fault(code=401)],
+        [Fault(code=409, status=status(409, "Conflict", "quota was modified"))],
+        [Fault(code=500)] * 10,
+    ],
+)
+async def test_tried_until_it_is_there(side: Side, faults: list[Fault]) -> None:
+    side.cluster.fault("POST", *faults, path="jobs")
+    assert await launch(side) == (Launch.CREATED, "")
+    assert len(side.created(TASK)) == 1
+    assert len(side.jobs) == 1
+
+
+async def test_what_the_server_asks_to_wait_is_waited(side: Side) -> None:
+    side.cluster.fault("POST", Fault(code=429, headers={"Retry-After": "3"}), path="jobs")
+    await launch(side)
+    assert max(side.clock.slept) >= 3
+
+
+async def test_the_user_is_told_when_it_takes_long(side: Side, server: DevServer) -> None:
+    task = server.create_task()
+    side.cluster.fault("POST", *[Fault(code=500)] * (TELL_AFTER_FAILURES + 3), path="jobs")
+    await launch(side, task=task)
+    await side.teller.flush()
+    assert server.console(task).count("Waiting: the Kubernetes API does not take the Job") == 1
+
+
+async def test_its_own_job_is_success(side: Side) -> None:
+    await launch(side)
+    side.jobs._records.clear()
+    assert await launch(side) == (Launch.CREATED, "")
+    assert len(side.jobs) == 1
+
+
+async def test_a_job_of_another_attempt_is_in_the_way(side: Side) -> None:
+    await launch(side)
+    how, why = await launch(side, changed=LATER)
+    assert how is Launch.IN_THE_WAY
+    assert NAME in why
+
+
+async def test_a_job_of_another_controller_is_in_the_way(side: Side, server: DevServer, cluster: Cluster) -> None:
+    other = Side(server=server, cluster=cluster, worker_id="other")
+    await launch(other)
+    await other.close()
+    assert (await launch(side))[0] is Launch.IN_THE_WAY
+
+
+async def test_the_job_in_the_way_went_meanwhile(side: Side) -> None:
+    side.cluster.fault("POST", Fault(code=409, status=status(409, "AlreadyExists", "exists")), path="jobs")
+    assert await launch(side) == (Launch.CREATED, "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "how"),
+    [
+        (status(422, "Invalid", "bad"), Launch.IMPOSSIBLE),
+        (status(400, "BadRequest", "bad"), Launch.IMPOSSIBLE),
+        (status(403, "Forbidden", "admission webhook denied"), Launch.IMPOSSIBLE),
+        (status(413, "RequestEntityTooLarge", "too large"), Launch.IMPOSSIBLE),
+        (status(403, "Forbidden", "exceeded quota: few"), Launch.NOT_NOW),
+    ],
+)
+async def test_refused(side: Side, answer: dict[str, Any], how: Launch) -> None:
+    side.cluster.fault("POST", Fault(code=answer["code"], status=answer), path="jobs")
+    found, why = await launch(side)
+    assert found is how
+    assert answer["message"] in why
+    assert len(side.jobs) == 0
+
+
+# ---- queues ---------------------------------------------------------------------------------------------------------
+
+
+async def test_one_queues_trouble_stops_no_other(server: DevServer, cluster: Cluster) -> None:
+    broken = QueueConfig(name="broken", template_overrides={"containers": "no list"})
+    queues = {"default": QueueConfig(name="default"), "missing": QueueConfig(name="missing"), "broken": broken}
+    server.create_queue("broken")
+    side = Side(server=server, cluster=cluster, config=make_config(api_server=server.url, queues=queues))
+    await side.served.refresh()
+    assert [queue.name for queue in side.served.active()] == ["default"]
+    states = side.served.states
+    assert "agentk8sglue.createQueues" in states["missing"].problem
+    assert "the key containers is not known" in states["broken"].problem
+    await side.close()
+
+
+async def test_a_template_that_kubernetes_refuses_is_named(side: Side, cluster: Cluster) -> None:
+    cluster.fault("POST", Fault(code=422, status=status(422, "Invalid", "bad template")), path="jobs")
+    await side.served.refresh()
+    assert side.served.active() == ()
+    assert "templateOverrides" in side.served.states["default"].problem
+    await side.served.refresh()
+    assert len(side.served.active()) == 1
+
+
+async def test_missing_queues_are_made_when_they_may(server: DevServer, cluster: Cluster) -> None:
+    queues = {"new": QueueConfig(name="new")}
+    config = make_config(api_server=server.url, queues=queues, create_queues=True)
+    side = Side(server=server, cluster=cluster, config=config)
+    await side.served.refresh()
+    (queue,) = side.served.active()
+    assert server.queue_id("new") == queue.id == (side.served.by_name("new") or QUEUE).id
+    await side.close()
+
+
+async def test_a_pending_queue_that_may_not_be_made_stops_nothing(side: Side, server: DevServer) -> None:
+    server.add_fault(kind="error_before", endpoint="^queues.create$", status=403, subcode=20)
+    await side.served.refresh()
+    assert side.served.pending_queue is None
+    assert len(side.served.active()) == 1
+    server.clear_faults()
+    await side.served.refresh()
+    assert side.served.pending_queue == server.queue_id(names.PENDING_QUEUE)
+
+
+async def test_a_key_may_be_an_id(server: DevServer, cluster: Cluster) -> None:
+    ids = {server.queue_id("default")}
+    queues = {key: QueueConfig(name=key) for key in ids}
+    side = Side(server=server, cluster=cluster, config=make_config(api_server=server.url, queues=queues))
+    await side.served.refresh()
+    assert {queue.id for queue in side.served.active()} == ids
+    await side.close()
+
+
+async def test_a_paused_queue_is_checked_before_it_is_served_again(side: Side, cluster: Cluster) -> None:
+    await side.served.refresh()
+    (queue,) = side.served.active()
+    side.served.pause(queue, "quota")
+    assert side.served.active() == ()
+    assert side.served.by_id(queue.id) == queue
+    await side.clock.advance(31)
+    dry_runs = len([seen for seen in cluster.of("POST", "jobs") if "dryRun" in seen.query])
+    await side.served.refresh()
+    assert len([seen for seen in cluster.of("POST", "jobs") if "dryRun" in seen.query]) == dry_runs + 1
+    assert side.served.active() == (queue,)
+
+
+async def test_a_queue_that_is_deleted_and_comes_back(side: Side, server: DevServer) -> None:
+    await side.served.refresh()
+    server.call("queues.delete", queue=server.queue_id("default"), force=True)
+    await side.served.refresh()
+    assert side.served.active() == side.served.all_found() == ()
+    server.create_queue("default")
+    await side.served.refresh()
+    assert len(side.served.active()) == 1
+
+
+async def test_a_dry_run_leaves_no_job(side: Side, cluster: Cluster) -> None:
+    await side.served.refresh()
+    assert cluster.objects.get("jobs", {}) == {}
