@@ -43,10 +43,22 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return lines
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests that use the cluster in one worker, which begins with them; each other test where a worker is free.
+
+    A scheduler of our own, because pytest-xdist 3.8 ignores its `xdist_group` marks under pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling  # there only when workers are asked for
+
+    class ByPart(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "cluster" if part_of(TESTS.parent / nodeid.partition("::")[0]) in ON_THE_CLUSTER else nodeid
+
+    return ByPart(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        if part_of(item.path) in ON_THE_CLUSTER:
-            item.add_marker(pytest.mark.xdist_group("cluster"))
     if "long" in config.option.markexpr:
         return
     long = [item for item in items if item.get_closest_marker("long")]
