@@ -21,6 +21,7 @@ from clearml_server.process import DevServer
 KILLS = 63
 FIRST, TASKS = 60, 200  # tasks that wait at the beginning, and all: the others come as the kills go on
 LIMITS = {"alpha": 30, "beta": 20, "": 40}
+ENDED = 150  # tasks that end while the controller is killed; the others are more than there are places
 MOMENTS = ("sent, lands after the kill", "sent, never lands", "done, answer lost")
 ENDPOINTS = {"mark": "tasks.edit_hyper_params", "take": "queues.remove_task", "show": "queues.add_task"}
 
@@ -72,14 +73,27 @@ async def test_sixty_kills_lose_no_task_and_start_none_twice(
     sources = {name: server.create_queue(name) for name in ("alpha", "beta")}
     pending = server.create_queue("k8s_scheduler", system_tags=["k8s-glue"])
     tasks: list[str] = []
+    queue_of: dict[str, str] = {}
+    running: set[str] = set()
     places = asyncio.Semaphore(0)  # running tasks end as the kills go on, so that work is left for each of them
 
     async def work(task: str) -> None:
+        running.add(task)
         await places.acquire()
+        running.discard(task)
 
     def enqueue(number: int) -> None:
         for _ in range(number):
-            tasks.extend(server.bulk_tasks(1, queue=draw.choices(("alpha", "beta"), (0.6, 0.4))[0]))
+            queue = draw.choices(("alpha", "beta"), (0.6, 0.4))[0]
+            made = server.bulk_tasks(1, queue=queue)
+            tasks.extend(made)
+            queue_of.update(dict.fromkeys(made, queue))
+
+    def full() -> bool:
+        """As many run as may: in all, or of each queue that still has entries."""
+        now = Counter(queue_of[task] for task in running)
+        waiting = {name for name, queue in sources.items() if server.entries(queue)}
+        return len(running) == LIMITS[""] or all(now[name] == LIMITS[name] for name in waiting)
 
     trap, kills = Trap(), Counter[tuple[str, str]]()
     late: list[tuple[str, str, float]] = []  # endpoint, task, time of the kill
@@ -126,11 +140,12 @@ async def test_sixty_kills_lose_no_task_and_start_none_twice(
                     late.append((ENDPOINTS[step], trap.task, time.time()))
                 await asyncio.sleep(draw.choice((0.0, 0.0, 0.3, 0.8)) if moment == MOMENTS[0] else 0.0)
                 trap.killed.set()
-                for _ in range(_share(TASKS - LIMITS[""], number)):
+                for _ in range(_share(ENDED, number)):
                     places.release()
                 enqueue(_share(TASKS - FIRST, number))
             killing = time.monotonic() - began
             await start()
+            await until(full, lambda: f"the places are full: {len(running)} run", limit=60)
             for _ in range(TASKS):
                 places.release()
             await settled(server=server, tasks=tasks, kube=kube, releases={"killed": namespace}, agents=[agents])
