@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from chart_render import FULLNAME, NAMESPACE, Rendered, merged, strings
+from clearml_k8s.app.checks import NEEDED
 
 Render = Callable[..., Rendered]
 
@@ -70,14 +71,28 @@ def test_role_is_exactly_this(render: Render) -> None:
         for resource in rule["resources"]
     }
     assert found == {
-        ("batch", "jobs", ()): {"get", "list", "watch", "create", "patch", "delete"},
-        ("", "pods", ()): {"get", "list", "watch", "delete"},
+        ("batch", "jobs", ()): {"get", "list", "watch", "create", "delete"},
+        ("", "pods", ()): {"get", "list", "watch"},
         ("", "pods/log", ()): {"get"},
-        ("", "events", ()): {"list", "create"},
+        ("", "events", ()): {"list"},
         ("", "configmaps", ()): {"create"},
-        ("", "configmaps", (f"{FULLNAME}-claims",)): {"get", "update", "patch"},
+        ("", "configmaps", (f"{FULLNAME}-claims",)): {"get", "patch"},
         ("", "namespaces", (NAMESPACE,)): {"get"},
     }
+
+
+def test_role_is_what_check_asks_for(render: Render) -> None:
+    granted = {
+        (resource, verb)
+        for rule in render().one("Role")["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        if resource not in ("configmaps", "namespaces")
+    }
+    asked = {
+        (f"{resource.plural}/{sub}" if sub else resource.plural, verb) for resource, sub, verbs in NEEDED for verb in verbs
+    }
+    assert granted == asked
 
 
 def test_only_the_controller_is_bound(render: Render) -> None:
