@@ -133,15 +133,15 @@ def test_pod_reaches_the_api_server_and_a_service_by_name(kubectl: Kubectl, web:
 def test_pod_reaches_a_server_on_the_machine(layout: Layout, kubectl: Kubectl, web: str, tmp_path: Path) -> None:
     (tmp_path / "hello").write_text("from the machine\n")
     command = ["python3", "-m", "http.server", "--bind", layout.host_ip, "--directory", str(tmp_path), "0"]
-    server = subprocess.Popen(["env", "PYTHONUNBUFFERED=1", *command], stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        port = server.stdout.readline().split("port ")[1].split()[0]  # "Serving HTTP on ADDRESS port N (...)"
-        fetch = f"import urllib.request as u; print(u.urlopen('http://{layout.host_ip}:{port}/hello').read().decode())"
-        assert kubectl("exec", "web", "--", "python3", "-c", fetch).startswith("from the machine")
-    finally:
-        server.kill()
-        server.wait()
+    with subprocess.Popen(["env", "PYTHONUNBUFFERED=1", *command], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            port = server.stdout.readline().split("port ")[1].split()[0]  # "Serving HTTP on ADDRESS port N (...)"
+            url = f"http://{layout.host_ip}:{port}/hello"
+            fetch = f"import urllib.request as u; print(u.urlopen('{url}').read().decode())"
+            assert kubectl("exec", "web", "--", "python3", "-c", fetch).startswith("from the machine")
+        finally:
+            server.kill()
 
 
 def test_audit_log_tells_who_made_a_job(layout: Layout, kubectl: Kubectl) -> None:
