@@ -90,7 +90,9 @@ def test_role_is_what_check_asks_for(render: Render) -> None:
         if resource not in ("configmaps", "namespaces")
     }
     asked = {
-        (f"{resource.plural}/{sub}" if sub else resource.plural, verb) for resource, sub, verbs in NEEDED for verb in verbs
+        (f"{resource.plural}/{sub}" if sub else resource.plural, verb)
+        for resource, sub, verbs in NEEDED
+        for verb in verbs
     }
     assert granted == asked
 
