@@ -24,9 +24,10 @@ from ci.images.build import ImageError
 from ci.images.build import ensure as ensure_image
 from ci.paths import ROOT
 from ci.tools import build
+from ci.tools.catalog import BuildError
 
 PACKAGES = (ROOT, ROOT / "controller/src", ROOT / "tests/fakes", ROOT / "tests/support")
-FAILURES = (venv.VenvError, build.BuildError, ImageError, ClusterError, ValueError)
+FAILURES = (venv.VenvError, BuildError, ImageError, ClusterError, ValueError)
 """What `environment` raises, each with words for the user."""
 
 

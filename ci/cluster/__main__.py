@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ci.tools import build
+from ci.tools.catalog import BuildError
 
 from .containers import load
 from .current import CurrentCluster
@@ -107,7 +108,7 @@ def main() -> int:
     options = _parser().parse_args()
     try:
         return _choose(os.environ.get("CLUSTER", ""))(options)
-    except (ClusterError, build.BuildError, ValueError) as error:
+    except (ClusterError, BuildError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ci.locks import locked
 from ci.paths import ROOT, cache_dir
-from ci.tools.build import locked
 
 NAMES = "localhost/clearml-k8s"
 PACKAGES = "python3,python3-venv,git,ca-certificates"
