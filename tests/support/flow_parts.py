@@ -19,6 +19,7 @@ from clearml_k8s.flow.choose import choose
 from clearml_k8s.flow.claim import Claims
 from clearml_k8s.flow.graces import Graces
 from clearml_k8s.flow.launch import Launcher
+from clearml_k8s.flow.marking import Marking
 from clearml_k8s.flow.picture import Picture
 from clearml_k8s.flow.recover import Recovery
 from clearml_k8s.flow.returning import Returning
@@ -170,18 +171,25 @@ class Side:
             controller=self.controller,
             stopping=self.stop.is_set,
         )
+        self.marking = Marking(
+            session=self.session,
+            book=self.book,
+            returning=self.returning,
+            jobs=self.jobs,
+            worker_id=worker_id,
+            controller=self.controller,
+            instance=f"{id(self):x}",
+        )
         self.claims = Claims(
             session=self.session,
             record=self.record,
             book=self.book,
+            marking=self.marking,
             returning=self.returning,
             launcher=self.launcher,
             served=self.served,
-            jobs=self.jobs,
             teller=self.teller,
-            worker_id=worker_id,
             controller=self.controller,
-            instance=f"{id(self):x}",
             stopping=self.stop.is_set,
         )
         self.recovery = Recovery(

@@ -26,6 +26,7 @@ from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.claim import Claims
 from clearml_k8s.flow.graces import Graces
 from clearml_k8s.flow.launch import Launcher
+from clearml_k8s.flow.marking import Marking
 from clearml_k8s.flow.poll import Poller
 from clearml_k8s.flow.reads import TaskReads
 from clearml_k8s.flow.reconcile import Reconciler
@@ -187,18 +188,25 @@ class Controller:
             controller=controller,
             stopping=stop.is_set,
         )
+        marking = Marking(
+            session=session,
+            book=book,
+            returning=returning,
+            jobs=jobs,
+            worker_id=worker_id,
+            controller=controller,
+            instance=instance,
+        )
         claims = Claims(
             session=session,
             record=record,
             book=book,
+            marking=marking,
             returning=returning,
             launcher=launcher,
             served=served,
-            jobs=jobs,
             teller=teller,
-            worker_id=worker_id,
             controller=controller,
-            instance=instance,
             stopping=stop.is_set,
         )
         selector = names.task_selector(release=config.release_name)

@@ -8,37 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import replace
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
 
-from clearml_k8s import names
 from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
-from clearml_k8s.clearml.tasks import TaskView
-from clearml_k8s.config import ResolvedQueue
 from clearml_k8s.errors import ClearMLK8sError, Fenced, Refused, Unanswered
+from clearml_k8s.flow.batch import CONCURRENCY, each
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.choose import Candidate
 from clearml_k8s.flow.launch import Launch, Launched, Launcher
-from clearml_k8s.flow.picture import Claimable, picture, read_back
+from clearml_k8s.flow.marking import Marking
 from clearml_k8s.flow.returning import Returned, Returning
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.taking import Taking
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.record import Claim, ClaimRecord
-from clearml_k8s.kube.store import JobRecord, Store
 from clearml_k8s.logs import kv
 
 log = logging.getLogger(__name__)
 
-CONCURRENCY = 16
-"""Requests of one batch that are under way at a time, to either API."""
-
 TELL_AT_DOUBT = 2
 """The doubt in a row about its Job at which the task's user is told why nothing happens."""
-
-T = TypeVar("T")
 
 
 class Claims:
@@ -50,28 +40,24 @@ class Claims:
         session: Session,
         record: ClaimRecord,
         book: ClaimBook,
+        marking: Marking,
         returning: Returning,
         launcher: Launcher,
         served: ServedQueues,
-        jobs: Store[JobRecord],
         teller: Teller,
-        worker_id: str,
         controller: str,
-        instance: str,
         stopping: Callable[[], bool],
     ) -> None:
-        """``instance``: which life of the controller's process this is. ``stopping``: true once it is told to end."""
+        """``stopping``: true once the process is told to end."""
         self._session = session
         self._record = record
         self._book = book
+        self._marking = marking
         self._returning = returning
         self._launcher = launcher
         self._served = served
-        self._jobs = jobs
         self._teller = teller
-        self._worker_id = worker_id
         self._controller = controller
-        self._instance = instance
         self._stopping = stopping
         self.launched = 0
 
@@ -84,13 +70,18 @@ class Claims:
         """
         try:
             found = await tasks.get_many(self._session, [c.task for c in candidates])
-            takings = [t for c in candidates if (t := self._wanted(found.get(c.task), c.task, c.queue)) is not None]
-            beside, takings = [t for t in takings if self._has_job(t)], [t for t in takings if not self._has_job(t)]
-            await self._each(beside, self._clean)
-            takings = await self._marked(takings)
+            takings = [
+                t for c in candidates if (t := self._marking.wanted(found.get(c.task), c.task, c.queue)) is not None
+            ]
+            beside, takings = (
+                [t for t in takings if self._marking.has_job(t)],
+                [t for t in takings if not self._marking.has_job(t)],
+            )
+            await each(self._book, beside, self._clean)
+            takings = await self._marking.marked(takings)
             takings = await self._recorded(takings)
             takings = await self._taken(takings)
-            await self._each(takings, self._show)
+            await each(self._book, takings, self._show)
             return await self._created(takings)
         except Fenced:
             raise
@@ -107,7 +98,7 @@ class Claims:
         ready = [t for t in takings if not self._book.busy(t.task.id)]
         self._book.begin(ready)
         try:
-            for taking in await self._recorded(await self._marked(ready)):
+            for taking in await self._recorded(await self._marking.marked(ready)):
                 self._book.hold(taking, "found in no queue, now recorded as ours")
         except Fenced:
             raise
@@ -136,42 +127,6 @@ class Claims:
 
     # ---- steps ----------------------------------------------------------------------------------------------------
 
-    def _wanted(self, task: TaskView | None, task_id: str, queue: ResolvedQueue) -> Taking | None:
-        """Step 0: only what is queued, unmarked by others and without a Job of ours is claimed."""
-        seen = picture(task, entry=None)
-        if task is None or not seen.queued:
-            self._book.unmarked(task_id)
-            self._book.skip(task_id)
-            return None
-        taking, others = Taking(task=task, queue=queue), seen.others(self._controller)
-        if self._jobs.of_task(task_id):
-            # An older attempt's Job, or one that is being deleted, ends first.
-            self._book.skip(task_id)
-            return taking if self._has_job(taking) else None
-        if seen.marked_by(self._controller):
-            if others and others[0] < self._controller:
-                self._book.hold(taking, "our mark is in another controller's way")
-                return None
-            if not others and not self._book.only_marked(task_id, seen.attempt):
-                self._book.hold(taking, "our mark, and no claim that we know of")
-                return None
-        if others:
-            self._book.skip(task_id)
-            return None
-        try:
-            names.job_name(task_id)
-        except ClearMLK8sError as error:
-            log.warning("entry passed over", extra=kv(task=task_id, why=str(error)))
-            self._book.skip(task_id, seconds=600.0)
-            return None
-        return taking
-
-    def _has_job(self, taking: Taking) -> bool:
-        return any(
-            job.attempt == taking.attempt and job.controller == self._controller and job.deleted is None
-            for job in self._jobs.of_task(taking.task.id)
-        )
-
     async def _clean(self, taking: Taking) -> None:
         """The Job of this attempt is there, so the entry is one too many."""
         try:
@@ -181,50 +136,6 @@ class Claims:
         except Unanswered as error:
             self._book.hold(taking, str(error), doubt=True)
 
-    async def _marked(self, takings: Sequence[Taking]) -> list[Taking]:
-        """Steps 1 and 2."""
-        marked = [t for t, done in zip(takings, await self._each(takings, self._set_mark), strict=True) if done]
-        if not marked:
-            return []
-        for taking in marked:
-            self._book.marked(taking.task.id, attempt=taking.attempt, queue=taking.queue.id)
-        found = await tasks.get_many(self._session, [t.task.id for t in marked])
-        alone: list[Taking] = []
-        for taking in marked:
-            view = found.get(taking.task.id)
-            seen = picture(view, entry=None)
-            match read_back(seen, mark=self._value(taking), controller=self._controller):
-                case Claimable.ALONE if view is not None:
-                    alone.append(replace(taking, task=view))
-                case Claimable.GIVES_WAY:
-                    self._book.skip(taking.task.id)
-                    await self._returning.unmark(taking.task.id, queue=taking.queue.id)
-                case Claimable.WAITS:
-                    self._book.skip(taking.task.id, seconds=0.2)
-                case _:
-                    self._book.unmarked(taking.task.id)
-        return alone
-
-    def _value(self, taking: Taking) -> str:
-        return names.mark_value(attempt=taking.attempt, instance=self._instance)
-
-    async def _set_mark(self, taking: Taking) -> bool:
-        properties = {
-            names.mark_key(self._controller): self._value(taking),
-            names.PROPERTY_QUEUE: taking.queue.name,
-            names.PROPERTY_CONTROLLER: self._worker_id,
-        }
-        try:
-            await tasks.set_properties(self._session, taking.task.id, properties)
-        except Refused as error:
-            log.warning("task not marked", extra=kv(task=taking.task.id, why=str(error)))
-            self._book.skip(taking.task.id)
-            return False
-        except Unanswered as error:
-            self._book.hold(taking, str(error), doubt=True)
-            return False
-        return True
-
     async def _recorded(self, takings: Sequence[Taking]) -> list[Taking]:
         """Step 3: one write for all."""
         if not takings:
@@ -232,7 +143,7 @@ class Claims:
         self._book.keep(t.task.id for t in takings)
         try:
             await self._record.add(
-                Claim(task=t.task.id, queue=t.queue.id, mark=self._value(t), controller=self._controller)
+                Claim(task=t.task.id, queue=t.queue.id, mark=self._marking.value(t), controller=self._controller)
                 for t in takings
             )
         except Fenced:
@@ -249,7 +160,7 @@ class Claims:
 
     async def _taken(self, takings: Sequence[Taking]) -> list[Taking]:
         """Step 4."""
-        return [t for t, taken in zip(takings, await self._each(takings, self._take), strict=True) if taken]
+        return [t for t, taken in zip(takings, await each(self._book, takings, self._take), strict=True) if taken]
 
     async def _take(self, taking: Taking) -> bool:
         if self._stopping() or not self._session.health.healthy:
@@ -282,7 +193,7 @@ class Claims:
 
     async def _created(self, takings: Sequence[Taking]) -> int:
         """Steps 6 and 7; how many Jobs there are now."""
-        launches = list(zip(takings, await self._each(takings, self._create), strict=True))
+        launches = list(zip(takings, await each(self._book, takings, self._create), strict=True))
         back = [Returned(taking=t, why=done.why) for t, done in launches if done and done.how is Launch.NOT_NOW]
         if back:
             await self._returning.give_back(back)
@@ -332,21 +243,3 @@ class Claims:
                     how=Launch.DOUBT, why=f"{launched.why}; whether the Job is there cannot be read: {error}"
                 )
         return launched
-
-    # ---- helpers --------------------------------------------------------------------------------------------------
-
-    async def _each(self, takings: Sequence[Taking], step: Callable[[Taking], Awaitable[T]]) -> list[T | None]:
-        """The step for every taking, a few at a time, results in order; None where it failed as it never should."""
-        gate = asyncio.Semaphore(CONCURRENCY)
-
-        async def one(taking: Taking) -> T | None:
-            async with gate:
-                try:
-                    return await step(taking)
-                except Exception:
-                    # One task's trouble must not cancel the requests of the others half-way.
-                    log.exception("a step of a claim failed", extra=kv(task=taking.task.id))
-                    self._book.hold(taking, "a step of its claim failed", doubt=True)
-                    return None
-
-        return await asyncio.gather(*(one(taking) for taking in takings))

@@ -35,7 +35,7 @@ MAX_BYTES: Final = 900_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """One claim: the task, the queue (id) it is taken from, our mark on it (`names.mark_value`), the controller's id."""
+    """One claim: the task, the queue (id) it is taken from, our mark (`names.mark_value`), the controller's id."""
 
     task: str
     queue: str
