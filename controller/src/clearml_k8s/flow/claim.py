@@ -67,6 +67,7 @@ class Claims:
         jobs: Store[JobRecord],
         teller: Teller,
         worker_id: str,
+        controller: str,
     ) -> None:
         self._session = session
         self._clock = session.clock
@@ -77,7 +78,7 @@ class Claims:
         self._jobs = jobs
         self._teller = teller
         self._worker_id = worker_id
-        self._controller = names.controller_id(worker_id)
+        self._controller = controller
         self._mark = names.mark_key(self._controller)
         self._active: dict[str, str] = {}
         self._skipped: dict[str, float] = {}

@@ -6,7 +6,6 @@ import enum
 import logging
 from dataclasses import dataclass
 
-from clearml_k8s import names
 from clearml_k8s.backoff import Backoff
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue
@@ -70,6 +69,7 @@ class Launcher:
         jobs: Store[JobRecord],
         teller: Teller,
         worker_id: str,
+        controller: str,
     ) -> None:
         self._config = config
         self._client = client
@@ -77,7 +77,7 @@ class Launcher:
         self._jobs = jobs
         self._teller = teller
         self._worker_id = worker_id
-        self._controller = names.controller_id(worker_id)
+        self._controller = controller
 
     async def launch(self, task: TaskView, *, queue: ResolvedQueue) -> Launched:
         """Create the Job of the task's present attempt. Waits, however long, while nothing can be sent to the API."""
