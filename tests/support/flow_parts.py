@@ -134,12 +134,24 @@ def kube_client(url: str, clock: ManualClock) -> KubeClient:
 class Side:
     """One controller's claiming side: everything from the queue to the Job, driven by the test in place of loops."""
 
-    def __init__(self, *, server: Any, cluster: Any, worker_id: str = "worker-a", config: Config | None = None) -> None:
-        """``server``: a DevServer; ``cluster``: a scripted Kubernetes API server, which keeps record and Jobs."""
+    def __init__(
+        self,
+        *,
+        server: Any,
+        cluster: Any,
+        worker_id: str = "worker-a",
+        namespace_uid: str | None = None,
+        config: Config | None = None,
+    ) -> None:
+        """``server``: a DevServer; ``cluster``: a scripted Kubernetes API server, which keeps record and Jobs;
+        ``namespace_uid``: None for a namespace of its own for each worker id."""
         self.server, self.cluster, self.worker_id = server, cluster, worker_id
         self.clock = ManualClock(auto=True)
         self.config = config or make_config(api_server=server.url)
-        self.controller = names.controller_id(worker_id)
+        self.controller = names.controller_id(
+            namespace_uid=namespace_uid or f"uid-{worker_id}", release=self.config.release_name
+        )
+        identity = {"worker_id": worker_id, "controller": self.controller}
         credentials = Credentials(access_key=server.access_key, secret_key=server.secret_key, source="the test")
         self.session = Session(api_server=server.url, credentials=credentials, clock=self.clock, random=Random(7))
         self.session.health.use_probe(lambda: workers.probe(self.session, worker_id))
@@ -147,7 +159,7 @@ class Side:
         self.jobs: Store[JobRecord] = Store()
         self.teller = Teller(session=self.session, worker_id=worker_id, redact=Redactor())
         self.graces = Graces(session=self.session, grace_seconds=GRACE)
-        self.served = ServedQueues(config=self.config, session=self.session, client=self.client, worker_id=worker_id)
+        self.served = ServedQueues(config=self.config, session=self.session, client=self.client, **identity)
         self.record = ClaimRecord(
             client=self.client, namespace="ns", name="gpu-clearml-agent-claims", holder=str(id(self))
         )
@@ -157,7 +169,7 @@ class Side:
             client=self.client,
             jobs=self.jobs,
             teller=self.teller,
-            worker_id=worker_id,
+            **identity,
             stopping=self.stop.is_set,
         )
         self.book = ClaimBook(session=self.session, record=self.record, graces=self.graces, controller=self.controller)
@@ -176,8 +188,7 @@ class Side:
             book=self.book,
             returning=self.returning,
             jobs=self.jobs,
-            worker_id=worker_id,
-            controller=self.controller,
+            **identity,
             instance=f"{id(self):x}",
         )
         self.claims = Claims(
@@ -200,7 +211,7 @@ class Side:
             graces=self.graces,
             served=self.served,
             jobs=self.jobs,
-            worker_id=worker_id,
+            controller=self.controller,
             room=self.room,
         )
 

@@ -37,6 +37,7 @@ PART_OF: Final = "clearml"
 ANNOTATION_ATTEMPT: Final = PREFIX + "attempt"
 ANNOTATION_QUEUE_ID: Final = PREFIX + "queue-id"
 ANNOTATION_QUEUE_NAME: Final = PREFIX + "queue-name"
+ANNOTATION_WORKER: Final = PREFIX + "worker-id"
 ANNOTATION_TASK_NAME: Final = PREFIX + "task-name"
 ANNOTATION_HOLDER: Final = PREFIX + "holder"
 
@@ -126,9 +127,12 @@ def label_value(text: str) -> str:
     return value[:LABEL_VALUE_MAX].rstrip("-")
 
 
-def controller_id(worker_id: str) -> str:
-    """10 hex digits of the worker id's sha256: short enough for a label and a property's name."""
-    return hashlib.sha256(worker_id.encode()).hexdigest()[:10]
+def controller_id(*, namespace_uid: str, release: str) -> str:
+    """Whose marks and Jobs are whose: 10 hex digits of a sha256, short enough for a label and a property's name.
+
+    The same for every process of one release in one namespace, and for no other release, namespace or cluster.
+    """
+    return hashlib.sha256(f"{namespace_uid}/{release}".encode()).hexdigest()[:10]
 
 
 def mark_key(controller: str) -> str:

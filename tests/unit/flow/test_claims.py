@@ -196,9 +196,12 @@ async def test_another_mark_that_comes_between_mark_and_read(side: Side, server:
     assert server.entries(server.queue_id("default")) == [task]
 
 
-async def test_two_controllers_share_a_queue(new_side: Any, new_cluster: Any, server: DevServer) -> None:
-    one = await new_side(await new_cluster(), worker_id="worker-a")
-    two = await new_side(await new_cluster(), worker_id="worker-b")
+@pytest.mark.parametrize("workers", [("worker-a", "worker-b"), ("the-same", "the-same")])
+async def test_two_controllers_share_a_queue(
+    new_side: Any, new_cluster: Any, server: DevServer, workers: tuple[str, str]
+) -> None:
+    one = await new_side(await new_cluster(), worker_id=workers[0], namespace_uid="uid-one")
+    two = await new_side(await new_cluster(), worker_id=workers[1], namespace_uid="uid-two")
     ids = server.bulk_tasks(20, queue="default")
     await asyncio.gather(one.poll(), two.poll())
     for _ in range(6):

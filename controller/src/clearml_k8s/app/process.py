@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from clearml_k8s import health, logs, metrics, names
-from clearml_k8s.app.connect import clearml_session, worker_id_of
+from clearml_k8s.app.connect import clearml_session, identity_of
 from clearml_k8s.backoff import Backoff
 from clearml_k8s.clearml import workers
 from clearml_k8s.clearml.conf import Credentials
@@ -150,10 +150,10 @@ class Controller:
 
     async def _serve(self, stop: asyncio.Event) -> int:
         config, session, client = self._config, self._session, self._client
-        worker_id = await self._patiently(stop, "reading the namespace", lambda: worker_id_of(config, client=client))
-        if worker_id is None:
+        identity = await self._patiently(stop, "reading the namespace", lambda: identity_of(config, client=client))
+        if identity is None:
             return 0
-        controller = names.controller_id(worker_id)
+        worker_id, controller = identity.worker_id, identity.controller
         log.info(
             "controller starts",
             extra=kv(worker=worker_id, controller=controller, server=session.address, namespace=config.namespace),
@@ -163,7 +163,7 @@ class Controller:
         work: WorkQueue[str] = WorkQueue(clock=self._clock)
         jobs: Store[JobRecord] = Store(dirty=work.put)
         pods: Store[PodRecord] = Store(dirty=work.put)
-        served = ServedQueues(config=config, session=session, client=client, worker_id=worker_id)
+        served = ServedQueues(config=config, session=session, client=client, worker_id=worker_id, controller=controller)
         self._served = served
         graces = Graces(session=session, grace_seconds=self._settings.grace_seconds)
         instance = uuid.uuid4().hex[:8]
@@ -175,7 +175,13 @@ class Controller:
             labels={names.LABEL_NAME: names.APP_NAME, names.LABEL_INSTANCE: config.release_name},
         )
         launcher = Launcher(
-            config=config, client=client, jobs=jobs, teller=teller, worker_id=worker_id, stopping=stop.is_set
+            config=config,
+            client=client,
+            jobs=jobs,
+            teller=teller,
+            worker_id=worker_id,
+            controller=controller,
+            stopping=stop.is_set,
         )
         book = ClaimBook(session=session, record=record, graces=graces, controller=controller)
         returning = Returning(
@@ -243,7 +249,7 @@ class Controller:
             graces=graces,
             served=served,
             jobs=jobs,
-            worker_id=worker_id,
+            controller=controller,
             room=poller.room,
         )
         reconciler = Reconciler(
@@ -256,6 +262,7 @@ class Controller:
             teller=teller,
             work=work,
             worker_id=worker_id,
+            controller=controller,
             pending_queue=lambda: served.pending_queue,
         )
 

@@ -73,6 +73,7 @@ class Launcher:
         jobs: Store[JobRecord],
         teller: Teller,
         worker_id: str,
+        controller: str,
         stopping: Callable[[], bool],
     ) -> None:
         """``stopping``: true once the process is told to end, and nothing may be waited for any more."""
@@ -83,7 +84,7 @@ class Launcher:
         self._jobs = jobs
         self._teller = teller
         self._worker_id = worker_id
-        self._controller = names.controller_id(worker_id)
+        self._controller = controller
 
     async def launch(self, task: TaskView, *, queue: ResolvedQueue) -> Launched:
         """Create the Job of the task's present attempt.

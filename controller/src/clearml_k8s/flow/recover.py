@@ -36,7 +36,7 @@ class Recovery:
         graces: Graces,
         served: ServedQueues,
         jobs: Store[JobRecord],
-        worker_id: str,
+        controller: str,
         room: Callable[[], Room],
     ) -> None:
         """``room``: the places left now, for tasks that are claimed without a poll."""
@@ -48,7 +48,7 @@ class Recovery:
         self._graces = graces
         self._served = served
         self._jobs = jobs
-        self._controller = names.controller_id(worker_id)
+        self._controller = controller
 
     async def step(self) -> None:
         """One look at everything on hold. Errors as `Session.call`, Fenced."""
