@@ -74,6 +74,7 @@ class Reconciler:
         teller: Teller,
         work: WorkQueue[str],
         worker_id: str,
+        controller: str,
         pending_queue: Callable[[], str | None],
     ) -> None:
         """``pending_queue``: its id, if known."""
@@ -87,7 +88,7 @@ class Reconciler:
         self._teller = teller
         self._work = work
         self._worker_id = worker_id
-        self._controller = names.controller_id(worker_id)
+        self._controller = controller
         self._since: dict[tuple[str, str], float] = {}  # (Job uid, what) -> when it was seen first
         self._told: dict[str, _Told] = {}
         self._pending_queue = pending_queue

@@ -43,12 +43,15 @@ class Served:
 class ServedQueues:
     """All configured queues; one queue's trouble never stops another."""
 
-    def __init__(self, *, config: Config, session: Session, client: KubeClient, worker_id: str) -> None:
+    def __init__(
+        self, *, config: Config, session: Session, client: KubeClient, worker_id: str, controller: str
+    ) -> None:
         self._config = config
         self._session = session
         self._client = client
         self._clock = session.clock
         self._worker_id = worker_id
+        self._controller = controller
         self._served = {key: Served(config=queue) for key, queue in config.queues.items()}
         self.pending_queue: str | None = None
         """The id of the queue that shows what waits for the cluster; None until it is known."""
@@ -136,7 +139,7 @@ class ServedQueues:
         """Why Kubernetes refuses Jobs of this queue, by a server-side dry run; "" when it does not."""
         where = f"agentk8sglue.queues.{queue.config.name}.templateOverrides or agentk8sglue.basePodTemplate"
         try:
-            probe = template_probe_job(self._config, queue, worker_id=self._worker_id)
+            probe = template_probe_job(self._config, queue, worker_id=self._worker_id, controller_id=self._controller)
             await self._client.create(JOBS, probe.manifest, namespace=self._config.namespace, dry_run=True, strict=True)
         except SpecError as error:
             return f"its pod template cannot be used: {error}"
