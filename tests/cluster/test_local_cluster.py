@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from ci.cluster import cgroups, containers, processes
+from ci.cluster.choice import current_chosen
 from ci.cluster.layout import Layout
 from ci.cluster.local import LocalCluster
 from ci.images import build as images
@@ -42,9 +43,7 @@ print("api", answer.status)
 print("web", urllib.request.urlopen("http://web.default.svc.cluster.local/", timeout=10).status)
 """
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("CLUSTER") == "current", reason="CLUSTER=current: there is no local cluster to test"
-)
+pytestmark = pytest.mark.skipif(current_chosen(), reason="CLUSTER=current: there is no local cluster to test")
 
 
 def until(condition: Callable[[], bool], what: str, limit: float = 60) -> None:
