@@ -98,7 +98,7 @@ def main() -> int:  # noqa: RET503 - exec does not return
         return 0
     cluster = any(PARTS[name].cluster for name in parts)
     if cluster and not current:
-        subprocess.run([ROOT / "ci/tools/apt.sh"], check=True)
+        subprocess.run([ROOT / "ci/tools/apt.sh", "tests"], check=True)
     tools = sorted({tool for name in parts for tool in PARTS[name].tools})
     try:
         values = run.environment(tools=["all"] if cluster else tools, images=IMAGES if cluster else [], cluster=cluster)

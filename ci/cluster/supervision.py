@@ -65,6 +65,10 @@ class Supervisor:
         return True
 
     def _launch(self, component: Component) -> None:
+        # An `up` that died may have started one without noting it.
+        left = processes.kill_all(lambda: processes.with_command(component.command))
+        if left:
+            raise ClusterError(f"{component.name}: an old process of it does not end: {', '.join(map(str, left))}")
         say(f"starting {component.name}")
         command = network.inside(self._layout, *component.command)
         identity = processes.start(
