@@ -52,7 +52,7 @@ RECOVER_SECONDS = 1.0
 REFRESH_SECONDS = 60.0
 REFRESH_TROUBLED_SECONDS = 10.0
 FLUSH_SECONDS = 1.0
-STOP_SECONDS = 25.0
+STOP_SECONDS = 40.0
 """For claims under way when the process is told to stop; what is not done by then is found in the record."""
 
 STALE_SECONDS = 120.0
