@@ -140,6 +140,16 @@ def mark_key(controller: str) -> str:
     return MARK_PREFIX + controller
 
 
+def mark_value(*, attempt: str, instance: str) -> str:
+    """What a mark says: the attempt (``status_changed``), and which life of the controller's process claims it."""
+    return f"{attempt}#{instance}"
+
+
+def marked_attempt(mark: str) -> str:
+    """The attempt that a mark is for."""
+    return mark.partition("#")[0]
+
+
 def legacy_agent_label(worker_id: str) -> str:
     """The value of the label ``CLEARML`` that ClearML's own glue puts on the pods of this worker id."""
     if not worker_id:
