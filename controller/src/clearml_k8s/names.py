@@ -37,6 +37,7 @@ PART_OF: Final = "clearml"
 ANNOTATION_ATTEMPT: Final = PREFIX + "attempt"
 ANNOTATION_QUEUE_ID: Final = PREFIX + "queue-id"
 ANNOTATION_QUEUE_NAME: Final = PREFIX + "queue-name"
+ANNOTATION_WORKER: Final = PREFIX + "worker-id"
 ANNOTATION_TASK_NAME: Final = PREFIX + "task-name"
 ANNOTATION_HOLDER: Final = PREFIX + "holder"
 

@@ -16,7 +16,11 @@ def job(uid="j1", task=TASK, **status):
             "resourceVersion": "7",
             "creationTimestamp": "2026-01-01T00:00:00Z",
             "labels": {"clearml-task-id": task, "clearml-k8s.io/controller": "abc"},
-            "annotations": {"clearml-k8s.io/attempt": "2026-01-01T00:00:00.1+00:00", "clearml-k8s.io/queue-id": "q1"},
+            "annotations": {
+                "clearml-k8s.io/attempt": "2026-01-01T00:00:00.1+00:00",
+                "clearml-k8s.io/queue-id": "q1",
+                "clearml-k8s.io/worker-id": "worker-a",
+            },
             "managedFields": [{"x": "y" * 5000}],
         },
         "spec": {"suspend": True, "template": {"spec": {"containers": [{"env": [{"name": "S", "value": "secret"}]}]}}},
@@ -31,6 +35,7 @@ def pod(uid="p1", **parts):
             "uid": uid,
             "ownerReferences": [{"kind": "Job", "uid": "j1"}],
             "labels": {"clearml-task-id": TASK},
+            "annotations": {"clearml-k8s.io/queue-id": "q1"},
             "deletionTimestamp": "2026-01-01T00:01:00Z",
             "deletionGracePeriodSeconds": 30,
         },
@@ -65,6 +70,7 @@ def test_a_job_record_holds_what_reconciling_reads():
     )
     assert (record.uid, record.task, record.queue, record.controller) == ("j1", TASK, "q1", "abc")
     assert record.attempt == "2026-01-01T00:00:00.1+00:00"
+    assert record.worker == "worker-a"
     assert record.suspend
     assert record.active == 1
     assert record.finished
@@ -84,6 +90,7 @@ def test_a_pod_record_holds_every_container():
     assert (init.init, init.waiting, len(init.message)) == (True, "ErrImagePull", 1024)
     assert (task.terminated, task.exit_code, task.last_exit_code, task.restarts) == ("OOMKilled", 137, 1, 1)
     assert record.grace_seconds == 30
+    assert record.queue == "q1"
     assert record.finished
 
 

@@ -31,7 +31,11 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobRecord:
-    """A Job. Times are the API server's strings; ``attempt`` and ``queue`` are None when the annotation is missing."""
+    """A Job. Times are the API server's strings.
+
+    ``attempt``, ``queue`` (its id) and ``worker`` (the id under which its pod reports, without the task) are None when
+    the annotation is missing.
+    """
 
     uid: str
     name: str
@@ -39,6 +43,7 @@ class JobRecord:
     task: str | None
     attempt: str | None
     queue: str | None
+    worker: str | None
     controller: str | None
     suspend: bool
     created: str
@@ -85,13 +90,14 @@ class ContainerRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PodRecord:
-    """A pod. Times are the API server's strings."""
+    """A pod. Times are the API server's strings; ``attempt`` and ``queue`` (its id) as in its `JobRecord`."""
 
     uid: str
     name: str
     resource_version: str
     task: str | None
     attempt: str | None
+    queue: str | None
     job_uid: str | None
     legacy_agent: str | None
     created: str
@@ -131,6 +137,7 @@ def slim_job(job: Mapping[str, Any]) -> JobRecord:
         task=names.task_id_of(name=name, labels=labels),
         attempt=_optional(annotations, names.ANNOTATION_ATTEMPT),
         queue=_shared(annotations.get(names.ANNOTATION_QUEUE_ID)),
+        worker=_shared(annotations.get(names.ANNOTATION_WORKER)),
         controller=_shared(labels.get(names.LABEL_CONTROLLER)),
         suspend=spec.get("suspend") is True,
         created=str(meta.get("creationTimestamp") or ""),
@@ -157,6 +164,7 @@ def slim_pod(pod: Mapping[str, Any]) -> PodRecord:
         resource_version=str(meta.get("resourceVersion") or ""),
         task=names.task_id_of(name=name, labels=labels),
         attempt=_optional(annotations, names.ANNOTATION_ATTEMPT),
+        queue=_shared(annotations.get(names.ANNOTATION_QUEUE_ID)),
         job_uid=str(owner["uid"]) if owner else None,
         legacy_agent=_shared(labels.get(names.LABEL_LEGACY_AGENT)),
         created=str(meta.get("creationTimestamp") or ""),
