@@ -23,14 +23,8 @@ from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.record import ClaimRecord
-from clearml_k8s.kube.store import (
-    Condition,
-    ContainerRecord,
-    JobRecord,
-    PodRecord,
-    Store,
-    slim_job,
-)
+from clearml_k8s.kube.slim import Condition, ContainerRecord, JobRecord, PodRecord, slim_job
+from clearml_k8s.kube.store import Store
 from clearml_k8s.kube.watch import Listed
 from clearml_k8s.logs import Redactor
 from kubernetes.aio.client.configuration import Configuration

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from clearml_k8s.kube.store import JobRecord, PodRecord
+from clearml_k8s.kube.slim import JobRecord, PodRecord
 
 MAX_IN_FLIGHT = 200
 """Claims under way at one time: bounds the claim record, and what a controller that dies leaves in doubt."""

@@ -25,7 +25,8 @@ from clearml_k8s.flow.picture import Claimable, Picture, picture, read_back
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.record import Claim, ClaimRecord
-from clearml_k8s.kube.store import JobRecord, Store
+from clearml_k8s.kube.slim import JobRecord
+from clearml_k8s.kube.store import Store
 from clearml_k8s.logs import kv
 
 log = logging.getLogger(__name__)

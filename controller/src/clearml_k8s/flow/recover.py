@@ -14,7 +14,8 @@ from clearml_k8s.flow.claim import Claims, Taking
 from clearml_k8s.flow.graces import Graces, Settled
 from clearml_k8s.flow.picture import QUEUED, Verdict, picture, verdict
 from clearml_k8s.flow.served import ServedQueues
-from clearml_k8s.kube.store import JobRecord, Store
+from clearml_k8s.kube.slim import JobRecord
+from clearml_k8s.kube.store import Store
 from clearml_k8s.logs import kv
 
 log = logging.getLogger(__name__)
