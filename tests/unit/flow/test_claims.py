@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from clearml_k8s import names
 from clearml_k8s.errors import Fenced
+from clearml_k8s.flow.choose import Candidate
 from clearml_k8s.kube import record
 from clearml_server.process import DevServer, wait_for
 from flow_parts import GRACE, Side, make_config, mark_of
@@ -528,6 +529,21 @@ async def test_the_order_of_what_is_given_back_is_kept(side: Side, cluster: Clus
     ids = server.bulk_tasks(30, queue="default")
     cluster.fault("POST", *[Fault(code=403, status=QUOTA)] * 30, path="jobs")
     assert await side.poll() == 0
+    free(side, ids)
+
+
+async def test_batches_that_end_out_of_order_are_put_back_in_order(
+    side: Side, cluster: Cluster, server: DevServer
+) -> None:
+    ids = server.bulk_tasks(12, queue="default")
+    cluster.fault("POST", *[Fault(code=403, status=QUOTA)] * 30, path="jobs")
+    queue = side.served.by_name("default")
+    assert queue is not None
+    batches = [[Candidate(task=task, queue=queue) for task in ids[start : start + 4]] for start in (0, 4, 8)]
+    for batch in batches:
+        side.book.begin(batch)
+    server.add_fault(kind="delay", endpoint=f"^{TAKE}$", count=1, seconds=0.3, task=ids[1])
+    assert await asyncio.gather(*(side.claims.claim(batch) for batch in batches)) == [0, 0, 0]
     free(side, ids)
 
 

@@ -32,7 +32,7 @@ SECONDS = 15.0
 
 NEEDED: tuple[tuple[Resource, str | None, tuple[str, ...]], ...] = (
     (JOBS, None, ("get", "list", "watch", "create", "delete")),
-    (PODS, None, ("get", "list", "watch")),
+    (PODS, None, ("list", "watch")),
     (PODS, "log", ("get",)),
     (EVENTS, None, ("list",)),
 )

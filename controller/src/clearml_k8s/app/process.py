@@ -38,7 +38,8 @@ from clearml_k8s.flow.workqueue import WorkQueue
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.record import ClaimRecord
 from clearml_k8s.kube.resources import JOBS, PODS
-from clearml_k8s.kube.store import JobRecord, PodRecord, Record, Store, slim_job, slim_pod
+from clearml_k8s.kube.slim import JobRecord, PodRecord, slim_job, slim_pod
+from clearml_k8s.kube.store import Record, Store
 from clearml_k8s.kube.watch import Watch
 from clearml_k8s.logs import kv
 from clearml_k8s.settings import Settings
@@ -52,7 +53,7 @@ RECOVER_SECONDS = 1.0
 REFRESH_SECONDS = 60.0
 REFRESH_TROUBLED_SECONDS = 10.0
 FLUSH_SECONDS = 1.0
-STOP_SECONDS = 25.0
+STOP_SECONDS = 40.0
 """For claims under way when the process is told to stop; what is not done by then is found in the record."""
 
 STALE_SECONDS = 120.0
@@ -162,7 +163,7 @@ class Controller:
         teller = Teller(session=session, worker_id=worker_id, redact=self._redact)
         work: WorkQueue[str] = WorkQueue(clock=self._clock)
         jobs: Store[JobRecord] = Store(dirty=work.put)
-        pods: Store[PodRecord] = Store(dirty=work.put)
+        pods: Store[PodRecord] = Store(dirty=work.put, keep_gone=True)
         served = ServedQueues(config=config, session=session, client=client, worker_id=worker_id, controller=controller)
         self._served = served
         graces = Graces(session=session, grace_seconds=self._settings.grace_seconds)

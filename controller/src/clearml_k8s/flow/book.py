@@ -27,6 +27,8 @@ class ClaimBook:
         self._skipped: dict[str, float] = {}
         self._forgotten: set[str] = set()
         self._doubts: dict[str, int] = {}
+        self._begun = 0
+        self._order: dict[str, int] = {}
         self._marks: dict[str, tuple[str, str]] = {}  # task -> attempt, queue id
 
     # ---- under way --------------------------------------------------------------------------------------------------
@@ -36,10 +38,17 @@ class ClaimBook:
         for claim in claims:
             task = claim.task if isinstance(claim, Candidate) else claim.task.id
             self._active[task] = claim.queue.id
+            self._begun += 1
+            self._order[task] = self._begun
 
     def end(self, tasks: Iterable[str]) -> None:
         for task in tasks:
             self._active.pop(task, None)
+            self._order.pop(task, None)
+
+    def order(self, task: str) -> int:
+        """The place of the claim among those under way: as they began, which is their queue's order."""
+        return self._order[task]
 
     def under_way(self, task: str) -> bool:
         """A claim of this process works on the task at this moment."""

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 CONCURRENCY = 16
 
+TOGETHER_SECONDS = 10.0
+"""Tasks put back within this time come to stand in the order in which they were taken."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Returned:
@@ -31,6 +34,15 @@ class Returned:
 
     taking: Taking
     why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Front:
+    """A task put to the front of its queue: its claim's place among others, and when (monotonic)."""
+
+    returned: Returned
+    order: int
+    at: float
 
 
 class Returning:
@@ -57,6 +69,8 @@ class Returning:
         self._teller = teller
         self._mark = names.mark_key(controller)
         self._stopping = stopping
+        self._front: list[Front] = []
+        self._moving = asyncio.Lock()
 
     async def fail(self, returned: Returned) -> None:
         """Fail the task: Kubernetes refuses its Job for good, and it is the task's own settings that it refuses."""
@@ -80,8 +94,7 @@ class Returning:
         try:
             wanted = await self._wanted(takings)
             added = await self._each([r for r in takings if r.taking.task.id in wanted], self._add)
-            # The last one first, so that the first comes to stand in front of all.
-            moved = [r for r in reversed(added) if await self._guarded(r, self._to_front)]
+            moved = await self._to_front(added)
             still = await self._wanted(moved)
             for taking in (r.taking for r in moved if r.taking.task.id not in still):
                 # Aborted meanwhile: an agent that pops the entry would start it all the same.
@@ -130,11 +143,24 @@ class Returning:
         taking = returned.taking
         self._teller.say(taking.task.id, f"Put back into queue {taking.queue.name}: {returned.why}", level="WARNING")
         await queues.add_task(self._session, taking.queue.id, taking.task.id)
-
-    async def _to_front(self, returned: Returned) -> None:
-        taking = returned.taking
-        await queues.move_task_to_front(self._session, taking.queue.id, taking.task.id)
         log.warning("task put back", extra=kv(task=taking.task.id, queue=taking.queue.name, why=returned.why))
+
+    async def _to_front(self, takings: Sequence[Returned]) -> list[Returned]:
+        """Move the entries to the front, in the order of their claims; those for which it was done."""
+        async with self._moving:
+            now = self._session.clock.monotonic()
+            # Batches end in any order: what others put there a moment ago is put in order with these.
+            self._front = [f for f in self._front if now - f.at < TOGETHER_SECONDS]
+            self._front += [Front(returned=r, order=self._book.order(r.taking.task.id), at=now) for r in takings]
+            self._front.sort(key=lambda front: front.order)
+            moved = []
+            for front in reversed(self._front):
+                if await self._guarded(front.returned, self._move) and front.returned in takings:
+                    moved.append(front.returned)
+            return moved
+
+    async def _move(self, returned: Returned) -> None:
+        await queues.move_task_to_front(self._session, returned.taking.queue.id, returned.taking.task.id)
 
     async def _let_go(self, returned: Returned) -> None:
         taking = returned.taking
