@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from chaos_agent import Agents, ClearML, PlainConsumer
 from chaos_controller import ControllerProcess, config
-from chaos_counts import check, count, settled, shown
+from chaos_counts import check, count, settled, shown, stored
 from chaos_kube import Access, AuditLog, Kube, plain_kubeconfig
 from chaos_proxy import Fate, Proxy, Request, Steps
 from clearml_server.process import DevServer
@@ -172,7 +172,7 @@ async def test_two_controllers_and_a_plain_agent_on_the_same_queues(
         finally:
             consuming.cancel()
             await asyncio.gather(consuming, return_exceptions=True)
-    jobs = audit.jobs()
+    jobs = stored(audit.jobs(), agents)
     counts = count(server=server, tasks=tasks, jobs=jobs, agents=agents, others=plain.starts)
     of_each = {release: sum(job.namespace == namespace for job in jobs) for release, namespace in releases.items()}
     with capsys.disabled():
