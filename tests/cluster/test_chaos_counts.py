@@ -6,10 +6,8 @@ import asyncio
 import random
 from typing import Any
 
-from chaos_agent import Agents, ClearML
-from chaos_counts import stored
-from chaos_kube import ATTEMPT, QUEUE, TASK, AuditLog, Kube
-from clearml_server.process import DevServer
+from chaos_kube import ATTEMPT, QUEUE, TASK
+from chaos_scene import Scene
 
 AT_ONCE, MOST = 20, 6000
 
@@ -28,11 +26,11 @@ def job(number: int) -> dict[str, Any]:
 
 
 async def test_a_job_whose_creator_gave_up_is_counted_though_its_audit_event_says_504(
-    kube: Kube, namespaces: tuple[str, str], audit: AuditLog, server: DevServer
+    scene: Scene,
 ) -> None:
     """The API server writes "context canceled" down when the caller goes, and may have stored the Job all the same."""
-    namespace, draw, made = namespaces[0], random.Random(1), 0
-    path = f"/apis/batch/v1/namespaces/{namespace}/jobs"
+    kube, draw, made = scene.kube, random.Random(1), 0
+    path = f"/apis/batch/v1/namespaces/{scene.namespaces[0]}/jobs"
 
     async def create_and_give_up(number: int) -> None:
         try:
@@ -48,20 +46,17 @@ async def test_a_job_whose_creator_gave_up_is_counted_though_its_audit_event_say
 
     def given_up() -> set[str]:
         """Names of the Jobs whose create is written down as not answered in time."""
-        events = [event for event in audit.events() if event["verb"] == "create"]
+        events = [event for event in scene.audit.events() if event["verb"] == "create"]
         return {event["objectRef"]["name"] for event in events if event["responseStatus"]["code"] == 504}
 
     async def work(task: str) -> None:
         raise AssertionError(f"a pod of {task}")
 
-    async with (
-        ClearML(server, name="agent") as clearml,
-        Agents(kube=kube, clearml=clearml, namespace=namespace, work=work) as agents,
-    ):
+    async with scene.agents(work=work) as agents:
         while not given_up() & (await in_etcd()).keys():
             assert made < MOST, f"of {made} creates that were given up, none was stored and audited as 504"
             await asyncio.gather(*(create_and_give_up(made + number) for number in range(AT_ONCE)))
             made += AT_ONCE
-        await agents.caught_up()
+        await agents[0].caught_up()
         there = await in_etcd()
-        assert {one.uid for one in stored(audit.jobs(), [agents])} == set(there.values())
+        assert {one.uid for one in scene.jobs(agents)} == set(there.values())
