@@ -1,33 +1,18 @@
-"""A development ClearML server for the whole run, and scripted Kubernetes API servers, one a cluster."""
+"""Scripted Kubernetes API servers, one a cluster, and the claiming sides of controllers in them."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 from clearml_server.process import DevServer
 from flow_parts import Side
-from manual_clock import ManualClock
 from scripted_kube import Cluster
+from scripted_servers import serving
 
 NewCluster = Callable[[], Awaitable[Cluster]]
 NewSide = Callable[..., Awaitable[Side]]
-
-
-@pytest.fixture(scope="session")
-def running_server() -> Iterator[DevServer]:
-    with DevServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running_server: DevServer) -> DevServer:
-    """The ClearML server, empty but for the queue `default`."""
-    running_server.reset()
-    return running_server
 
 
 @pytest.fixture
@@ -36,21 +21,9 @@ async def new_cluster() -> AsyncIterator[NewCluster]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def start() -> Cluster:
-            cluster = Cluster()
-            app = web.Application(client_max_size=8 * 1024 * 1024)
-            app.router.add_route("*", "/{tail:.*}", cluster.handle)
-            cluster.server = TestServer(app)
-            await cluster.server.start_server(shutdown_timeout=0.1)
-            stack.push_async_callback(cluster.server.close)
-            stack.callback(cluster.release)
-            return cluster
+            return await stack.enter_async_context(serving(Cluster()))
 
         yield start
-
-
-@pytest.fixture
-async def cluster(new_cluster: NewCluster) -> Cluster:
-    return await new_cluster()
 
 
 @pytest.fixture
@@ -70,9 +43,3 @@ async def new_side(server: DevServer) -> AsyncIterator[NewSide]:
 async def side(new_side: NewSide, cluster: Cluster) -> Side:
     """One controller, started."""
     return await new_side(cluster)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    """A clock whose sleeps return at once."""
-    return ManualClock(auto=True)

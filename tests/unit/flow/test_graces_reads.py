@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.errors import Refused, Unanswered
 from clearml_k8s.flow.graces import Graces
@@ -18,26 +15,9 @@ from clearml_k8s.logs import Redactor
 from flow_parts import ATTEMPT, GRACE, LATER, TASK
 from manual_clock import ManualClock
 from scripted_clearml import Api, Reply, make_session
+from scripted_servers import start
 
 QUEUE = "q1"
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[Api]:
-    api = Api()
-    app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", api.handle)
-    api.server = TestServer(app)
-    await api.server.start_server(shutdown_timeout=0.1)
-    yield api
-    api.release()
-    await api.server.close()
-
-
-@pytest.fixture
-async def session(api: Api, clock: ManualClock) -> AsyncIterator[Session]:
-    async with make_session(api.url, clock) as session:
-        yield session
 
 
 def show(api: Api, *, entry: str | None = None, status: str = "queued", changed: str = ATTEMPT) -> None:
@@ -231,10 +211,7 @@ async def test_lines_wait_for_a_server_that_is_away(api: Api, session: Session, 
     await api.server.close()
     await teller.flush()
     teller.say("a", "two")
-    app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", api.handle)
-    api.server = TestServer(app, port=port)
-    await api.server.start_server(shutdown_timeout=0.1)
+    await start(api, port=port)
     api.script(SENT, Reply(data={"added": 2}))
     await teller.flush()
     assert [line["msg"] for line in api.of(SENT)[0]] == ["one\n", "two\n"]

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.errors import Unanswered
 from clearml_k8s.flow.presence import FIRST_SECONDS, Finding, Presence
@@ -16,27 +13,9 @@ from clearml_k8s.kube.store import Store
 from clearml_k8s.kube.watch import Listed
 from flow_parts import make_job
 from manual_clock import ManualClock
-from scripted_clearml import Api, Reply, make_session
+from scripted_clearml import Api, Reply
 
 JOB = make_job("a", uid="ja", queue="q1")
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[Api]:
-    api = Api()
-    app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", api.handle)
-    api.server = TestServer(app)
-    await api.server.start_server(shutdown_timeout=0.1)
-    yield api
-    api.release()
-    await api.server.close()
-
-
-@pytest.fixture
-async def session(api: Api, clock: ManualClock) -> AsyncIterator[Session]:
-    async with make_session(api.url, clock) as session:
-        yield session
 
 
 @pytest.fixture

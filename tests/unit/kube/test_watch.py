@@ -5,14 +5,13 @@ import contextlib
 import json
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import JOBS
 from clearml_k8s.kube.watch import SILENCE_SECONDS, Gone, Listed, Upsert, Watch
 from kubernetes.aio.client.configuration import Configuration
 from manual_clock import ManualClock
 from scripted_kube import Fault, status
+from scripted_servers import start
 
 
 def name_of(thing):
@@ -202,10 +201,7 @@ async def test_an_api_server_that_goes_away_and_comes_back(cluster, client, cloc
         clock.auto = False
         cluster.put("jobs", "a")
         await clock.until_sleeping()
-        app = web.Application()
-        app.router.add_route("*", "/{tail:.*}", cluster.handle)
-        cluster.server = TestServer(app, port=port)
-        await cluster.server.start_server(shutdown_timeout=0.1)
+        await start(cluster, port=port)
         clock.auto = True
         await clock.advance(31)
         assert (await reader.wait(2))[-1] == Upsert(item="a")
