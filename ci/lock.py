@@ -12,6 +12,7 @@ LOCKS = (
     (CONTROLLER, ("controller/pyproject.toml",)),
     ("controller/requirements-build.lock", ("controller/requirements-build.in",)),
     ("ci/images/task/requirements.lock", ("ci/images/task/requirements.in",)),
+    ("tests/e2e/wheels.lock", ("tests/e2e/wheels.in",)),
     # The controller is developed with the versions that it ships with.
     ("ci/requirements-dev.lock", ("ci/requirements-dev.in", "controller/pyproject.toml", "-c", CONTROLLER)),
 )

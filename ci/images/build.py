@@ -121,6 +121,7 @@ def ensure(name: str) -> Path:
             if not archive.exists():
                 started = time.monotonic()
                 say(f"image {name}: building with {kind}")
+                _remove_leftovers(folder, name)
                 temporary = archive.with_suffix(f".{os.getpid()}.tmp")
                 try:
                     _build(name, kind, base, temporary)
@@ -135,12 +136,20 @@ def ensure(name: str) -> Path:
     return archive
 
 
+def _remove_leftovers(folder: Path, name: str) -> None:
+    """What a build of the image left that was killed; only with its lock held."""
+    for archive in folder.glob(f"{name}-*.tmp"):
+        archive.unlink()
+    for storage in folder.glob(f".buildah.{name}.*"):
+        _remove_storage(storage)
+
+
 def _build(name: str, kind: str, base: str, archive: Path) -> None:
     image = IMAGES[name]
     if image is None:
         if kind != "buildah":
             raise ImageError("the base image is for buildah; docker uses the Dockerfiles' public base")
-        with _buildah() as buildah:
+        with _buildah(name) as buildah:
             _build_base(buildah, archive)
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -159,7 +168,7 @@ def _build(name: str, kind: str, base: str, archive: Path) -> None:
             )
             run_program(["docker", "save", "--output", archive, reference(name)])
             return
-        with _buildah() as buildah:
+        with _buildah(name) as buildah:
             base_name = base
             if Path(base).is_file():
                 base_name = reference("base")
@@ -191,11 +200,11 @@ def _build_base(buildah: Callable[[list[str]], str], archive: Path) -> None:
 
 
 @contextmanager
-def _buildah() -> Iterator[Callable[[list[str]], str]]:
+def _buildah(name: str) -> Iterator[Callable[[list[str]], str]]:
     """Runs buildah with a storage of its own that is gone afterwards: the archives are the cache."""
     folder = cache_dir() / "images"
     folder.mkdir(parents=True, exist_ok=True)
-    storage = Path(tempfile.mkdtemp(prefix=".buildah.", dir=folder))
+    storage = Path(tempfile.mkdtemp(prefix=f".buildah.{name}.", dir=folder))
     options: list[str | Path] = [
         "--root",
         storage / "root",
@@ -208,8 +217,12 @@ def _buildah() -> Iterator[Callable[[list[str]], str]]:
     try:
         yield lambda words: run_program(["buildah", *options, *words], environment=environment)
     finally:
-        subprocess.run(["umount", str(storage / "root/overlay")], capture_output=True, check=False)
-        shutil.rmtree(storage, ignore_errors=True)
+        _remove_storage(storage)
+
+
+def _remove_storage(storage: Path) -> None:
+    subprocess.run(["umount", str(storage / "root/overlay")], capture_output=True, check=False)
+    shutil.rmtree(storage, ignore_errors=True)
 
 
 def _secrets(folder: Path) -> dict[str, Path]:

@@ -127,6 +127,8 @@ def ensure(names: Iterable[str] = ()) -> dict[str, Path]:
             ready[tool.name] = installed(tool)  # another process may have built it meanwhile
             if ready[tool.name] is None:
                 home = tool.home
+                for old in home.parent.glob(f".{tool.name}-*"):  # of a build that was killed
+                    shutil.rmtree(old, ignore_errors=True)
                 temporary = Path(tempfile.mkdtemp(prefix=f".{home.name}.", dir=home.parent))
                 temporary.chmod(0o755)
                 try:

@@ -5,10 +5,12 @@ Task pods install from it, so that tests need no package index that pods can rea
 
 from __future__ import annotations
 
+import hashlib
 import html
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,13 +19,13 @@ from types import TracebackType
 from typing import Self
 
 from ci.locks import locked
-from ci.paths import cache_dir
+from ci.paths import ROOT, cache_dir
 
 PACKAGE = "humanize"
 """A small pure package that the task image lacks."""
 
-REQUIREMENTS = ("pip==22.2.2", "setuptools==80.9.0", "wheel==0.45.1", "humanize==4.13.0")
-"""What tasks may ask for; the agent itself runs `pip install "pip<22.3" --upgrade` in every environment it makes."""
+LOCK = ROOT / "tests/e2e/wheels.lock"
+"""What tasks may ask for, with hashes."""
 
 FETCH_SECONDS = 300.0
 
@@ -32,23 +34,28 @@ class WheelsNotFetched(Exception):
     """The wheels could not be fetched; the text ends with pip's own words."""
 
 
-def fetch_wheels() -> Path:
-    """The folder of the wheels; downloads them when it is not complete. Needs a package index that pip can reach."""
-    folder = cache_dir() / "wheels"
-    stamp = folder / ".complete"
-    wanted = "\n".join(REQUIREMENTS)
-    if stamp.exists() and stamp.read_text() == wanted:
-        return folder
-    with locked(folder.parent / ".wheels.lock", "the download of the wheels"):
-        if stamp.exists() and stamp.read_text() == wanted:
+def fetch_wheels(lock: Path = LOCK) -> Path:
+    """The folder of the locked wheels; downloads them once, from the package index that pip is set to."""
+    folder = cache_dir() / "wheels" / hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
+    with locked(folder.parent / ".lock", "the download of the wheels"):
+        if folder.is_dir():
             return folder
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        command += ["--disable-pip-version-check", "--dest", str(folder), *REQUIREMENTS]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
-        if done.returncode != 0:
-            tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-10:])
-            raise WheelsNotFetched(f"pip could not download {', '.join(REQUIREMENTS)}:\n{tail}")
-        stamp.write_text(wanted)
+        with tempfile.TemporaryDirectory(prefix=".download.", dir=folder.parent) as temporary:
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+            command += [
+                "--disable-pip-version-check",
+                "--require-hashes",
+                "--dest",
+                f"{temporary}/wheels",
+                "-r",
+                str(lock),
+            ]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
+            if done.returncode != 0:
+                tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-10:])
+                raise WheelsNotFetched(f"pip could not download what {lock} names:\n{tail}")
+            whole = Path(temporary) / "wheels"
+            whole.rename(folder)
     return folder
 
 
