@@ -101,7 +101,7 @@ async def bare(client: KubeClient, config: Path, *, jobs: int) -> Bare:
             task=TaskView(id=f"{number:032x}", name="bench", status="queued"),
             attempt="2026-01-15T06:22:11.065000+00:00",
             worker_id=WORKER_ID,
-            controller_id=names.controller_id(WORKER_ID),
+            controller_id=names.controller_id(namespace_uid="bare", release=loaded.release_name),
         ).manifest
         for number in range(jobs)
     ]

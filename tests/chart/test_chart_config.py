@@ -112,7 +112,7 @@ def test_documented_example_as_it_stands(render_bare: Render) -> None:
     [
         ("maxPod", 1),
         ("clearml.apiserver", "https://x"),
-        ("clearml.apiServer", "x"),
+        ("clearml.apiServer", ""),
         ("clearml.taskCredentials.key", "x"),
         ("clearml.configSecret", {"name": "x"}),
         ("task.imagePullSecrets", [{"name": "x"}]),

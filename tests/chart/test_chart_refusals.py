@@ -94,11 +94,15 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "API server in an object store": (at("agentk8sglue.apiServerUrlReference", "s3://b"), ["agentk8sglue.apiServerUrlReference"]),
     "credentials in a URL": (
         at("agentk8sglue.webServerUrlReference", f"https://user:{SECRET}@clearml.local"),
-        ["agentk8sglue.webServerUrlReference: found a URL with a user name in it; leave the part before @ out"],
+        ["agentk8sglue.webServerUrlReference: found a URL with a user name or password in it; leave the part up to @ out"],
+    ),
+    "a password with a slash in a URL": (
+        at("agentk8sglue.fileServerUrlReference", f"https://user:{SECRET}/x@clearml.local"),
+        ["agentk8sglue.fileServerUrlReference: found a URL with a user name or password in it"],
     ),
     "credentials in a URL without scheme": (
         at("agentk8sglue.apiServerUrlReference", f"user:{SECRET}@clearml.local"),
-        ["agentk8sglue.apiServerUrlReference: found a URL with a user name in it"],
+        ["agentk8sglue.apiServerUrlReference: found a URL with a user name or password in it"],
     ),
     "credentials by environment": (
         at("agentk8sglue.extraEnvs", [{"name": "A", "value": "a"}, {"name": "CLEARML_API_SECRET_KEY", "value": SECRET}]),

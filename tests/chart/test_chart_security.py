@@ -72,7 +72,7 @@ def test_role_is_exactly_this(render: Render) -> None:
     }
     assert found == {
         ("batch", "jobs", ()): {"get", "list", "watch", "create", "delete"},
-        ("", "pods", ()): {"get", "list", "watch"},
+        ("", "pods", ()): {"list", "watch"},
         ("", "pods/log", ()): {"get"},
         ("", "events", ()): {"list"},
         ("", "configmaps", ()): {"create"},

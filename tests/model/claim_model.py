@@ -31,10 +31,18 @@ class Entry(NamedTuple):
     given_back: bool
 
 
+class Mark(NamedTuple):
+    attempt: int
+    instance: int  # of the controller's process: which of its lives wrote it
+
+
+NO_MARK = Mark(0, 0)
+
+
 class Late(NamedTuple):
     owner: int
     call: str
-    attempt: int
+    mark: Mark
     old: int
 
 
@@ -56,11 +64,15 @@ class Agent(NamedTuple):
 class Controller(NamedTuple):
     step: str = "idle"
     attempt: int = 0  # of the claim in its memory
-    record: int = 0  # attempt in its record; survives crashes
+    instance: int = 1  # counts its starts
+    record: Mark = NO_MARK  # the mark of the claim in its record; survives crashes
     job: int = 0  # attempt of the Job in its cluster
     watch: tuple[object, ...] | None = None  # the picture when its grace began
     claims_absent: bool = False  # the claim is of a task found in no queue
+    known: bool = False  # it remembers that nothing but its mark came of its last claim
+    resumed: bool = False  # the claim goes on after a grace: an earlier create may have landed
     doubt: bool = False  # a call of its own may still land
+    leaves: bool = False  # told to end, and the cluster takes nothing from it any more (helm uninstall)
 
 
 class State(NamedTuple):
@@ -69,7 +81,7 @@ class State(NamedTuple):
     source: Entry | None
     pending: bool
     queue: str  # execution.queue
-    marks: tuple[int, ...]  # the attempt that each controller has marked, 0 for none
+    marks: tuple[Mark, ...]  # each controller's, attempt 0 for none
     worker: int  # last_worker was reported for this attempt
     launched: tuple[tuple[int, str], ...]
     late: tuple[Late, ...]
@@ -80,6 +92,7 @@ class State(NamedTuple):
     controllers: tuple[Controller, ...]
     faults: int
     crashes: int
+    leavings: int
 
 
 NO_REQUEST = Request(step=0, status="", queue=NOWHERE, old=0)
@@ -95,6 +108,8 @@ class Rules:
     hold: bool = True  # a doubt holds the task for a whole grace, whatever changes meanwhile
     sweep: bool = True  # tasks that are queued, in no queue and nobody's are claimed after a grace
     second_grace: bool = True  # a task found in no queue is marked, and launched only after one more grace
+    own_mark: bool = True  # a record counts only while the own mark stands
+    release: bool = True  # who is told to end takes its mark away from what it has not taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +120,8 @@ class Scenario:
     crashes: int = 1
     refusals: bool = False  # the cluster may refuse the Job for good: the task is given back
     controllers: int = 2
+    leavings: int = 0  # how often the first controller is uninstalled
+    returns: bool = False  # it is installed again each time
 
 
 SCENARIOS = {
@@ -112,6 +129,9 @@ SCENARIOS = {
     "2c": Scenario(),
     "2c+agent": Scenario(agent=True),
     "2c+refusal": Scenario(refusals=True),
+    "uninstall": Scenario(leavings=1, faults=0, crashes=0),
+    "uninstall,install": Scenario(leavings=1, returns=True, crashes=0),
+    "uninstall,install,stop": Scenario(leavings=1, returns=True, script=("stop",), faults=0, crashes=0),
     "stop": Scenario(script=("stop",)),
     "stop,enqueue": Scenario(script=("stop", "enqueue"), crashes=0),
     "stop,enqueue+agent": Scenario(script=("stop", "enqueue"), agent=True, faults=0, crashes=0),
@@ -135,16 +155,16 @@ class Model:
     def initial(self) -> State:
         n = self.scenario.controllers
         return State(
-            status="created", changed=0, source=None, pending=False, queue=NOWHERE, marks=(0,) * n, worker=0,
+            status="created", changed=0, source=None, pending=False, queue=NOWHERE, marks=(NO_MARK,) * n, worker=0,
             launched=(), late=(), producer=NO_REQUEST._replace(step=1), user=NO_REQUEST, script=0,
             agent=Agent("idle" if self.scenario.agent else "done", 0, 0), controllers=(Controller(),) * n,
-            faults=self.scenario.faults, crashes=self.scenario.crashes,
+            faults=self.scenario.faults, crashes=self.scenario.crashes, leavings=self.scenario.leavings,
         )  # fmt: skip
 
     # ---- what a controller can see --------------------------------------------------------------------------------
     def counts(self, s: State, y: int) -> bool:
         """Controller y's mark stands for the current attempt."""
-        return s.marks[y] == s.changed
+        return s.marks[y].attempt == s.changed
 
     def foreign(self, s: State, x: int) -> list[int]:
         return [y for y in range(len(s.marks)) if y != x and self.counts(s, y)]
@@ -182,12 +202,12 @@ class Model:
         return not self.rules.grace or not any(thing.old & bit for thing in under_way)
 
     # ---- the servers: one operation of a database each ------------------------------------------------------------
-    def execute(self, s: State, call: str, x: int, attempt: int) -> tuple[State, bool]:
-        ctl = s.controllers[x]
+    def execute(self, s: State, call: str, x: int, mark: Mark) -> tuple[State, bool]:
+        ctl, attempt = s.controllers[x], mark.attempt
         if call == "mark":
-            return s._replace(marks=replaced(s.marks, x, attempt)), True
+            return s._replace(marks=replaced(s.marks, x, mark)), True
         if call == "unmark":
-            return s._replace(marks=replaced(s.marks, x, 0)), True
+            return s._replace(marks=replaced(s.marks, x, NO_MARK)), True
         if call in ("take", "clean"):
             return s._replace(source=None), s.source is not None
         if call == "show":  # queues.add_task to the pending queue
@@ -204,8 +224,9 @@ class Model:
 
     def call(self, s: State, x: int, call: str, *, yes: str, no: str, doubt: str = "idle") -> Steps:
         """A request with its three endings. After a doubt its owner does nothing more for the task before a grace."""
-        attempt = s.controllers[x].attempt
-        after, answer = self.execute(s, call, x, attempt)
+        ctl = s.controllers[x]
+        mark = Mark(ctl.attempt, ctl.instance)
+        after, answer = self.execute(s, call, x, mark)
         yield f"{call}: {'done' if answer else 'no'}", self.goto(after, x, yes if answer else no), True
 
         def in_doubt(t: State) -> State:
@@ -214,11 +235,11 @@ class Model:
                 return t
             return self.begin_grace(self.set(t, x, doubt=self.rules.hold), x)
 
-        late = Late(x, call, attempt, 0)
+        late = Late(x, call, mark, 0)
         if s.faults:
             t = s._replace(faults=s.faults - 1)
             yield f"{call}: not executed, no answer", in_doubt(t), False
-            yield f"{call}: executed, answer lost", in_doubt(self.execute(t, call, x, attempt)[0]), False
+            yield f"{call}: executed, answer lost", in_doubt(self.execute(t, call, x, mark)[0]), False
             yield f"{call}: no answer, still under way", in_doubt(with_late(t, late)), False
         if s.crashes:
             t = self.crash(s, x)
@@ -230,11 +251,12 @@ class Model:
 
     def goto(self, s: State, x: int, step: str) -> State:
         if step == "idle":
-            return self.set(s, x, step="idle", attempt=0, claims_absent=False)
+            return self.set(s, x, step="idle", attempt=0, claims_absent=False, resumed=False)
         return self.set(s, x, step=step)
 
     def crash(self, s: State, x: int) -> State:
         s = self.end_grace(s, x) if s.controllers[x].watch else s
+        s = self.set(s, x, instance=s.controllers[x].instance + 1, known=False)
         return self.goto(s._replace(crashes=s.crashes - 1), x, "idle")
 
     def controller(self, s: State, x: int) -> Steps:
@@ -242,27 +264,46 @@ class Model:
         same = s.status == "queued" and s.changed == ctl.attempt
         if s.crashes and (ctl.step != "idle" or ctl.watch):
             yield f"crash at {ctl.step}", self.crash(s, x), False
+        if s.leavings and x == 0 and not ctl.leaves:
+            yield "uninstalled", self.set(s._replace(leavings=s.leavings - 1), x, leaves=True), False
         match ctl.step:
+            case "idle" if ctl.leaves:
+                yield from self.ended(s, x)
             case "idle":
                 yield from self.idle(s, x)
+            case "mark" | "clean" if ctl.leaves:
+                yield "ends: nothing begun", self.goto(s, x, "idle"), True
+            case "read" | "write" | "take" if ctl.leaves:
+                # The record cannot be written any more, so a claim that was recorded stays there.
+                nxt = "unmark" if self.rules.release else "idle"
+                yield "ends: nothing taken", self.goto(s, x, nxt), True
+            case "show" | "create" if ctl.leaves and not ctl.resumed:
+                yield "create: refused, uninstalled", self.goto(s, x, "give back"), True
+            case "create" if ctl.leaves:
+                # An earlier create may have landed unseen.
+                yield "create: refused, and in doubt before", self.goto(s, x, "idle"), True
+            case "forget, unmark" if ctl.leaves:
+                yield "record: refused", self.goto(s, x, "unmark"), True
+            case "forget" if ctl.leaves:
+                yield "record: refused", self.goto(s, x, "idle"), True
             case "mark":
-                yield from self.call(s, x, "mark", yes="read", no="idle")
+                yield from self.call(self.set(s, x, known=False), x, "mark", yes="read", no="idle")
             case "clean":
                 yield from self.call(s, x, "clean", yes="idle", no="idle")
             case "unmark":
                 yield from self.call(s, x, "unmark", yes="idle", no="idle")
             case "read":
                 others = self.foreign(s, x) if self.rules.read_back else []
-                if not same or not self.counts(s, x):
+                if not same or s.marks[x] != Mark(ctl.attempt, ctl.instance):
                     yield "reads: not this attempt any more", self.goto(s, x, "idle"), True
                 elif not others:
                     yield "reads: alone", self.goto(s, x, "write"), True
                 elif min(others) < x:
                     yield "reads: another's mark, gives way", self.goto(s, x, "unmark"), True
                 else:
-                    yield "reads: another's mark, waits", self.goto(s, x, "idle"), True
+                    yield "reads: another's mark, waits", self.set(self.goto(s, x, "idle"), x, known=True), True
             case "write":
-                record = ctl.attempt if self.rules.record else 0
+                record = Mark(ctl.attempt, ctl.instance) if self.rules.record else NO_MARK
                 nxt = "take"
                 if ctl.claims_absent:
                     nxt = "idle" if self.rules.second_grace else "create"
@@ -275,14 +316,31 @@ class Model:
                 if self.scenario.refusals and ctl.job != ctl.attempt:
                     yield "create: refused for good", self.goto(s, x, "give back"), False
                 yield from self.call(s, x, "create", yes="forget", no="forget")
+            case "give back" if not same:
+                yield "reads: not this attempt any more", self.goto(s, x, "forget, unmark"), True
             case "give back":
-                yield from self.call(s, x, "give back", yes="forget, unmark", no="forget, unmark")
+                yield from self.call(s, x, "give back", yes="check", no="check")
+            case "check" if s.status != "queued" and s.source:
+                yield from self.call(s, x, "clean", yes="forget, unmark", no="forget, unmark")
+            case "check":
+                yield "reads: still queued", self.goto(s, x, "forget, unmark"), True
             case "forget, unmark":
-                yield "record forgotten", self.goto(self.set(s, x, record=0), x, "unmark"), True
+                yield "record forgotten", self.goto(self.set(s, x, record=NO_MARK), x, "unmark"), True
             case "forget":
-                yield "record forgotten", self.goto(self.set(s, x, record=0), x, "idle"), True
+                yield "record forgotten", self.goto(self.set(s, x, record=NO_MARK), x, "idle"), True
             case _:
                 raise AssertionError(ctl.step)
+
+    def ended(self, s: State, x: int) -> Steps:
+        """What it knows to have only marked it unmarks; the record stays, and is found when it is installed again."""
+        ctl = s.controllers[x]
+        if ctl.watch:
+            yield "ended in a grace", self.set(self.end_grace(s, x), x, known=False), True
+        elif ctl.known and self.rules.release:
+            yield "ends: marked, nothing taken", self.set(s, x, step="unmark", known=False), True
+        elif self.scenario.returns:
+            t = self.set(s, x, leaves=False, known=False, instance=ctl.instance + 1)
+            yield "installed again", t, True
 
     def idle(self, s: State, x: int) -> Steps:
         ctl = s.controllers[x]
@@ -295,15 +353,15 @@ class Model:
             elif self.grace_over(s, x):
                 yield from self.verdict(self.end_grace(s, x), x)
             return
-        if ctl.record:
-            if ctl.job == ctl.record:
+        if ctl.record.attempt:
+            if ctl.job == ctl.record.attempt:
                 yield "recovery: the Job is there", self.goto(s, x, "forget"), True
             else:
                 yield "recovery: a grace begins", self.begin_grace(s, x), True
         elif queued and ctl.job == s.changed:
             if s.source:
                 yield "an entry beside our Job", self.set(s, x, step="clean", attempt=s.changed), True
-        elif queued and mine:
+        elif queued and mine and not (ctl.known and s.source and not others):
             if not others or min(others) < x:  # else the other one gives way
                 yield "our mark, and no claim: a grace begins", self.begin_grace(s, x), True
         elif queued and s.source and not others:
@@ -318,9 +376,11 @@ class Model:
         """What the picture means that stood unchanged for a whole grace: nothing sent before it can still land."""
         ctl = s.controllers[x]
         queued, mine, others = s.status == "queued", self.counts(s, x), self.foreign(s, x)
-        if ctl.record:
-            if queued and s.changed == ctl.record and not s.source and s.worker < s.changed:
-                yield "grace over: the take was ours", self.set(s, x, step="create", attempt=ctl.record), True
+        if ctl.record.attempt:
+            ours = s.marks[x] == ctl.record or not self.rules.own_mark
+            if queued and ours and s.changed == ctl.record.attempt and not s.source and s.worker < s.changed:
+                taken = self.set(s, x, step="create", attempt=ctl.record.attempt, resumed=True)
+                yield "grace over: the take was ours", taken, True
             else:
                 yield "grace over: nothing of ours", self.goto(s, x, "forget"), True
         elif queued and ctl.job == s.changed:
@@ -417,7 +477,7 @@ class Model:
     def late_calls(self, s: State) -> Steps:
         for i, late in enumerate(s.late):
             t = s._replace(late=s.late[:i] + s.late[i + 1 :])
-            t, _ = self.execute(t, late.call, late.owner, late.attempt)
+            t, _ = self.execute(t, late.call, late.owner, late.mark)
             yield f"{late.call} of {'AB'[late.owner]} lands late", t, True
 
     def steps(self, s: State) -> Iterator[tuple[str, State, bool]]:

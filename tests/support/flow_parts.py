@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from random import Random
 from typing import Any
@@ -13,12 +14,15 @@ from clearml_k8s.clearml.session import Session
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import ClearMLConfig, Config, QueueConfig, QueueSettings, ResolvedQueue, TaskCredentials
 from clearml_k8s.flow import capacity
+from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.choose import choose
 from clearml_k8s.flow.claim import Claims
 from clearml_k8s.flow.graces import Graces
 from clearml_k8s.flow.launch import Launcher
+from clearml_k8s.flow.marking import Marking
 from clearml_k8s.flow.picture import Picture
 from clearml_k8s.flow.recover import Recovery
+from clearml_k8s.flow.returning import Returning
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.client import KubeClient
@@ -126,12 +130,24 @@ def kube_client(url: str, clock: ManualClock) -> KubeClient:
 class Side:
     """One controller's claiming side: everything from the queue to the Job, driven by the test in place of loops."""
 
-    def __init__(self, *, server: Any, cluster: Any, worker_id: str = "worker-a", config: Config | None = None) -> None:
-        """``server``: a DevServer; ``cluster``: a scripted Kubernetes API server, which keeps record and Jobs."""
+    def __init__(
+        self,
+        *,
+        server: Any,
+        cluster: Any,
+        worker_id: str = "worker-a",
+        namespace_uid: str | None = None,
+        config: Config | None = None,
+    ) -> None:
+        """``server``: a DevServer; ``cluster``: a scripted Kubernetes API server, which keeps record and Jobs;
+        ``namespace_uid``: None for a namespace of its own for each worker id."""
         self.server, self.cluster, self.worker_id = server, cluster, worker_id
         self.clock = ManualClock(auto=True)
         self.config = config or make_config(api_server=server.url)
-        self.controller = names.controller_id(worker_id)
+        self.controller = names.controller_id(
+            namespace_uid=namespace_uid or f"uid-{worker_id}", release=self.config.release_name
+        )
+        identity = {"worker_id": worker_id, "controller": self.controller}
         credentials = Credentials(access_key=server.access_key, secret_key=server.secret_key, source="the test")
         self.session = Session(api_server=server.url, credentials=credentials, clock=self.clock, random=Random(7))
         self.session.health.use_probe(lambda: workers.probe(self.session, worker_id))
@@ -139,30 +155,59 @@ class Side:
         self.jobs: Store[JobRecord] = Store()
         self.teller = Teller(session=self.session, worker_id=worker_id, redact=Redactor())
         self.graces = Graces(session=self.session, grace_seconds=GRACE)
-        self.served = ServedQueues(config=self.config, session=self.session, client=self.client, worker_id=worker_id)
+        self.served = ServedQueues(config=self.config, session=self.session, client=self.client, **identity)
         self.record = ClaimRecord(
             client=self.client, namespace="ns", name="gpu-clearml-agent-claims", holder=str(id(self))
         )
+        self.stop = asyncio.Event()
         self.launcher = Launcher(
-            config=self.config, client=self.client, jobs=self.jobs, teller=self.teller, worker_id=worker_id
+            config=self.config,
+            client=self.client,
+            jobs=self.jobs,
+            teller=self.teller,
+            **identity,
+            stopping=self.stop.is_set,
+        )
+        self.book = ClaimBook(session=self.session, record=self.record, graces=self.graces, controller=self.controller)
+        self.returning = Returning(
+            session=self.session,
+            record=self.record,
+            book=self.book,
+            graces=self.graces,
+            served=self.served,
+            teller=self.teller,
+            controller=self.controller,
+            stopping=self.stop.is_set,
+        )
+        self.marking = Marking(
+            session=self.session,
+            book=self.book,
+            returning=self.returning,
+            jobs=self.jobs,
+            **identity,
+            instance=f"{id(self):x}",
         )
         self.claims = Claims(
             session=self.session,
             record=self.record,
+            book=self.book,
+            marking=self.marking,
+            returning=self.returning,
             launcher=self.launcher,
-            graces=self.graces,
             served=self.served,
-            jobs=self.jobs,
             teller=self.teller,
-            worker_id=worker_id,
+            controller=self.controller,
+            stopping=self.stop.is_set,
         )
         self.recovery = Recovery(
             session=self.session,
             claims=self.claims,
+            book=self.book,
+            returning=self.returning,
             graces=self.graces,
             served=self.served,
             jobs=self.jobs,
-            worker_id=worker_id,
+            controller=self.controller,
             room=self.room,
         )
 
@@ -187,7 +232,7 @@ class Side:
             queue_limits={q.id: q.config.settings.max_pods for q in self.served.all_found()},
             jobs=self.jobs,
             pods=(),
-            in_flight=self.claims.in_flight(),
+            in_flight=self.book.in_flight(),
         )
 
     async def poll(self) -> int:
@@ -198,11 +243,11 @@ class Side:
         chosen = choose(
             queues=[(queue, found[queue.id]) for queue in active],
             room=self.room(),
-            busy=self.claims.busy,
+            busy=self.book.busy,
             first=0,
             limit=50,
         )
-        self.claims.reserve(chosen)
+        self.book.begin(chosen)
         return await self.claims.claim(chosen)
 
     async def rest(self, *, rounds: int = 8) -> None:
@@ -214,7 +259,7 @@ class Side:
             await self.recovery.step()
             await self.recovery.sweep()
             await self.poll()
-            await self.claims.flush()
+            await self.book.flush()
 
     def created(self, task: str) -> list[dict[str, Any]]:
         """Every Job that was ever made for the task in this cluster."""

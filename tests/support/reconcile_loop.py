@@ -34,6 +34,7 @@ class Loop:
             teller=side.teller,
             work=self.work,
             worker_id=side.worker_id,
+            controller=side.controller,
             pending_queue=lambda: side.served.pending_queue,
         )
 

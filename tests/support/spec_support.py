@@ -10,6 +10,7 @@ from clearml_k8s.spec.job import BuiltJob
 TASK_ID = "5e6f0a1b2c3d4e5f60718293a4b5c6d7"
 ATTEMPT = "2026-01-15T06:22:11.065000+00:00"
 WORKER_ID = "clearml-agent-gpu-1a2b3c4d"
+CONTROLLER = "73428caf09"
 KUBERNETES_VERSIONS = ("1.29", "1.37")
 
 Build = Callable[..., BuiltJob]

@@ -67,9 +67,11 @@ def test_task_id_of_reads_the_label_first_and_the_glues_names():
 
 
 def test_controller_identity():
-    controller = names.controller_id("clearml-agent-gpu-12345678")
-    assert re.fullmatch("[0-9a-f]{10}", controller)
-    assert controller != names.controller_id("clearml-agent-gpu-12345679")
+    controller = names.controller_id(namespace_uid="0a1b2c3d-1111", release="gpu")
+    # printf 0a1b2c3d-1111/gpu | sha256sum
+    assert controller == "23274f5d10"
+    assert controller != names.controller_id(namespace_uid="0a1b2c3d-1112", release="gpu")
+    assert controller != names.controller_id(namespace_uid="0a1b2c3d-1111", release="cpu")
     assert names.mark_key(controller) == f"k8s-claim-{controller}"
 
 

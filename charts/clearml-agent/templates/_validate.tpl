@@ -98,8 +98,8 @@ and what to write instead. Values of secrets are never shown.
 {{- $glue := .values.agentk8sglue -}}
 {{- range $key, $schemes := dict "apiServerUrlReference" "https?" "webServerUrlReference" "https?" "fileServerUrlReference" "https?|s3|gs|azure" -}}
 {{- $url := get $glue $key | default "" -}}
-{{- if regexMatch "^([a-z0-9]+://)?[^/]*@" $url -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.%s" $key) "found" "a URL with a user name in it" "advice" "leave the part before @ out; credentials belong into the keys below clearml") -}}
+{{- if contains "@" $url -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.%s" $key) "found" "a URL with a user name or password in it" "advice" "leave the part up to @ out; credentials belong into the keys below clearml") -}}
 {{- else if and (or $url (eq $key "apiServerUrlReference")) (not (regexMatch "^<[A-Z][A-Z0-9_ -]*>$" $url)) (not (regexMatch (printf "^(%s)://[^/<>[:space:]]+(/[^<>[:space:]]*)?$" $schemes) $url)) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.%s" $key) "found" (printf "%q" $url) "advice" (printf "write a whole URL, such as %s" (ternary "s3://bucket or https://files.clear.ml" "https://api.clear.ml" (eq $key "fileServerUrlReference")))) -}}
 {{- end -}}

@@ -127,14 +127,27 @@ def label_value(text: str) -> str:
     return value[:LABEL_VALUE_MAX].rstrip("-")
 
 
-def controller_id(worker_id: str) -> str:
-    """10 hex digits of the worker id's sha256: short enough for a label and a property's name."""
-    return hashlib.sha256(worker_id.encode()).hexdigest()[:10]
+def controller_id(*, namespace_uid: str, release: str) -> str:
+    """Whose marks and Jobs are whose: 10 hex digits of a sha256, short enough for a label and a property's name.
+
+    The same for every process of one release in one namespace, and for no other release, namespace or cluster.
+    """
+    return hashlib.sha256(f"{namespace_uid}/{release}".encode()).hexdigest()[:10]
 
 
 def mark_key(controller: str) -> str:
     """The user property by which the controller with this id (see `controller_id`) marks its claim on a task."""
     return MARK_PREFIX + controller
+
+
+def mark_value(*, attempt: str, instance: str) -> str:
+    """What a mark says: the attempt (``status_changed``), and which life of the controller's process claims it."""
+    return f"{attempt}#{instance}"
+
+
+def marked_attempt(mark: str) -> str:
+    """The attempt that a mark is for."""
+    return mark.partition("#")[0]
 
 
 def legacy_agent_label(worker_id: str) -> str:

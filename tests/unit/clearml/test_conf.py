@@ -34,17 +34,19 @@ def home(tmp_path):
 
 def test_dev_null_means_no_file_as_for_the_sdk(home):
     (home / "clearml.conf").write_text(FILE)
-    found = conf.load(environ={**KEYS, "CLEARML_CONFIG_FILE": "/dev/null"}, home=home)
-    assert (found.access_key, found.api_server) == ("ENVKEY", None)
+    environ = {**KEYS, "CLEARML_CONFIG_FILE": "/dev/null"}
+    assert conf.load(environ=environ, home=home).access_key == "ENVKEY"
+    assert conf.load_hosts(environ=environ, home=home) == conf.Hosts()
 
 
 def test_the_environment_comes_first(home):
     (home / "clearml.conf").write_text(FILE)
-    found = conf.load(environ={**KEYS, "CLEARML_API_HOST": "http://localhost:8008"}, home=home)
+    found = conf.load(environ=KEYS, home=home)
     assert (found.access_key, found.secret_key) == ("ENVKEY", "env-secret")
     assert found.source.startswith("environment")
-    assert found.api_server == "http://localhost:8008"
-    assert found.web_server == "https://app.example.com"
+    hosts = conf.load_hosts(environ={"CLEARML_API_HOST": "http://localhost:8008"}, home=home)
+    assert hosts.api_server == "http://localhost:8008"
+    assert hosts.web_server == "https://app.example.com"
 
 
 def test_the_named_file_comes_before_the_home(home, tmp_path):
@@ -54,7 +56,8 @@ def test_the_named_file_comes_before_the_home(home, tmp_path):
     found = conf.load(environ={"CLEARML_CONFIG_FILE": str(named)}, home=home)
     assert (found.access_key, found.secret_key) == ("FILEKEY", "file+secret/==")
     assert found.verify_certificate is False
-    assert found.file_server == "https://files.example.com"
+    hosts = conf.load_hosts(environ={"CLEARML_CONFIG_FILE": str(named)}, home=home)
+    assert (hosts.file_server, hosts.verify_certificate) == ("https://files.example.com", False)
     assert str(named) in found.source
 
 
@@ -89,6 +92,11 @@ def test_a_file_without_credentials_is_named(home):
     (home / "clearml.conf").write_text("api { api_server: http://x }")
     with pytest.raises(ConfigError, match="looked at: the environment, api.credentials in .*clearml.conf"):
         conf.load(environ={}, home=home)
+
+
+def test_where_the_server_is_needs_no_credentials(home):
+    (home / "clearml.conf").write_text("api { api_server: http://x }")
+    assert conf.load_hosts(environ={}, home=home) == conf.Hosts(api_server="http://x")
 
 
 def test_a_broken_file_is_named_and_its_content_is_not(home):

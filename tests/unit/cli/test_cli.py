@@ -229,6 +229,49 @@ def test_render_with_flags_shows_no_credentials(capsys: pytest.CaptureFixture[st
     assert "key-of-the-controller" not in captured.out + captured.err
 
 
+@pytest.fixture
+def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CLEARML_API_ACCESS_KEY")
+    monkeypatch.delenv("CLEARML_API_SECRET_KEY")
+
+
+@pytest.mark.usefixtures("no_credentials")
+def test_render_needs_no_credentials(config_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["render", "--queue", "a", "--credentials-secret", "creds"]) == 0
+    assert cli.main(["render", "--config", config_file, "--queue", "big"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("no_credentials")
+def test_check_without_the_server_needs_no_credentials(app: list[Any]) -> None:
+    assert cli.main(["check", "--skip-server", "--queue", "a", "--credentials-secret", "creds"]) == 1
+    assert [name for name, _, _ in app] == ["check"]
+
+
+@pytest.mark.parametrize("variable", ["CLEARML_API_HOST", "CLEARML_WEB_HOST", "CLEARML_FILES_HOST"])
+def test_an_address_with_a_password_is_refused_in_the_environment(
+    variable: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(variable, f"https://user:{SECRET}@clearml")
+    assert cli.main(["render", "--queue", "a", "--credentials-secret", "creds"]) == 2
+    captured = capsys.readouterr()
+    assert SECRET not in captured.out + captured.err
+    assert f"{variable} (or " in captured.err
+
+
+def test_an_address_with_a_password_is_refused_in_a_file_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        CONFIG.replace("clearml:\n", f"clearml:\n  webServer: https://user:{SECRET}@clearml\n"), encoding="utf-8"
+    )
+    assert cli.main(["render", "--config", str(file)]) == 2
+    captured = capsys.readouterr()
+    assert SECRET not in captured.out + captured.err
+    assert "clearml.webServer: found a URL with a user name or password in it" in captured.err
+
+
 @pytest.mark.parametrize(
     "wrap", [lambda task: task, lambda task: {"task": task}, lambda task: {"data": {"task": task}}]
 )

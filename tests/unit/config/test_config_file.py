@@ -124,7 +124,6 @@ def test_empty_parts_of_a_queue_are_as_good_as_none() -> None:
         ({"createQueues": "yes"}, 'createQueues: found "yes"; expected true or false'),
         ({"maxPods": 0}, "maxPods: found 0; expected at least 1"),
         ({"maxPods": "3"}, 'maxPods: found "3"; expected a whole number or null'),
-        ({"clearml.apiServer": "api"}, r'clearml.apiServer: found "api"; expected text that matches ^https?://[^/\s]+'),
         ({"releaseName": 12}, "releaseName: found 12; expected text; write it in quotes"),
         ({"queues": {}}, "queues: found a mapping; expected at least 1 entries"),
         ({"queues": ["a"]}, "queues: found a list; expected a mapping"),
@@ -157,9 +156,43 @@ def test_values_of_environment_variables_are_not_shown() -> None:
     assert "basePodTemplate.env[0].value: found a value (not shown); expected text" in problem
 
 
-def test_passwords_in_urls_are_not_shown() -> None:
-    (problem,) = problems(document(**{"clearml.apiServer": "ftp://user:s3cret@host"}))
-    assert "s3cret" not in problem
+@pytest.mark.parametrize("key", ["apiServer", "webServer", "fileServer"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:s3cret@host",
+        "https://s3cret@host/path",
+        "https://user:s3c@ret@host",
+        "HTTPS://user:s3cret@host",
+        "https://user:s3/cret@host",
+        "ftp://user:s3cret@host",
+        "user:s3cret@host",
+    ],
+)
+def test_no_address_of_the_server_may_hold_a_password(key: str, url: str) -> None:
+    (problem,) = problems(document(**{f"clearml.{key}": url}))
+    assert problem.startswith(f"config.yaml: clearml.{key}: found ")
+    assert not any(part in problem for part in ("s3", "ret@"))
+
+
+@pytest.mark.parametrize(
+    ("key", "url", "expected"),
+    [
+        ("apiServer", "api.clear.ml", 'found "api.clear.ml"; expected a whole URL, such as https://api.clear.ml'),
+        ("apiServer", "s3://bucket", 'found "s3://bucket"; expected a whole URL, such as https://api.clear.ml'),
+        ("webServer", "app", 'found "app"; expected a whole URL, such as https://app.clear.ml'),
+        ("webServer", "https://", 'found "https://"; expected a whole URL, such as https://app.clear.ml'),
+        ("webServer", "http://app:port", 'found "http://app:port"; expected a whole URL, such as https://app.clear.ml'),
+        ("fileServer", "bucket", 'found "bucket"; expected a whole URL, such as https://files.clear.ml or s3://bucket'),
+    ],
+)
+def test_addresses_are_whole_urls(key: str, url: str, expected: str) -> None:
+    assert problems(document(**{f"clearml.{key}": url})) == (f"config.yaml: clearml.{key}: {expected}",)
+
+
+@pytest.mark.parametrize("url", ["https://files.clear.ml:8081/x", "s3://bucket/folder", "gs://b", "azure://a.b/c"])
+def test_files_may_be_in_an_object_store(url: str) -> None:
+    assert parse_config(document(**{"clearml.fileServer": url})).clearml.file_server == url
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,22 @@ def test_all_mistakes_are_told_at_once() -> None:
         "the ClearML server is not known",
         "--credentials-secret",
     ]
+
+
+@pytest.mark.parametrize(
+    ("host", "named"),
+    [
+        ("api_server", "CLEARML_API_HOST (or api.api_server in clearml.conf)"),
+        ("web_server", "CLEARML_WEB_HOST (or api.web_server in clearml.conf)"),
+        ("file_server", "CLEARML_FILES_HOST (or api.files_server in clearml.conf)"),
+    ],
+)
+def test_an_address_with_a_password_is_refused_where_it_was_given(host: str, named: str) -> None:
+    with pytest.raises(ConfigProblems) as caught:
+        config_from_flags(flags(), server=dataclasses.replace(SERVER, **{host: "https://user:s3cret@host"}))
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{named}: found a URL with a user name or password in it")
+    assert "s3cret" not in problem
 
 
 def test_two_different_namespaces_are_a_mistake(template: Path) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from clearml_k8s import names
 from clearml_k8s.errors import Fenced
+from clearml_k8s.flow.choose import Candidate
 from clearml_k8s.kube import record
 from clearml_server.process import DevServer, wait_for
-from flow_parts import Side, make_config, mark_of
+from flow_parts import GRACE, Side, make_config, mark_of
 from scripted_kube import Cluster, Fault, status
 
 MARK, TAKE, SHOW = "tasks.edit_hyper_params", "queues.remove_task", "queues.add_task"
@@ -30,17 +31,17 @@ def once(side: Side, task: str) -> None:
     assert job["metadata"]["annotations"][names.ANNOTATION_ATTEMPT] == server.task(task)["status_changed"]
     assert task not in server.entries(server.queue_id("default"))
     assert task not in side.stored()
-    assert side.claims.in_flight() == {}
+    assert side.book.in_flight() == {}
     assert len(side.graces) == 0
 
 
 async def test_a_queued_task_becomes_a_job(side: Side, server: DevServer) -> None:
     task = server.create_task(queue="default")
     assert await side.poll() == 1
-    await side.claims.flush()
+    await side.book.flush()
     once(side, task)
     assert server.entries(server.queue_id(names.PENDING_QUEUE)) == [task]
-    assert side.mark(task) == server.task(task)["status_changed"]
+    assert names.marked_attempt(side.mark(task) or "") == server.task(task)["status_changed"]
     await side.teller.flush()
     assert "taken from queue default by worker-a" in server.console(task)
 
@@ -196,9 +197,12 @@ async def test_another_mark_that_comes_between_mark_and_read(side: Side, server:
     assert server.entries(server.queue_id("default")) == [task]
 
 
-async def test_two_controllers_share_a_queue(new_side: Any, new_cluster: Any, server: DevServer) -> None:
-    one = await new_side(await new_cluster(), worker_id="worker-a")
-    two = await new_side(await new_cluster(), worker_id="worker-b")
+@pytest.mark.parametrize("workers", [("worker-a", "worker-b"), ("the-same", "the-same")])
+async def test_two_controllers_share_a_queue(
+    new_side: Any, new_cluster: Any, server: DevServer, workers: tuple[str, str]
+) -> None:
+    one = await new_side(await new_cluster(), worker_id=workers[0], namespace_uid="uid-one")
+    two = await new_side(await new_cluster(), worker_id=workers[1], namespace_uid="uid-two")
     ids = server.bulk_tasks(20, queue="default")
     await asyncio.gather(one.poll(), two.poll())
     for _ in range(6):
@@ -239,7 +243,7 @@ async def test_a_task_in_no_queue_waits_two_graces(side: Side, server: DevServer
     await side.recovery.step()
     await side.clock.advance(41)
     await side.recovery.step()
-    await side.claims.flush()
+    await side.book.flush()
     once(side, task)
 
 
@@ -311,7 +315,7 @@ async def test_a_job_that_is_refused_by_itself_fails_its_task(
     fault = Fault(code=answer["code"], status=answer)
     cluster.fault("POST", fault, Fault(), fault, path="jobs")  # the dry run of the template between them is taken
     assert await side.poll() == 0
-    await side.claims.flush()
+    await side.book.flush()
     await side.teller.flush()
     found = server.task(task)
     assert found["status"] == "failed"
@@ -326,7 +330,7 @@ async def test_a_refusal_that_passed_fails_no_task(side: Side, cluster: Cluster,
     task = server.create_task(queue="default")
     cluster.fault("POST", Fault(code=403, status=DENIED), path="jobs")
     assert await side.poll() == 1
-    await side.claims.flush()
+    await side.book.flush()
     once(side, task)
 
 
@@ -369,20 +373,20 @@ async def test_what_is_not_queued_is_passed_over(side: Side, server: DevServer) 
     server.call(SHOW, queue=server.queue_id("default"), task="0123456789abcdef0123456789abcdef")
     task = server.create_task(queue="default")
     assert await side.poll() == 1
-    await side.claims.flush()
+    await side.book.flush()
     once(side, task)
     assert side.created(aborted) == []
-    assert side.claims.skipped == 2
+    assert side.book.skipped == 2
 
 
 async def test_no_memory_of_launched_tasks_is_kept(side: Side, server: DevServer) -> None:
     server.bulk_tasks(10, queue="default")
     assert await side.poll() == 10
-    await side.claims.flush()
+    await side.book.flush()
     await side.clock.advance(10)
-    assert side.claims.skipped == 0
-    assert side.claims.in_flight() == {}
-    assert (side.claims._known_marks, side.claims._forgotten) == ({}, set())
+    assert side.book.skipped == 0
+    assert side.book.in_flight() == {}
+    assert (side.book.idle_marks(), side.book._forgotten) == ({}, set())
 
 
 async def test_after_a_half_way_failure_nothing_more_is_taken(side: Side, server: DevServer) -> None:
@@ -411,3 +415,181 @@ async def test_one_tasks_trouble_is_its_own(side: Side, server: DevServer, monke
     assert ids[2] in side.graces
     await side.rest()
     assert [len(side.created(task)) for task in ids] == [1] * 5
+
+
+# ---- the end: helm uninstall takes the rights away while claims are under way ---------------------------------------
+
+GONE_RIGHTS = {
+    "role": status(403, "Forbidden", "jobs.batch is forbidden: RBAC: role not found"),
+    "account": status(401, "Unauthorized", "Unauthorized"),
+}
+
+
+def take_rights_away(cluster: Cluster, how: str) -> None:
+    answer = GONE_RIGHTS[how]
+    for method in ("POST", "PATCH", "GET"):
+        cluster.fault(method, *[Fault(code=answer["code"], status=answer)] * 2000)
+
+
+def free(side: Side, ids: list[str]) -> None:
+    """Every task is in its queue, once and in order, with nothing of ours on it."""
+    server = side.server
+    assert server.entries(server.queue_id("default")) == ids
+    assert server.entries(server.queue_id(names.PENDING_QUEUE)) == []
+    assert {side.mark(task) for task in ids} == {None}
+    assert {server.task(task)["status"] for task in ids} == {"queued"}
+    assert [task for task in ids if side.created(task)] == []
+
+
+@pytest.mark.parametrize("how", GONE_RIGHTS)
+@pytest.mark.parametrize("call", [MARK, TAKE, SHOW])
+async def test_an_uninstall_in_the_middle_of_claims_leaves_no_task_behind(
+    new_side: Any, new_cluster: Any, cluster: Cluster, server: DevServer, how: str, call: str
+) -> None:
+    side = await new_side(cluster)
+    ids = server.bulk_tasks(12, queue="default")
+    server.add_fault(kind="delay", endpoint=f"^{call}$", count=1, seconds=0.5, task=ids[5])
+    polling = asyncio.create_task(side.poll())
+    await asyncio.to_thread(wait_for, lambda: server.faults()[0]["hits"] == 1, timeout=5)
+    take_rights_away(cluster, how)
+    side.stop.set()
+    assert await polling == 0
+    await side.claims.release()
+    free(side, ids)
+    # Whoever else serves the queue goes on with them at once, and a later installation does not do so again.
+    other = await new_side(await new_cluster(), worker_id="worker-b")
+    assert await other.poll() == 12
+    cluster.faults.clear()
+    again = await new_side(cluster)
+    await again.rest()
+    assert [len(again.created(task)) + len(other.created(task)) for task in ids] == [1] * 12
+    assert again.stored() == {}
+
+
+async def test_an_end_with_all_rights_takes_nothing_more(side: Side, server: DevServer) -> None:
+    ids = server.bulk_tasks(12, queue="default")
+    server.add_fault(kind="delay", endpoint=f"^{MARK}$", count=1, seconds=0.5, task=ids[5])
+    polling = asyncio.create_task(side.poll())
+    await asyncio.to_thread(wait_for, lambda: server.faults()[0]["hits"] == 1, timeout=5)
+    side.stop.set()
+    assert await polling == 0
+    await side.claims.release()
+    await side.book.flush()
+    free(side, ids)
+    assert side.stored() == {}
+
+
+async def test_an_end_with_all_rights_launches_what_is_taken(side: Side, server: DevServer) -> None:
+    ids = server.bulk_tasks(12, queue="default")
+    server.add_fault(kind="delay", endpoint=f"^{SHOW}$", count=1, seconds=0.5, task=ids[5])
+    polling = asyncio.create_task(side.poll())
+    await asyncio.to_thread(wait_for, lambda: server.faults()[0]["hits"] == 1, timeout=5)
+    side.stop.set()
+    assert await polling == 12
+    await side.claims.release()
+    await side.book.flush()
+    assert [len(side.created(task)) for task in ids] == [1] * 12
+    assert side.stored() == {}
+
+
+async def test_a_mark_that_waits_for_another_to_give_way_is_taken_back_at_the_end(
+    side: Side, server: DevServer
+) -> None:
+    task = server.create_task(queue="default")
+    server.add_fault(kind="delay", endpoint="^tasks.get_all$", nth=2, count=1, seconds=0.5)
+    polling = asyncio.create_task(side.poll())
+    await asyncio.to_thread(wait_for, lambda: side.mark(task) is not None, timeout=5)
+    await asyncio.to_thread(mark_as, server, task, "zzzzzzzzzz")
+    assert await polling == 0
+    assert side.mark(task) is not None
+    side.stop.set()
+    await side.claims.release()
+    assert side.mark(task) is None
+
+
+@pytest.mark.parametrize("answer", [GONE_RIGHTS["role"], QUOTA], ids=["role", "quota"])
+async def test_a_job_that_came_unseen_is_not_given_back(
+    side: Side, cluster: Cluster, server: DevServer, answer: dict[str, Any]
+) -> None:
+    """After a doubt the Job may be there though the watch has not shown it: what is refused then is no proof."""
+    task = server.create_task(queue="default")
+    cluster.fault("POST", Fault(drop=True, after=True), path="jobs")
+    assert await side.poll() == 0
+    await side.recovery.step()
+    await side.clock.advance(GRACE + 1)
+    cluster.fault("POST", *[Fault(code=403, status=answer)] * 3, path="jobs")
+    await side.recovery.step()
+    assert server.entries(server.queue_id("default")) == []
+    assert len(side.created(task)) == 1
+    await side.rest()
+    once(side, task)
+
+
+async def test_the_order_of_what_is_given_back_is_kept(side: Side, cluster: Cluster, server: DevServer) -> None:
+    ids = server.bulk_tasks(30, queue="default")
+    cluster.fault("POST", *[Fault(code=403, status=QUOTA)] * 30, path="jobs")
+    assert await side.poll() == 0
+    free(side, ids)
+
+
+async def test_batches_that_end_out_of_order_are_put_back_in_order(
+    side: Side, cluster: Cluster, server: DevServer
+) -> None:
+    ids = server.bulk_tasks(12, queue="default")
+    cluster.fault("POST", *[Fault(code=403, status=QUOTA)] * 30, path="jobs")
+    queue = side.served.by_name("default")
+    assert queue is not None
+    batches = [[Candidate(task=task, queue=queue) for task in ids[start : start + 4]] for start in (0, 4, 8)]
+    for batch in batches:
+        side.book.begin(batch)
+    server.add_fault(kind="delay", endpoint=f"^{TAKE}$", count=1, seconds=0.3, task=ids[1])
+    assert await asyncio.gather(*(side.claims.claim(batch) for batch in batches)) == [0, 0, 0]
+    free(side, ids)
+
+
+async def test_a_record_without_our_mark_is_nothing_of_ours(side: Side, cluster: Cluster, server: DevServer) -> None:
+    """Its mark was taken away when it could not be written any more; the task may be another's by now."""
+    task = server.create_task(queue="default")
+    changed = server.task(task)["status_changed"]
+    server.call("queues.get_next_task", queue=server.queue_id("default"))
+    claim = record.Claim(
+        task=task,
+        queue=server.queue_id("default"),
+        mark=names.mark_value(attempt=changed, instance="gone"),
+        controller=side.controller,
+    )
+    await side.record.add([claim])
+    await side.recovery.step()
+    await side.clock.advance(GRACE + 1)
+    await side.recovery.step()
+    assert side.created(task) == []
+    await side.book.flush()
+    assert side.stored() == {}
+
+
+# ---- a cluster that answers with errors ------------------------------------------------------------------------------
+
+WEBHOOK = status(500, "InternalError", 'failed calling webhook "policy.example.com": connection refused')
+
+
+async def test_a_cluster_that_errs_on_every_job_is_told_and_pauses_the_queue(
+    side: Side, cluster: Cluster, server: DevServer
+) -> None:
+    """A failing admission webhook: nobody knows whether the Job is there, so the task stays ours, and says why."""
+    first = server.create_task(queue="default")
+    cluster.fault("POST", *[Fault(code=500, status=WEBHOOK)] * 50, path="jobs")
+    assert await side.poll() == 0
+    assert side.served.active() == ()
+    for _ in range(2):
+        await side.recovery.step()
+        await side.clock.advance(GRACE + 1)
+        await side.recovery.step()
+    await side.served.refresh()
+    assert "policy.example.com" in side.served.states["default"].problem
+    await side.teller.flush()
+    assert server.console(first).count("policy.example.com") == 1
+    cluster.faults.clear()
+    await side.rest()
+    once(side, first)
+    await side.served.refresh()
+    assert len(side.served.active()) == 1

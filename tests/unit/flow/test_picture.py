@@ -5,46 +5,56 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from claim_model import NO_REQUEST, SCENARIOS, Agent, Controller, Entry, Model, Rules, State
+from claim_model import NO_MARK, NO_REQUEST, SCENARIOS, Agent, Controller, Entry, Mark, Model, Rules, State
+from clearml_k8s import names
 from clearml_k8s.flow.picture import GONE, Claimable, Picture, Verdict, picture, read_back, verdict
 from flow_parts import ATTEMPT, LATER, make_picture, make_task
 
 ME, LOWER, HIGHER = "m", "a", "z"
+MARK, OLDER, OTHER_LIFE = (
+    names.mark_value(attempt=a, instance=i) for a, i in ((ATTEMPT, "1"), ("older", "1"), (ATTEMPT, "2"))
+)
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"marks": {ME: ATTEMPT}}, Claimable.ALONE),
-        ({"marks": {ME: ATTEMPT, LOWER: "older"}}, Claimable.ALONE),
-        ({"marks": {ME: ATTEMPT, LOWER: ATTEMPT}}, Claimable.GIVES_WAY),
-        ({"marks": {ME: ATTEMPT, HIGHER: ATTEMPT}}, Claimable.WAITS),
-        ({"marks": {ME: ATTEMPT, LOWER: ATTEMPT, HIGHER: ATTEMPT}}, Claimable.GIVES_WAY),
-        ({"marks": {ME: "older"}}, Claimable.GONE_ON),
+        ({"marks": {ME: MARK}}, Claimable.ALONE),
+        ({"marks": {ME: MARK, LOWER: OLDER}}, Claimable.ALONE),
+        ({"marks": {ME: MARK, LOWER: OTHER_LIFE}}, Claimable.GIVES_WAY),
+        ({"marks": {ME: MARK, HIGHER: ATTEMPT}}, Claimable.WAITS),
+        ({"marks": {ME: MARK, LOWER: OTHER_LIFE, HIGHER: ATTEMPT}}, Claimable.GIVES_WAY),
+        ({"marks": {ME: OLDER}}, Claimable.GONE_ON),
+        ({"marks": {ME: OTHER_LIFE}}, Claimable.GONE_ON),
+        ({"marks": {ME: ATTEMPT}}, Claimable.GONE_ON),
         ({"marks": {}}, Claimable.GONE_ON),
-        ({"marks": {ME: ATTEMPT}, "status": "in_progress"}, Claimable.GONE_ON),
-        ({"marks": {ME: LATER}, "attempt": LATER}, Claimable.GONE_ON),
+        ({"marks": {ME: MARK}, "status": "in_progress"}, Claimable.GONE_ON),
+        ({"marks": {ME: MARK}, "attempt": LATER}, Claimable.GONE_ON),
     ],
 )
 def test_read_back(changes: dict[str, object], expected: Claimable) -> None:
-    assert read_back(make_picture(**changes), attempt=ATTEMPT, controller=ME) is expected
+    assert read_back(make_picture(**changes), mark=MARK, controller=ME) is expected
 
 
 NO_ENTRY = {"entry": None}
+OURS = {"entry": None, "marks": {ME: MARK}}
 
 
 @pytest.mark.parametrize(
     ("changes", "recorded", "job", "expected"),
     [
         # recorded: ours unless anything speaks against it
-        (NO_ENTRY, ATTEMPT, None, Verdict.CREATE),
-        (NO_ENTRY, ATTEMPT, "older", Verdict.CREATE),
-        (NO_ENTRY, ATTEMPT, ATTEMPT, Verdict.FORGET),
-        ({}, ATTEMPT, None, Verdict.FORGET),
-        ({**NO_ENTRY, "worker": True}, ATTEMPT, None, Verdict.FORGET),
-        ({**NO_ENTRY, "attempt": LATER}, ATTEMPT, None, Verdict.FORGET),
-        ({**NO_ENTRY, "status": "stopped"}, ATTEMPT, None, Verdict.FORGET),
-        ({**NO_ENTRY, "marks": {ME: ATTEMPT, LOWER: ATTEMPT}}, ATTEMPT, None, Verdict.CREATE),
+        (OURS, MARK, None, Verdict.CREATE),
+        (OURS, MARK, "older", Verdict.CREATE),
+        (OURS, MARK, ATTEMPT, Verdict.FORGET),
+        ({"marks": {ME: MARK}}, MARK, None, Verdict.FORGET),
+        ({**OURS, "worker": True}, MARK, None, Verdict.FORGET),
+        ({**OURS, "attempt": LATER}, MARK, None, Verdict.FORGET),
+        ({**OURS, "status": "stopped"}, MARK, None, Verdict.FORGET),
+        ({**NO_ENTRY, "marks": {ME: MARK, LOWER: ATTEMPT}}, MARK, None, Verdict.CREATE),
+        # recorded, and the mark taken away since, perhaps made anew by another life
+        (NO_ENTRY, MARK, None, Verdict.FORGET),
+        ({**NO_ENTRY, "marks": {ME: OTHER_LIFE}}, MARK, None, Verdict.FORGET),
         # a mark beside another's goes
         ({"marks": {ME: ATTEMPT, LOWER: ATTEMPT}}, None, None, Verdict.UNMARK),
         ({"marks": {ME: ATTEMPT, HIGHER: ATTEMPT}}, None, None, Verdict.UNMARK),
@@ -69,7 +79,7 @@ def test_a_task_that_does_not_exist() -> None:
     assert picture(None, entry=None) is GONE
     assert verdict(GONE, recorded=ATTEMPT, controller=ME, job=None) is Verdict.FORGET
     assert verdict(GONE, recorded=None, controller=ME, job=None) is Verdict.NOTHING
-    assert read_back(GONE, attempt="", controller=ME) is Claimable.GONE_ON
+    assert read_back(GONE, mark="", controller=ME) is Claimable.GONE_ON
 
 
 @pytest.mark.parametrize(
@@ -111,13 +121,17 @@ LABELS = {
 }
 
 
-def model_state(*, status: str, entry: bool, marks: tuple[int, ...], worker: int, me: Controller, x: int) -> State:
+def model_state(*, status: str, entry: bool, marks: tuple[Mark, ...], worker: int, me: Controller, x: int) -> State:
     controllers = tuple(me if i == x else Controller() for i in range(len(marks)))
     return State(
         status=status, changed=CHANGED, source=Entry(CHANGED, False) if entry else None, pending=False, queue="source",
         marks=marks, worker=worker, launched=(), late=(), producer=NO_REQUEST, user=NO_REQUEST, script=0,
-        agent=Agent("idle", 0, 0), controllers=controllers, faults=0, crashes=0,
+        agent=Agent("idle", 0, 0), controllers=controllers, faults=0, crashes=0, leavings=0,
     )  # fmt: skip
+
+
+def value(mark: Mark) -> str:
+    return names.mark_value(attempt=str(mark.attempt), instance=str(mark.instance))
 
 
 def as_picture(s: State) -> Picture:
@@ -125,12 +139,13 @@ def as_picture(s: State) -> Picture:
         status=s.status,
         attempt=str(s.changed),
         entry="added" if s.source else None,
-        marks={"ab"[y]: str(mark) for y, mark in enumerate(s.marks) if mark},
+        marks={"ab"[y]: value(mark) for y, mark in enumerate(s.marks) if mark.attempt},
         worker=s.worker >= s.changed,
     )
 
 
 STATUSES, TIMES = ("queued", "in_progress", "stopped"), (0, 1, CHANGED)
+MARKS = (NO_MARK, Mark(1, 1), Mark(CHANGED, 1), Mark(CHANGED, 2))
 
 
 @pytest.mark.parametrize("x", [0, 1], ids=["lower", "higher"])
@@ -138,17 +153,17 @@ def test_the_verdict_is_the_models(x: int) -> None:
     model = Model(SCENARIOS["2c"], Rules())
     compared = set()
     for status, entry, mine, other, worker, record, job in itertools.product(
-        STATUSES, (False, True), TIMES, TIMES, TIMES, TIMES, TIMES
+        STATUSES, (False, True), MARKS, MARKS, TIMES, MARKS, TIMES
     ):
         me = Controller(record=record, job=job)
         marks = (mine, other) if x == 0 else (other, mine)
         s = model_state(status=status, entry=entry, marks=marks, worker=worker, me=me, x=x)
         # With its Job there, the model forgets a record before any grace.
-        steps = model.idle(s, x) if record and job == record else model.verdict(s, x)
+        steps = model.idle(s, x) if record.attempt and job == record.attempt else model.verdict(s, x)
         (label,) = [label for label, _, _ in steps]
         found = verdict(
             as_picture(s),
-            recorded=str(record) if record else None,
+            recorded=value(record) if record.attempt else None,
             controller="ab"[x],
             job=str(job) if job else None,
         )
@@ -166,9 +181,9 @@ def test_reading_back_is_the_models(x: int) -> None:
         "reads: another's mark, gives way": Claimable.GIVES_WAY,
         "reads: another's mark, waits": Claimable.WAITS,
     }
-    for status, mine, other, attempt in itertools.product(STATUSES, TIMES, TIMES, (1, CHANGED)):
+    for status, mine, other, attempt in itertools.product(STATUSES, MARKS, MARKS, (1, CHANGED)):
         me = Controller(step="read", attempt=attempt)
         marks = (mine, other) if x == 0 else (other, mine)
         s = model_state(status=status, entry=True, marks=marks, worker=0, me=me, x=x)
         (label,) = [label for label, _, _ in model.controller(s, x)]
-        assert read_back(as_picture(s), attempt=str(attempt), controller="ab"[x]) is labels[label], (label, s)
+        assert read_back(as_picture(s), mark=value(Mark(attempt, 1)), controller="ab"[x]) is labels[label], (label, s)

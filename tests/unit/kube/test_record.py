@@ -9,7 +9,7 @@ from scripted_kube import Fault, status
 
 
 def claim(task, queue="q1"):
-    return Claim(task=task, queue=queue, attempt="2026-01-01T00:00:00+00:00", controller="abc")
+    return Claim(task=task, queue=queue, mark="2026-01-01T00:00:00+00:00#1f", controller="abc")
 
 
 def record(client, holder="one"):

@@ -10,9 +10,8 @@ import kubernetes_validate
 import pytest
 from clearml_k8s.clearml.tasks import Container, TaskView
 from clearml_k8s.config import ClearMLConfig, Config, QueueConfig, ResolvedQueue, TaskCredentials, TaskPodConfig
-from clearml_k8s.names import controller_id
 from clearml_k8s.spec.job import BuiltJob, build_job
-from spec_support import ATTEMPT, KUBERNETES_VERSIONS, TASK_ID, WORKER_ID, Build
+from spec_support import ATTEMPT, CONTROLLER, KUBERNETES_VERSIONS, TASK_ID, WORKER_ID, Build
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def build(config: Config) -> Build:
             task=task,
             attempt=ATTEMPT,
             worker_id=WORKER_ID,
-            controller_id=controller_id(WORKER_ID),
+            controller_id=CONTROLLER,
         )
         if validate:
             for version in KUBERNETES_VERSIONS:

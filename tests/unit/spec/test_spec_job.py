@@ -257,6 +257,7 @@ def test_the_probe_has_a_name_of_its_own_and_the_queues_template(config: Config)
             config,
             ResolvedQueue(config=QueueConfig(name=name, template_overrides=OVERRIDE), id=name, name=name),
             worker_id="w",
+            controller_id="c",
         ).manifest
         for name in ("a", "b")
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from clearml_k8s import names
-from clearml_k8s.app.connect import clearml_session, worker_id_of
+from clearml_k8s.app.connect import Identity, clearml_session, identity_of
 from clearml_k8s.clearml import queues
 from clearml_k8s.clearml.conf import Credentials
 from clearml_k8s.clearml.session import Session
@@ -32,7 +32,7 @@ SECONDS = 15.0
 
 NEEDED: tuple[tuple[Resource, str | None, tuple[str, ...]], ...] = (
     (JOBS, None, ("get", "list", "watch", "create", "delete")),
-    (PODS, None, ("get", "list", "watch")),
+    (PODS, None, ("list", "watch")),
     (PODS, "log", ("get",)),
     (EVENTS, None, ("list",)),
 )
@@ -74,12 +74,12 @@ async def check(
             if await _server(session, credentials, lines):
                 await _queues(config, session, lines)
     async with await KubeClient.connect(clock=clock, kubeconfig=kubeconfig, context=context) as client:
-        worker = await _cluster(config, client, lines)
-        if worker is not None:
+        identity = await _cluster(config, client, lines)
+        if identity is not None:
             await _permissions(config, client, lines)
             for queue in config.queues.values():
                 resolved = ResolvedQueue(config=queue, id=queue.name, name=queue.name)
-                await _template(config, client, resolved, worker, lines)
+                await _template(config, client, resolved, identity, lines)
     print(f"{lines.problems} problem(s) found" if lines.problems else "all well", file=lines.out)
     return 1 if lines.problems else 0
 
@@ -131,14 +131,14 @@ async def _queues(config: Config, session: Session, lines: Lines) -> None:
             )
 
 
-async def _cluster(config: Config, client: KubeClient, lines: Lines) -> str | None:
+async def _cluster(config: Config, client: KubeClient, lines: Lines) -> Identity | None:
     try:
-        worker = await worker_id_of(config, client=client)
+        identity = await identity_of(config, client=client)
     except (ConfigError, ClearMLK8sError) as error:
         lines.bad(f"Kubernetes API {client.address}: {error}")
         return None
-    lines.good(f"Kubernetes API {client.address}: namespace {config.namespace}, worker id {worker}")
-    return worker
+    lines.good(f"Kubernetes API {client.address}: namespace {config.namespace}, worker id {identity.worker_id}")
+    return identity
 
 
 async def _permissions(config: Config, client: KubeClient, lines: Lines) -> None:
@@ -165,10 +165,10 @@ async def _permissions(config: Config, client: KubeClient, lines: Lines) -> None
         lines.good(f"permissions: {len(wanted)} of {len(wanted)}")
 
 
-async def _template(config: Config, client: KubeClient, queue: ResolvedQueue, worker: str, lines: Lines) -> None:
+async def _template(config: Config, client: KubeClient, queue: ResolvedQueue, identity: Identity, lines: Lines) -> None:
     where = f"agentk8sglue.queues.{queue.name}.templateOverrides or agentk8sglue.basePodTemplate"
     try:
-        probe = template_probe_job(config, queue, worker_id=worker)
+        probe = template_probe_job(config, queue, worker_id=identity.worker_id, controller_id=identity.controller)
         await client.create(JOBS, probe.manifest, namespace=config.namespace, dry_run=True, strict=True)
     except SpecError as error:
         lines.bad(f"template of queue {queue.name}: {error}")

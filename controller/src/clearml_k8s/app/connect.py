@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from clearml_k8s import names
 from clearml_k8s.clearml.conf import Credentials
 from clearml_k8s.clearml.session import Session
@@ -35,20 +37,30 @@ def clearml_session(
     )
 
 
-async def worker_id_of(config: Config, *, client: KubeClient) -> str:
-    """The configured worker id, or the one made of the release and the namespace's uid.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """Who this controller is: ``worker_id`` on the server, for people; ``controller`` in marks and on Jobs."""
+
+    worker_id: str
+    controller: str
+
+
+async def identity_of(config: Config, *, client: KubeClient) -> Identity:
+    """The identity of the release in its namespace, whatever the configured worker id.
 
     ConfigError when the namespace does not exist or may not be read; else errors as `KubeClient.request`.
     """
-    if config.worker_id:
-        return config.worker_id
     try:
         namespace = await client.get(NAMESPACES, config.namespace)
     except KubeNotFound:
         raise ConfigError(f"namespace {config.namespace!r} does not exist: create it, or correct the name") from None
     except KubeForbidden as error:
         raise ConfigError(
-            f"namespace {config.namespace!r} may not be read, so there is no uid for the worker id: allow get on it, "
-            f"or set agentk8sglue.workerIdOverride ({error.message})"
+            f"namespace {config.namespace!r} may not be read, so its uid, which tells whose Jobs are whose, is not "
+            f"known: allow this account to get namespaces {config.namespace!r} ({error.message})"
         ) from None
-    return names.default_worker_id(release=config.release_name, namespace_uid=namespace["metadata"]["uid"])
+    uid = str(namespace["metadata"]["uid"])
+    return Identity(
+        worker_id=config.worker_id or names.default_worker_id(release=config.release_name, namespace_uid=uid),
+        controller=names.controller_id(namespace_uid=uid, release=config.release_name),
+    )

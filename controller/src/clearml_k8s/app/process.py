@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from clearml_k8s import health, logs, metrics, names
-from clearml_k8s.app.connect import clearml_session, worker_id_of
+from clearml_k8s.app.connect import clearml_session, identity_of
 from clearml_k8s.backoff import Backoff
 from clearml_k8s.clearml import workers
 from clearml_k8s.clearml.conf import Credentials
@@ -22,13 +22,16 @@ from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import Clock, SystemClock
 from clearml_k8s.config import Config
 from clearml_k8s.errors import ClearMLK8sError, Fenced, Refused, Unanswered
+from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.claim import Claims
 from clearml_k8s.flow.graces import Graces
 from clearml_k8s.flow.launch import Launcher
+from clearml_k8s.flow.marking import Marking
 from clearml_k8s.flow.poll import Poller
 from clearml_k8s.flow.reads import TaskReads
 from clearml_k8s.flow.reconcile import Reconciler
 from clearml_k8s.flow.recover import Recovery
+from clearml_k8s.flow.returning import Returning
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.flow.workqueue import WorkQueue
@@ -50,7 +53,7 @@ RECOVER_SECONDS = 1.0
 REFRESH_SECONDS = 60.0
 REFRESH_TROUBLED_SECONDS = 10.0
 FLUSH_SECONDS = 1.0
-STOP_SECONDS = 25.0
+STOP_SECONDS = 40.0
 """For claims under way when the process is told to stop; what is not done by then is found in the record."""
 
 STALE_SECONDS = 120.0
@@ -148,10 +151,10 @@ class Controller:
 
     async def _serve(self, stop: asyncio.Event) -> int:
         config, session, client = self._config, self._session, self._client
-        worker_id = await self._patiently(stop, "reading the namespace", lambda: worker_id_of(config, client=client))
-        if worker_id is None:
+        identity = await self._patiently(stop, "reading the namespace", lambda: identity_of(config, client=client))
+        if identity is None:
             return 0
-        controller = names.controller_id(worker_id)
+        worker_id, controller = identity.worker_id, identity.controller
         log.info(
             "controller starts",
             extra=kv(worker=worker_id, controller=controller, server=session.address, namespace=config.namespace),
@@ -161,26 +164,57 @@ class Controller:
         work: WorkQueue[str] = WorkQueue(clock=self._clock)
         jobs: Store[JobRecord] = Store(dirty=work.put)
         pods: Store[PodRecord] = Store(dirty=work.put, keep_gone=True)
-        served = ServedQueues(config=config, session=session, client=client, worker_id=worker_id)
+        served = ServedQueues(config=config, session=session, client=client, worker_id=worker_id, controller=controller)
         self._served = served
         graces = Graces(session=session, grace_seconds=self._settings.grace_seconds)
+        instance = uuid.uuid4().hex[:8]
         record = ClaimRecord(
             client=client,
             namespace=config.namespace,
             name=names.claims_name(config.fullname),
-            holder=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+            holder=f"{socket.gethostname()}-{os.getpid()}-{instance}",
             labels={names.LABEL_NAME: names.APP_NAME, names.LABEL_INSTANCE: config.release_name},
         )
-        launcher = Launcher(config=config, client=client, jobs=jobs, teller=teller, worker_id=worker_id)
-        claims = Claims(
-            session=session,
-            record=record,
-            launcher=launcher,
-            graces=graces,
-            served=served,
+        launcher = Launcher(
+            config=config,
+            client=client,
             jobs=jobs,
             teller=teller,
             worker_id=worker_id,
+            controller=controller,
+            stopping=stop.is_set,
+        )
+        book = ClaimBook(session=session, record=record, graces=graces, controller=controller)
+        returning = Returning(
+            session=session,
+            record=record,
+            book=book,
+            graces=graces,
+            served=served,
+            teller=teller,
+            controller=controller,
+            stopping=stop.is_set,
+        )
+        marking = Marking(
+            session=session,
+            book=book,
+            returning=returning,
+            jobs=jobs,
+            worker_id=worker_id,
+            controller=controller,
+            instance=instance,
+        )
+        claims = Claims(
+            session=session,
+            record=record,
+            book=book,
+            marking=marking,
+            returning=returning,
+            launcher=launcher,
+            served=served,
+            teller=teller,
+            controller=controller,
+            stopping=stop.is_set,
         )
         selector = names.task_selector(release=config.release_name)
         watches = (
@@ -199,15 +233,24 @@ class Controller:
 
         reads = TaskReads(session=session)
         poller = Poller(
-            config=config, session=session, served=served, claims=claims, jobs=jobs, pods=pods, may_take=known
+            config=config,
+            session=session,
+            served=served,
+            claims=claims,
+            book=book,
+            jobs=jobs,
+            pods=pods,
+            may_take=known,
         )
         recovery = Recovery(
             session=session,
             claims=claims,
+            book=book,
+            returning=returning,
             graces=graces,
             served=served,
             jobs=jobs,
-            worker_id=worker_id,
+            controller=controller,
             room=poller.room,
         )
         reconciler = Reconciler(
@@ -220,6 +263,7 @@ class Controller:
             teller=teller,
             work=work,
             worker_id=worker_id,
+            controller=controller,
             pending_queue=lambda: served.pending_queue,
         )
 
@@ -258,7 +302,7 @@ class Controller:
         async def flush() -> None:
             while True:
                 await self._clock.sleep(FLUSH_SECONDS)
-                await _waiting_out("record", claims.flush)
+                await _waiting_out("record", book.flush)
 
         loops: list[Awaitable[None]] = [
             follow(watches[0], jobs),
@@ -277,14 +321,15 @@ class Controller:
             log.error("another instance serves this release now; this one ends: %s", fenced)
             return 1
         self._state = "stopping"
-        log.info("stopping: claims under way are finished", extra=kv(claims=claims.active))
+        log.info("stopping: claims under way are finished", extra=kv(claims=book.active))
         try:
             async with self._clock.timeout(STOP_SECONDS):
                 await poller.stop()
-                await claims.flush()
+                await claims.release()
                 await teller.flush()
+                await book.flush()
         except TimeoutError:
-            log.warning("claims not finished; the next start finds them in the record", extra=kv(claims=claims.active))
+            log.warning("claims not finished; the next start finds them in the record", extra=kv(claims=book.active))
         except ClearMLK8sError as error:
             log.warning("not all was written down: %s", error)
         log.info("stopped", extra=kv(launched=claims.launched))

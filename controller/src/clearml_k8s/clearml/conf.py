@@ -27,15 +27,22 @@ _CA_BUNDLE: Final = "REQUESTS_CA_BUNDLE"  # what the SDK and the agent read; SSL
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Credentials:
-    """A key pair and what stands beside it; its repr shows no secret.
+    """A key pair and how to verify the server; its repr shows no secret.
 
-    ``source`` says in words where the key pair was found. Hosts are None where nothing was set; ``verify_certificate``
-    is a bool, the path of a CA bundle, or None.
+    ``source`` says in words where the key pair was found. ``verify_certificate`` is a bool, the path of a CA bundle,
+    or None where nothing was set.
     """
 
     access_key: str
     secret_key: str = field(repr=False)
     source: str
+    verify_certificate: bool | str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hosts:
+    """The server's addresses, None where nothing was set; ``verify_certificate`` as in `Credentials`."""
+
     api_server: str | None = None
     web_server: str | None = None
     file_server: str | None = None
@@ -67,6 +74,23 @@ def load(*, environ: Mapping[str, str], home: Path | None = None) -> Credentials
                 f"no ClearML credentials: set {names.ENV_ACCESS_KEY} and {names.ENV_SECRET_KEY}, or write "
                 f"api.credentials.access_key and .secret_key into clearml.conf (looked at: the environment, {places})"
             )
+    return Credentials(
+        access_key=access, secret_key=secret, source=source, verify_certificate=_verification(environ, file, section)
+    )
+
+
+def load_hosts(*, environ: Mapping[str, str], home: Path | None = None) -> Hosts:
+    """Read where the server is, from the places of `load`; needs no credentials. Raises ConfigError for a bad file."""
+    file, section = _file_section(environ, home or Path.home())
+    return Hosts(
+        api_server=environ.get(names.ENV_API_HOST, "").strip() or _text(section, "api_server") or None,
+        web_server=environ.get(names.ENV_WEB_HOST, "").strip() or _text(section, "web_server") or None,
+        file_server=environ.get(names.ENV_FILES_HOST, "").strip() or _text(section, "files_server") or None,
+        verify_certificate=_verification(environ, file, section),
+    )
+
+
+def _verification(environ: Mapping[str, str], file: Path | None, section: Mapping[str, Any]) -> bool | str | None:
     verify: bool | str | None = None
     if names.ENV_VERIFY_CERT in environ:
         verify = _verify(environ[names.ENV_VERIFY_CERT], where=names.ENV_VERIFY_CERT)
@@ -77,15 +101,7 @@ def load(*, environ: Mapping[str, str], home: Path | None = None) -> Credentials
         if not Path(bundle).is_file():
             raise ConfigError(f"{_CA_BUNDLE} names {names.shown(bundle)}, which is no file that can be read")
         verify = bundle
-    return Credentials(
-        access_key=access,
-        secret_key=secret,
-        source=source,
-        api_server=environ.get(names.ENV_API_HOST, "").strip() or _text(section, "api_server") or None,
-        web_server=environ.get(names.ENV_WEB_HOST, "").strip() or _text(section, "web_server") or None,
-        file_server=environ.get(names.ENV_FILES_HOST, "").strip() or _text(section, "files_server") or None,
-        verify_certificate=verify,
-    )
+    return verify
 
 
 def _file_section(environ: Mapping[str, str], home: Path) -> tuple[Path | None, Mapping[str, Any]]:

@@ -24,6 +24,7 @@ from clearml_k8s.clearml import token as tokens
 from clearml_k8s.clearml.conf import Credentials
 from clearml_k8s.clearml.health import ServerHealth, State
 from clearml_k8s.clock import Clock
+from clearml_k8s.config.address import API, address_problem
 from clearml_k8s.errors import (
     MAX_REQUEST_SECONDS,
     ApiRefused,
@@ -311,13 +312,9 @@ class Session:
 
 def _base(api_server: str) -> str:
     text = api_server.strip().rstrip("/")
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(
-            f"clearml.apiServer is {text[:80]!r}: write the address of the API server, such as https://api.clear.ml"
-        )
-    if parts.username or parts.password:
-        raise ConfigError("clearml.apiServer holds a user name or password: give credentials by Secret, not by address")
+    problem = address_problem(text, kind=API)
+    if problem:
+        raise ConfigError(f"clearml.apiServer: {problem}")
     return text
 
 

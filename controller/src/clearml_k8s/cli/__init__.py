@@ -162,7 +162,7 @@ def _selected_queues(options: argparse.Namespace) -> tuple[str, ...]:
 def _server(environ: Mapping[str, str]) -> Server:
     from clearml_k8s.clearml import conf  # only the flags need it
 
-    found = conf.load(environ=environ)
+    found = conf.load_hosts(environ=environ)
     return Server(
         api_server=found.api_server,
         web_server=found.web_server,

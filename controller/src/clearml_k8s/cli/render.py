@@ -23,8 +23,9 @@ SAMPLE_NAMESPACE_UID: Final = "00000000-0000-0000-0000-000000000000"
 def render(config: Config, *, queues: Sequence[str], task_file: str | None, out: TextIO, log: TextIO) -> int:
     """Prints one Job per queue of `queues` (all if empty) to `out`, and what is left out to `log`.
 
-    No server is asked: a queue given by name has its name for its id, and the namespace's uid in the default worker id
-    is zeros. Raises `errors.ConfigError` for an unknown queue or an unreadable task, `errors.SpecError` as `build_job`.
+    No server is asked: a queue given by name has its name for its id, and the namespace's uid in the controller's id
+    and the default worker id is zeros. Raises `errors.ConfigError` for an unknown queue or an unreadable task,
+    `errors.SpecError` as `build_job`.
     """
     task = _read_task(task_file) if task_file else _sample_task()
     worker_id = config.worker_id or names.default_worker_id(
@@ -38,7 +39,7 @@ def render(config: Config, *, queues: Sequence[str], task_file: str | None, out:
             task=task,
             attempt=task.status_changed or SAMPLE_ATTEMPT,
             worker_id=worker_id,
-            controller_id=names.controller_id(worker_id),
+            controller_id=names.controller_id(namespace_uid=SAMPLE_NAMESPACE_UID, release=config.release_name),
         )
         jobs.append(built.manifest)
         for item in built.ignored:

@@ -24,6 +24,7 @@ from clearml_k8s.config import (
     SecretKey,
     TaskCredentials,
     TaskPodConfig,
+    address,
 )
 from clearml_k8s.config.problems import find_problems
 
@@ -121,7 +122,9 @@ def _semantic_problems(document: Mapping[str, Any]) -> list[str]:
             problems.append(f"queues: found the key {name!r}; expected a queue's name or id")
         elif name != name.strip() and names.count(name.strip()) > 1:
             problems.append(f"queues: {name!r} and {name.strip()!r} are the same queue (the server strips names)")
-    return problems
+    addresses = {kind: document["clearml"].get(kind.key) for kind in address.KINDS}
+    keys = {kind: f"clearml.{kind.key}" for kind in address.KINDS}
+    return problems + address.address_problems(addresses, names=keys)
 
 
 def _build(document: Mapping[str, Any]) -> Config:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from clearml_k8s.config import Config
+from clearml_k8s.config import Config, address
 from clearml_k8s.config.file import ConfigProblems, config_from_document
 from clearml_k8s.config.pod_template import PodTemplate, read_pod_template
 
@@ -87,6 +87,12 @@ def config_from_flags(flags: GlueFlags, *, server: Server) -> Config:
         problems.append("--queue: missing; name the queues to serve, as in --queue gpu --queue cpu or --queue gpu,cpu")
     if not server.api_server:
         problems.append("the ClearML server is not known: set CLEARML_API_HOST or api.api_server in clearml.conf")
+    addresses = {
+        address.API: server.api_server,
+        address.WEB: server.web_server,
+        address.FILES: server.file_server,
+    }
+    problems += address.address_problems(addresses, names={kind: kind.given for kind in address.KINDS})
     if flags.namespace and template.namespace and flags.namespace != template.namespace:
         problems.append(
             f"--namespace is {flags.namespace}, but metadata.namespace in {flags.template_yaml} is "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from clearml_k8s import names
@@ -16,6 +17,7 @@ from clearml_k8s.errors import (
     KubeForbidden,
     KubeRefused,
     KubeThrottled,
+    KubeUnanswered,
     KubeUnauthorized,
     NotSent,
     SpecError,
@@ -53,10 +55,11 @@ class Launch(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Launched:
-    """The end of a launch, and the reason in words."""
+    """The end of a launch, and the reason in words. ``erring``: the API server itself answered with an error (5xx)."""
 
     how: Launch
     why: str = ""
+    erring: bool = False
 
 
 class Launcher:
@@ -71,17 +74,24 @@ class Launcher:
         jobs: Store[JobRecord],
         teller: Teller,
         worker_id: str,
+        controller: str,
+        stopping: Callable[[], bool],
     ) -> None:
+        """``stopping``: true once the process is told to end, and nothing may be waited for any more."""
+        self._stopping = stopping
         self._config = config
         self._client = client
         self._clock = client.clock
         self._jobs = jobs
         self._teller = teller
         self._worker_id = worker_id
-        self._controller = names.controller_id(worker_id)
+        self._controller = controller
 
     async def launch(self, task: TaskView, *, queue: ResolvedQueue) -> Launched:
-        """Create the Job of the task's present attempt. Waits, however long, while nothing can be sent to the API."""
+        """Create the Job of the task's present attempt.
+
+        Waits, until the process is told to end, while the API takes nothing.
+        """
         try:
             built = build_job(
                 config=self._config,
@@ -105,9 +115,12 @@ class Launcher:
                     return Launched(how=Launch.IN_THE_WAY, why=f"Job {existing.name} of another attempt is there")
                 self._jobs.note(existing)
                 return Launched(how=Launch.CREATED)
-            except Unanswered as error:
-                return Launched(how=Launch.DOUBT, why=str(error))
+            except KubeUnanswered as error:
+                return Launched(how=Launch.DOUBT, why=str(error), erring=error.code is not None)
             except (KubeConflict, KubeThrottled, KubeUnauthorized, Unreachable, NotSent) as error:
+                if self._stopping():
+                    # With helm uninstall the account goes while the controller ends.
+                    return Launched(how=Launch.NOT_NOW, why=f"this controller ends, and has no Job of it: {error}")
                 # A conflict is the quota controller's: many Jobs were counted at one time.
                 wait = backoff.next() + (getattr(error, "retry_after", None) or 0.0)
                 log.warning("Job not created yet", extra=kv(task=task.id, retry_in=round(wait, 1), why=str(error)))
@@ -133,13 +146,25 @@ class Launcher:
                 log.info("task launched", extra=kv(task=task.id, queue=queue.name, job=made["metadata"]["name"]))
                 return Launched(how=Launch.CREATED)
 
+    async def standing(self, task: TaskView) -> bool:
+        """Whether the Job of the task's present attempt is there, whatever the watch has shown. Errors as `find`."""
+        found = await self._find(names.job_name(task.id))
+        if found is None or found.attempt != task.status_changed or found.controller != self._controller:
+            return False
+        self._jobs.note(found)
+        return True
+
     async def _existing(self, name: str, backoff: Backoff) -> JobRecord | None:
-        """The Job that has the name, read until there is an answer; None when it is gone again."""
+        """The Job that has the name, read until there is an answer or an end; None when it is gone again."""
         while True:
             try:
-                found = await self._client.find(JOBS, name, namespace=self._config.namespace)
+                return await self._find(name)
             except (KubeRefused, Unreachable, NotSent, Unanswered) as error:
                 log.warning("Job of that name cannot be read", extra=kv(job=name, why=str(error)))
+                if self._stopping():
+                    return None
                 await self._clock.sleep(backoff.next())
-            else:
-                return None if found is None else slim_job(found)
+
+    async def _find(self, name: str) -> JobRecord | None:
+        found = await self._client.find(JOBS, name, namespace=self._config.namespace)
+        return None if found is None else slim_job(found)

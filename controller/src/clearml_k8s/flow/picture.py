@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from clearml_k8s.clearml.tasks import TaskView
-from clearml_k8s.names import MARK_PREFIX
+from clearml_k8s.names import MARK_PREFIX, marked_attempt
 
 QUEUED = "queued"
 
@@ -19,8 +19,8 @@ QUEUED = "queued"
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Picture:
     """A task as one look shows it. ``attempt`` is its ``status_changed``; ``entry`` is when its entry came into its
-    queue, or None; ``marks`` are the attempts marked, by controller id; ``worker`` says that a worker reported the
-    task in this attempt."""
+    queue, or None; ``marks`` are those that stand on it (`names.mark_value`), by controller id; ``worker`` says that a
+    worker reported the task in this attempt."""
 
     status: str
     attempt: str
@@ -34,11 +34,11 @@ class Picture:
 
     def marked_by(self, controller: str) -> bool:
         """The controller's mark stands for this attempt."""
-        return self.marks.get(controller) == self.attempt
+        return marked_attempt(self.marks.get(controller, "")) == self.attempt
 
     def others(self, controller: str) -> list[str]:
         """The other controllers whose mark stands for this attempt."""
-        return sorted(owner for owner, attempt in self.marks.items() if owner != controller and attempt == self.attempt)
+        return sorted(owner for owner in self.marks if owner != controller and self.marked_by(owner))
 
 
 GONE = Picture(status="", attempt="", entry=None, marks={}, worker=False)
@@ -70,9 +70,9 @@ class Claimable(enum.Enum):
     GONE_ON = "it is not queued in this attempt any more"
 
 
-def read_back(seen: Picture, *, attempt: str, controller: str) -> Claimable:
-    """Whether the marked task may be taken (step 2)."""
-    if not seen.queued or seen.attempt != attempt or not seen.marked_by(controller):
+def read_back(seen: Picture, *, mark: str, controller: str) -> Claimable:
+    """Whether the task with our ``mark`` may be taken (step 2)."""
+    if not seen.queued or seen.attempt != marked_attempt(mark) or seen.marks.get(controller) != mark:
         return Claimable.GONE_ON
     others = seen.others(controller)
     if not others:
@@ -91,11 +91,16 @@ class Verdict(enum.Enum):
 
 
 def verdict(seen: Picture, *, recorded: str | None, controller: str, job: str | None) -> Verdict:
-    """The next step. ``recorded`` is the attempt in our record, ``job`` that of our Job, each None if there is none."""
+    """The next step. ``recorded`` is the mark in our record, ``job`` our Job's attempt, each None if there is none.
+
+    A record counts only while its own mark stands: who had to end without rights took it away and left the record.
+    """
     others = seen.others(controller)
     if recorded is not None:
-        ours = seen.queued and seen.attempt == recorded and seen.entry is None and not seen.worker
-        return Verdict.CREATE if ours and job != recorded else Verdict.FORGET
+        attempt = marked_attempt(recorded)
+        ours = seen.queued and seen.attempt == attempt and seen.marks.get(controller) == recorded
+        free = seen.entry is None and not seen.worker
+        return Verdict.CREATE if ours and free and job != attempt else Verdict.FORGET
     if not seen.queued or job == seen.attempt:
         return Verdict.NOTHING
     if others:

@@ -12,6 +12,7 @@ from clearml_k8s.clearml.session import Session
 from clearml_k8s.config import Config
 from clearml_k8s.errors import Fenced, Refused, Unanswered
 from clearml_k8s.flow import capacity
+from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.capacity import MAX_IN_FLIGHT, Room
 from clearml_k8s.flow.choose import Candidate, choose
 from clearml_k8s.flow.claim import Claims
@@ -36,6 +37,7 @@ class Poller:
         session: Session,
         served: ServedQueues,
         claims: Claims,
+        book: ClaimBook,
         jobs: Store[JobRecord],
         pods: Store[PodRecord],
         may_take: Callable[[], bool],
@@ -46,6 +48,7 @@ class Poller:
         self._clock = session.clock
         self._served = served
         self._claims = claims
+        self._book = book
         self._jobs = jobs
         self._pods = pods
         self._may_take = may_take
@@ -62,7 +65,7 @@ class Poller:
             queue_limits={q.id: q.config.settings.max_pods for q in self._served.all_found()},
             jobs=self._jobs,
             pods=self._pods,
-            in_flight=self._claims.in_flight(),
+            in_flight=self._book.in_flight(),
         )
 
     async def run(self) -> None:
@@ -90,13 +93,13 @@ class Poller:
 
     async def _poll(self) -> int:
         active = self._served.active()
-        free = MAX_IN_FLIGHT - self._claims.active
+        free = MAX_IN_FLIGHT - self._book.active
         room = self.room()
         most = max((room.of(queue.id) for queue in active), default=0)
         if not active or free <= 0 or most <= 0:
             return 0
         # Entries that cannot be taken stand in front of others: look as far behind them as there is room.
-        depth = min(most, free) + self._claims.skipped
+        depth = min(most, free) + self._book.skipped
         found = {
             queue.id: queue
             for queue in await queues.get_queues(self._session, ids=[q.id for q in active], max_entries=depth)
@@ -107,7 +110,7 @@ class Poller:
         chosen = choose(
             queues=[(queue, found[queue.id]) for queue in active if queue.id in found],
             room=room,
-            busy=self._claims.busy,
+            busy=self._book.busy,
             first=self._turn,
             limit=free,
         )
@@ -117,7 +120,7 @@ class Poller:
         return len(chosen)
 
     def _start(self, claim: Coroutine[Any, Any, int], batch: tuple[Candidate, ...]) -> None:
-        self._claims.reserve(batch)
+        self._book.begin(batch)
         task = asyncio.create_task(claim)
         self._running.add(task)
         task.add_done_callback(self._ended)

@@ -62,6 +62,7 @@ class Reconciler:
         teller: Teller,
         work: WorkQueue[str],
         worker_id: str,
+        controller: str,
         pending_queue: Callable[[], str | None],
     ) -> None:
         """``pending_queue``: its id, if known."""
@@ -74,7 +75,7 @@ class Reconciler:
         self._reads = reads
         self._work = work
         self._worker_id = worker_id
-        self._controller = names.controller_id(worker_id)
+        self._controller = controller
         self._since: dict[tuple[str, str], float] = {}  # (Job uid, what) -> when it was seen first
         self._explained: set[str] = set()  # uids of Jobs whose pod's end was told, or is our own doing
         self._explain = Explainer(session=session, client=client, teller=teller, namespace=config.namespace)

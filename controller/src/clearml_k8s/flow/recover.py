@@ -9,11 +9,14 @@ from datetime import timedelta
 from clearml_k8s import names
 from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
+from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.capacity import Room
-from clearml_k8s.flow.claim import Claims, Taking
+from clearml_k8s.flow.claim import Claims
 from clearml_k8s.flow.graces import Graces, Settled
 from clearml_k8s.flow.picture import QUEUED, Verdict, picture, verdict
+from clearml_k8s.flow.returning import Returning
 from clearml_k8s.flow.served import ServedQueues
+from clearml_k8s.flow.taking import Taking
 from clearml_k8s.kube.slim import JobRecord
 from clearml_k8s.kube.store import Store
 from clearml_k8s.logs import kv
@@ -29,29 +32,33 @@ class Recovery:
         *,
         session: Session,
         claims: Claims,
+        book: ClaimBook,
+        returning: Returning,
         graces: Graces,
         served: ServedQueues,
         jobs: Store[JobRecord],
-        worker_id: str,
+        controller: str,
         room: Callable[[], Room],
     ) -> None:
         """``room``: the places left now, for tasks that are claimed without a poll."""
         self._session = session
         self._room = room
         self._claims = claims
+        self._book = book
+        self._returning = returning
         self._graces = graces
         self._served = served
         self._jobs = jobs
-        self._controller = names.controller_id(worker_id)
+        self._controller = controller
 
     async def step(self) -> None:
         """One look at everything on hold. Errors as `Session.call`, Fenced."""
-        for task, claim in self._claims.recorded().items():
+        for task, claim in self._book.recorded().items():
             # In memory: a claim under way. Else it is from before a restart, or its grace ended with a change.
-            if self._claims.under_way(task) or task in self._graces:
+            if self._book.under_way(task) or task in self._graces:
                 continue
             if any(job.attempt == claim.attempt for job in self._ours(task)):
-                await self._claims.forget(task)
+                await self._book.forget(task)
             else:
                 self._graces.hold(task, queue=claim.queue, why="recorded, and its Job not seen")
         absent: list[Taking] = []
@@ -82,12 +89,12 @@ class Recovery:
     async def _act(self, settled: Settled) -> Taking | None:
         """Do what the verdict says; a task to be launched or claimed is returned, to go on together with others."""
         held, seen, task = settled.held, settled.seen, settled.task
-        recorded = self._claims.recorded().get(held.task)
+        recorded = self._book.recorded().get(held.task)
         attempt = recorded.attempt if recorded else seen.attempt
         job = next((job.attempt for job in self._ours(held.task) if job.attempt == attempt), None)
-        said = verdict(seen, recorded=recorded.attempt if recorded else None, controller=self._controller, job=job)
+        said = verdict(seen, recorded=recorded.mark if recorded else None, controller=self._controller, job=job)
         log.info("grace over", extra=kv(task=held.task, verdict=said.value, status=seen.status))
-        self._claims.settled(held.task, seen)
+        self._book.settled(held.task, seen=seen, queue=held.queue)
         queue = self._served.by_id(held.queue)
         if said in (Verdict.CREATE, Verdict.CLAIM) and (task is None or queue is None):
             # The queue is not served any more: whoever serves it next, or its user, decides.
@@ -95,13 +102,13 @@ class Recovery:
             return None
         match said:
             case Verdict.CREATE if task is not None and queue is not None:
-                return Taking(task=task, queue=queue)
+                return Taking(task=task, queue=queue, resumed=True)
             case Verdict.CLAIM if task is not None and queue is not None:
                 return Taking(task=task, queue=queue, absent=True)
             case Verdict.FORGET:
-                await self._claims.forget(held.task)
+                await self._book.forget(held.task)
             case Verdict.UNMARK:
-                await self._claims.unmark(held.task, queue=held.queue)
+                await self._returning.unmark(held.task, queue=held.queue)
             case _:
                 pass
         return None
@@ -125,7 +132,7 @@ class Recovery:
         listed = await queues.all_entries(self._session, ids=ids)
         entries = {entry.task for queue in listed for entry in queue.entries}
         for task in found.values():
-            if task.id in entries or self._claims.busy(task.id):
+            if task.id in entries or self._book.busy(task.id):
                 continue
             if any(job.attempt == task.status_changed for job in self._jobs.of_task(task.id)):
                 continue

@@ -11,13 +11,13 @@ from clearml_k8s.clearml import queues
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.config import Config, QueueConfig, ResolvedQueue
 from clearml_k8s.errors import (
-    ApiRefused,
     ClearMLK8sError,
     KubeForbidden,
     KubeInvalid,
     KubeRefused,
     Refused,
     SpecError,
+    Unanswered,
 )
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import JOBS
@@ -43,15 +43,19 @@ class Served:
 class ServedQueues:
     """All configured queues; one queue's trouble never stops another."""
 
-    def __init__(self, *, config: Config, session: Session, client: KubeClient, worker_id: str) -> None:
+    def __init__(
+        self, *, config: Config, session: Session, client: KubeClient, worker_id: str, controller: str
+    ) -> None:
         self._config = config
         self._session = session
         self._client = client
         self._clock = session.clock
         self._worker_id = worker_id
+        self._controller = controller
         self._served = {key: Served(config=queue) for key, queue in config.queues.items()}
         self.pending_queue: str | None = None
         """The id of the queue that shows what waits for the cluster; None until it is known."""
+        self._pending_problem = ""
 
     @property
     def states(self) -> Mapping[str, Served]:
@@ -85,10 +89,10 @@ class ServedQueues:
     async def refresh(self) -> None:
         """Look the queues up, create what may be created, and check the templates not checked yet.
 
-        Errors of the ClearML server as `Session.call`; one queue's own problem stands in its state.
+        Errors as `Session.call` when the lookup as a whole fails; one queue's own problem stands in its state.
         """
-        await self._find_pending_queue()
         resolution = await queues.resolve(self._session, self._served)
+        await self._find_pending_queue()
         for key, served in list(self._served.items()):
             found = resolution.found.get(key)
             problem = ""
@@ -99,7 +103,7 @@ class ServedQueues:
                 try:
                     found = await queues.ensure_queue(self._session, key)
                     log.info("queue created", extra=kv(queue=key))
-                except Refused as error:
+                except (Refused, Unanswered) as error:
                     problem = f"it does not exist and cannot be created: {error}"
             elif found is None:
                 problem = (
@@ -116,15 +120,17 @@ class ServedQueues:
             self._set(key, replace(served, queue=queue, problem=problem, template_checked=not problem))
 
     async def _find_pending_queue(self) -> None:
-        """It is for people alone, so credentials that may not make it stop nothing."""
+        """It is for people alone, so whatever is wrong with it stops nothing; tried again with the next refresh."""
         if self.pending_queue is not None:
             return
         try:
             pending = await queues.ensure_queue(
                 self._session, names.PENDING_QUEUE, system_tags=[names.PENDING_QUEUE_TAG]
             )
-        except ApiRefused as error:
-            log.warning("what waits for the cluster is not shown in a queue", extra=kv(why=str(error)))
+        except (Refused, Unanswered) as error:
+            if str(error) != self._pending_problem:
+                log.warning("what waits for the cluster is not shown in queue %r: %s", names.PENDING_QUEUE, error)
+            self._pending_problem = str(error)
         else:
             self.pending_queue = pending.id
 
@@ -136,7 +142,7 @@ class ServedQueues:
         """Why Kubernetes refuses Jobs of this queue, by a server-side dry run; "" when it does not."""
         where = f"agentk8sglue.queues.{queue.config.name}.templateOverrides or agentk8sglue.basePodTemplate"
         try:
-            probe = template_probe_job(self._config, queue, worker_id=self._worker_id)
+            probe = template_probe_job(self._config, queue, worker_id=self._worker_id, controller_id=self._controller)
             await self._client.create(JOBS, probe.manifest, namespace=self._config.namespace, dry_run=True, strict=True)
         except SpecError as error:
             return f"its pod template cannot be used: {error}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
+from clearml_k8s import names
 from clearml_k8s.backoff import Backoff
 from clearml_k8s.errors import (
     ClearMLK8sError,
@@ -34,12 +35,16 @@ MAX_BYTES: Final = 900_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """One claim: the task, the queue (id) it is taken from, the attempt (``status_changed``), the controller's id."""
+    """One claim: the task, the queue (id) it is taken from, our mark (`names.mark_value`), the controller's id."""
 
     task: str
     queue: str
-    attempt: str
+    mark: str
     controller: str
+
+    @property
+    def attempt(self) -> str:
+        return names.marked_attempt(self.mark)
 
 
 @dataclass(eq=False)
@@ -231,7 +236,7 @@ class ClaimRecord:
 
 
 def _encode(claim: Claim) -> str:
-    members = {"queue": claim.queue, "attempt": claim.attempt, "controller": claim.controller}
+    members = {"queue": claim.queue, "mark": claim.mark, "controller": claim.controller}
     return json.dumps(members, separators=(",", ":"))
 
 
@@ -242,7 +247,7 @@ def _decode(task: str, text: str) -> Claim | None:
         return Claim(
             task=task,
             queue=str(members["queue"]),
-            attempt=str(members["attempt"]),
+            mark=str(members["mark"]),
             controller=str(members["controller"]),
         )
     except (ValueError, KeyError, TypeError):

@@ -89,6 +89,7 @@ def build_job(
         names.ANNOTATION_ATTEMPT: attempt,
         names.ANNOTATION_QUEUE_ID: queue.id,
         names.ANNOTATION_QUEUE_NAME: queue.name,
+        names.ANNOTATION_WORKER: worker_id,
         names.ANNOTATION_TASK_NAME: _encodable(task.name)[:_TASK_NAME_LIMIT],
     }
     manifest = {
@@ -119,7 +120,7 @@ SAMPLE_TASK_ID: Final = "0123456789abcdef0123456789abcdef"
 SAMPLE_ATTEMPT: Final = "2026-01-15T06:22:11.065000+00:00"
 
 
-def template_probe_job(config: Config, queue: ResolvedQueue, *, worker_id: str) -> BuiltJob:
+def template_probe_job(config: Config, queue: ResolvedQueue, *, worker_id: str, controller_id: str) -> BuiltJob:
     """A Job to ask the API server, by a dry run, whether it takes this queue's template.
 
     Named `clearml-k8s-probe-<hash>`, so that it never meets a task's Job. Raises `errors.SpecError` as `build_job`.
@@ -130,7 +131,7 @@ def template_probe_job(config: Config, queue: ResolvedQueue, *, worker_id: str) 
         task=TaskView(id=SAMPLE_TASK_ID, name="template probe", status_changed=SAMPLE_ATTEMPT),
         attempt=SAMPLE_ATTEMPT,
         worker_id=worker_id,
-        controller_id=names.controller_id(worker_id),
+        controller_id=controller_id,
     )
     digest = hashlib.sha256(f"{config.fullname}\0{queue.config.name}".encode()).hexdigest()[:10]
     probe.manifest["metadata"]["name"] = f"clearml-k8s-probe-{digest}"

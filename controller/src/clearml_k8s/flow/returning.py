@@ -1,0 +1,195 @@
+"""Tasks that were taken and get no Job: failed with the reason, or put back to the front of their queue."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from clearml_k8s import names
+from clearml_k8s.clearml import queues, tasks
+from clearml_k8s.clearml.session import Session
+from clearml_k8s.errors import ClearMLK8sError, Fenced, Refused, Unanswered
+from clearml_k8s.flow.book import ClaimBook
+from clearml_k8s.flow.graces import Graces
+from clearml_k8s.flow.picture import picture
+from clearml_k8s.flow.served import ServedQueues
+from clearml_k8s.flow.taking import Taking
+from clearml_k8s.flow.tell import Teller
+from clearml_k8s.kube.record import ClaimRecord
+from clearml_k8s.logs import kv
+
+log = logging.getLogger(__name__)
+
+CONCURRENCY = 16
+
+TOGETHER_SECONDS = 10.0
+"""Tasks put back within this time come to stand in the order in which they were taken."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Returned:
+    """A taken task that gets no Job now, and why."""
+
+    taking: Taking
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Front:
+    """A task put to the front of its queue: its claim's place among others, and when (monotonic)."""
+
+    returned: Returned
+    order: int
+    at: float
+
+
+class Returning:
+    """What is done on the ClearML server with a task that was taken in vain; its record stays until that is certain."""
+
+    def __init__(
+        self,
+        *,
+        session: Session,
+        record: ClaimRecord,
+        book: ClaimBook,
+        graces: Graces,
+        served: ServedQueues,
+        teller: Teller,
+        controller: str,
+        stopping: Callable[[], bool],
+    ) -> None:
+        """``stopping``: true once the process is told to end; the record may not be writable any more."""
+        self._session = session
+        self._record = record
+        self._book = book
+        self._graces = graces
+        self._served = served
+        self._teller = teller
+        self._mark = names.mark_key(controller)
+        self._stopping = stopping
+        self._front: list[Front] = []
+        self._moving = asyncio.Lock()
+
+    async def fail(self, returned: Returned) -> None:
+        """Fail the task: Kubernetes refuses its Job for good, and it is the task's own settings that it refuses."""
+        taking, task = returned.taking, returned.taking.task.id
+        try:
+            if task in await self._wanted([returned]):
+                self._teller.say(task, f"The task cannot be launched: {returned.why}", level="ERROR")
+                # Status first, then the entry: the status alone tells whether a task is wanted.
+                await tasks.failed(self._session, task, reason="cannot be launched", message=returned.why, force=True)
+                log.warning("task failed: it cannot be launched", extra=kv(task=task, why=returned.why))
+            await self._hide(taking)
+        except (Refused, Unanswered) as error:
+            self._book.hold(taking, f"not failed yet: {error}", doubt=True)
+            return
+        self._book.unmarked(task)
+        self._teller.forget(task)
+        await self._book.forget(task)
+
+    async def give_back(self, takings: Sequence[Returned]) -> None:
+        """Put the tasks back to the front of their queues, in the order given; then free them for other controllers."""
+        try:
+            wanted = await self._wanted(takings)
+            added = await self._each([r for r in takings if r.taking.task.id in wanted], self._add)
+            moved = await self._to_front(added)
+            still = await self._wanted(moved)
+            for taking in (r.taking for r in moved if r.taking.task.id not in still):
+                # Aborted meanwhile: an agent that pops the entry would start it all the same.
+                await queues.remove_task(self._session, taking.queue.id, taking.task.id)
+        except (Refused, Unanswered) as error:
+            for returned in takings:
+                self._book.hold(returned.taking, f"not put back yet: {error}", doubt=True)
+            return
+        await self._each([*moved, *(r for r in takings if r.taking.task.id not in wanted)], self._let_go)
+
+    async def unmark(self, task: str, *, queue: str) -> None:
+        """Take our mark away so that another controller can have the task. Raises Fenced alone."""
+        try:
+            # First: the record says that the task is ours, as long as a mark of ours may still land on it.
+            await self._record.forget([task])
+        except Fenced:
+            raise
+        except ClearMLK8sError as error:
+            if not self._stopping():
+                log.debug("mark not taken away, the record cannot be written: %s", error)
+                return
+            # This life of the process marks nothing any more, and a record without its mark counts for nothing.
+            log.info("record not written", extra=kv(task=task, why=str(error)))
+        try:
+            await tasks.delete_properties(self._session, task, [self._mark])
+        except Refused as error:
+            log.debug("mark not taken away: %s", error)
+        except Unanswered as error:
+            self._graces.hold(task, queue=queue, why=str(error), doubt=True)
+        else:
+            self._book.unmarked(task)
+
+    # ---- one task ---------------------------------------------------------------------------------------------------
+
+    async def _wanted(self, takings: Sequence[Returned]) -> set[str]:
+        """Those that still wait for this attempt. Errors as `Session.call`."""
+        found = await tasks.get_many(self._session, [r.taking.task.id for r in takings])
+        wanted = set()
+        for taking in (r.taking for r in takings):
+            seen = picture(found.get(taking.task.id), entry=None)
+            if seen.queued and seen.attempt == taking.attempt:
+                wanted.add(taking.task.id)
+        return wanted
+
+    async def _add(self, returned: Returned) -> None:
+        taking = returned.taking
+        self._teller.say(taking.task.id, f"Put back into queue {taking.queue.name}: {returned.why}", level="WARNING")
+        await queues.add_task(self._session, taking.queue.id, taking.task.id)
+        log.warning("task put back", extra=kv(task=taking.task.id, queue=taking.queue.name, why=returned.why))
+
+    async def _to_front(self, takings: Sequence[Returned]) -> list[Returned]:
+        """Move the entries to the front, in the order of their claims; those for which it was done."""
+        async with self._moving:
+            now = self._session.clock.monotonic()
+            # Batches end in any order: what others put there a moment ago is put in order with these.
+            self._front = [f for f in self._front if now - f.at < TOGETHER_SECONDS]
+            self._front += [Front(returned=r, order=self._book.order(r.taking.task.id), at=now) for r in takings]
+            self._front.sort(key=lambda front: front.order)
+            moved = []
+            for front in reversed(self._front):
+                if await self._guarded(front.returned, self._move) and front.returned in takings:
+                    moved.append(front.returned)
+            return moved
+
+    async def _move(self, returned: Returned) -> None:
+        await queues.move_task_to_front(self._session, returned.taking.queue.id, returned.taking.task.id)
+
+    async def _let_go(self, returned: Returned) -> None:
+        taking = returned.taking
+        await self._hide(taking)
+        await self._book.forget(taking.task.id)
+        await self.unmark(taking.task.id, queue=taking.queue.id)
+
+    async def _hide(self, taking: Taking) -> None:
+        """Take the entry out of the queue that shows what waits for the cluster."""
+        pending = self._served.pending_queue
+        if pending is not None and pending != taking.queue.id:
+            await queues.remove_task(self._session, pending, taking.task.id)
+
+    async def _guarded(self, returned: Returned, step: Callable[[Returned], Awaitable[None]]) -> bool:
+        """The step; False, and the task on hold, when it was refused or nobody knows."""
+        try:
+            await step(returned)
+        except (Refused, Unanswered) as error:
+            self._book.hold(returned.taking, f"not put back yet: {error}", doubt=True)
+            return False
+        return True
+
+    async def _each(self, takings: Sequence[Returned], step: Callable[[Returned], Awaitable[None]]) -> list[Returned]:
+        """The step for each, a few at a time; those for which it was done, in order."""
+        gate = asyncio.Semaphore(CONCURRENCY)
+
+        async def one(returned: Returned) -> bool:
+            async with gate:
+                return await self._guarded(returned, step)
+
+        done = await asyncio.gather(*(one(returned) for returned in takings))
+        return [returned for returned, ok in zip(takings, done, strict=True) if ok]
