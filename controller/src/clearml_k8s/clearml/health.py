@@ -90,8 +90,16 @@ class ServerHealth:
     async def ready(self) -> None:
         """Return when the server is healthy, at once if it is; whoever waits first runs the probes for all."""
         while not self.healthy:
-            async with self._lock:
+            try:
+                # In turns, as the lock may be held for long: whoever waits is to be told from who hangs.
+                async with self._clock.timeout(MAX_WAIT_SECONDS):
+                    await self._lock.acquire()
+            except TimeoutError:
+                continue
+            try:
                 await self._try()
+            finally:
+                self._lock.release()
 
     async def _try(self) -> None:
         if not self.healthy:

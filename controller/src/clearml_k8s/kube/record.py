@@ -70,6 +70,7 @@ class ClaimRecord:
         self._claims: dict[str, Claim] = {}
         self._version: str | None = None
         self._owned = False
+        self._lost: Fenced | None = None
         self._batch = _Batch()
         self._lock = asyncio.Lock()
 
@@ -128,7 +129,9 @@ class ClaimRecord:
 
     async def _change(self, changes: Mapping[str, Claim | None]) -> None:
         if not self._owned:
-            raise Fenced(f"the claim record {self._name} was not opened by this instance ({self._holder})")
+            raise self._lost or Fenced(
+                f"the claim record {self._name} was not opened by this instance ({self._holder})"
+            )
         batch = self._batch
         batch.changes.update(changes)
         async with self._lock:
@@ -194,7 +197,8 @@ class ClaimRecord:
         holder = ((found.get("metadata") or {}).get("annotations") or {}).get(ANNOTATION_HOLDER)
         if holder != self._holder:
             self._owned = False
-            raise Fenced(f"the claim record {self._name} is held by {holder!r}, no longer by {self._holder!r}")
+            self._lost = Fenced(f"the claim record {self._name} is held by {holder!r}, no longer by {self._holder!r}")
+            raise self._lost
         self._accept(found)
 
     async def _create(self, claims: Mapping[str, Claim | None]) -> dict[str, Any]:
