@@ -1,13 +1,15 @@
 # Every target is a thin call; the work is in Python below ci/ and tests/. Settings:
 #   PYTHON=python3.12     another Python (3.11 or newer)
 #   CLUSTER=current       the current kube context in place of the local cluster
+#   IMAGE_REGISTRY=registry.example.com/path   images are pushed there, and pods pull them from there
+#   IMAGE_REGISTRY_TLS_VERIFY=false   it speaks plain HTTP
 #   CLEARML_K8S_CACHE=    where tools, images and cluster state are kept (~/.cache/clearml-k8s)
 #   SKIP_PARTS=cluster,e2e   parts that `make test` leaves out, by name
 #   PYTEST_ARGS="-x -k queue"
 PYTHON ?= python3
 
 export PYTHONUNBUFFERED := 1
-export CLUSTER CLEARML_K8S_CACHE SKIP_PARTS PYTEST_ARGS
+export CLUSTER IMAGE_REGISTRY IMAGE_REGISTRY_TLS_VERIFY CLEARML_K8S_CACHE SKIP_PARTS PYTEST_ARGS
 RUN := $(PYTHON) -m ci.run
 TEST := $(PYTHON) -m ci.test
 SOURCES := controller/src ci tests values-schema
@@ -28,7 +30,11 @@ demo: packages ## from nothing to a finished ClearML task on a local cluster
 
 .PHONY: packages
 packages: ## install the Debian packages that are missing (as root, on Debian; elsewhere nothing)
-	@if [ "$(CLUSTER)" != current ] && command -v apt-get >/dev/null; then ci/tools/apt.sh; fi
+	@case "$(CLUSTER)" in \
+	"") if command -v apt-get >/dev/null; then ci/tools/apt.sh; fi ;; \
+	current) ;; \
+	*) echo "error: CLUSTER=$(CLUSTER) is not known: leave it out, or write current" >&2; exit 1 ;; \
+	esac
 
 .PHONY: venv
 venv: ## make the Python development environment in the cache, print its folder

@@ -4,40 +4,53 @@
 
 PATH begins with the Python environment and the pinned tools, PYTHONPATH holds the checkout's packages. `--images` are
 built first, each named to the command as IMAGE_<NAME>=<archive>; with `--cluster` the local cluster is brought up and
-its KUBECONFIG and CLUSTER_* are set (CLUSTER=current: those of the current kube context).
+its KUBECONFIG and CLUSTER_* are set (CLUSTER=current: those of the current kube context). IMAGE_<NAME>_NAME is what
+pods call the image; with `--cluster` and IMAGE_REGISTRY it is pushed there.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from ci import venv
+from ci.cluster.choice import current_chosen
 from ci.cluster.current import CurrentCluster
 from ci.cluster.errors import ClusterError
 from ci.cluster.local import LocalCluster
+from ci.images import registry
 from ci.images.build import ImageError
 from ci.images.build import ensure as ensure_image
 from ci.paths import ROOT
 from ci.tools import build
+from ci.tools.catalog import BuildError
 
 PACKAGES = (ROOT, ROOT / "controller/src", ROOT / "tests/fakes", ROOT / "tests/support")
-FAILURES = (venv.VenvError, build.BuildError, ImageError, ClusterError, ValueError)
+CLIENTS = ("helm3", "helm4")
+FAILURES = (venv.VenvError, BuildError, ImageError, ClusterError, ValueError)
 """What `environment` raises, each with words for the user."""
 
 
 def environment(*, tools: list[str], images: list[str], cluster: bool) -> dict[str, str]:
     """The command's environment; builds and starts what it needs, and says what took long. Raises FAILURES."""
+    current = CurrentCluster() if current_chosen() and cluster else None
+    images_registry = registry.chosen()
+    if current and images:  # what is refused is said now, not after minutes of building
+        current.require_host_address()
+        if images_registry is None:
+            current.load_command(Path())
     with _timed("the Python environment"):
         home = venv.ensure()
     bins = [str(home / "bin")]
     if tools:
         with _timed("the tools"):
-            bins.append(str(build.bin_dir([] if tools == ["all"] else tools)))
+            bins.append(str(build.bin_dir(_needed(tools, current))))
     inherited = [path for path in (os.environ.get("PYTHONPATH"),) if path]
     values = dict(os.environ) | {
         "VIRTUAL_ENV": str(home),
@@ -46,16 +59,27 @@ def environment(*, tools: list[str], images: list[str], cluster: bool) -> dict[s
     }
     for name in images:
         with _timed(f"the image {name}"):
-            values[f"IMAGE_{name.upper()}"] = str(ensure_image(name))
-    if cluster:
-        if os.environ.get("CLUSTER") == "current":
-            values |= CurrentCluster(str(build.ensure(["kubectl"])["kubectl"])).environment()
-        else:
-            with _timed("the local cluster"):
-                local = LocalCluster()
-                local.up()
-            values |= local.environment()
+            archive = ensure_image(name)
+            values |= {f"IMAGE_{name.upper()}": str(archive)}
+            values |= {f"IMAGE_{name.upper()}_NAME": registry.pod_name(name, archive)}
+        if cluster and images_registry:
+            with _timed(f"the image {name} in {images_registry.path}"):
+                images_registry.push(name, archive)
+    if current:
+        values |= current.environment()
+    elif cluster:
+        with _timed("the local cluster"):
+            local = LocalCluster()
+            local.up()
+        values |= local.environment()
     return values
+
+
+def _needed(tools: list[str], current: CurrentCluster | None) -> list[str]:
+    """`all` are those that a cluster of our own is made of, too."""
+    if tools != ["all"]:
+        return tools
+    return [*CLIENTS, *([] if shutil.which("kubectl") else ["kubectl"])] if current else []
 
 
 @contextmanager

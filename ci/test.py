@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ci import run
+from ci.cluster.choice import current_chosen
+from ci.cluster.errors import ClusterError
 from ci.paths import ROOT
 
 
@@ -87,15 +89,16 @@ def main() -> int:  # noqa: RET503 - exec does not return
     try:
         parts = chosen(options.parts, skip=os.environ.get("SKIP_PARTS", ""))
         extra = shlex.split(os.environ.get("PYTEST_ARGS", ""))
-    except (PartError, ValueError) as error:
+        current = current_chosen()
+    except (PartError, ClusterError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.long and not long_tests(parts):
         print(f"no test of {', '.join(parts)} is marked `long`", file=sys.stderr)
         return 0
     cluster = any(PARTS[name].cluster for name in parts)
-    if cluster and os.environ.get("CLUSTER") != "current":
-        subprocess.run([ROOT / "ci/tools/apt.sh"], check=True)
+    if cluster and not current:
+        subprocess.run([ROOT / "ci/tools/apt.sh", "tests"], check=True)
     tools = sorted({tool for name in parts for tool in PARTS[name].tools})
     try:
         values = run.environment(tools=["all"] if cluster else tools, images=IMAGES if cluster else [], cluster=cluster)

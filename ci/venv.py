@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from ci.locks import locked
 from ci.paths import ROOT, cache_dir
-from ci.tools.build import locked
 
 LOCK = ROOT / "ci/requirements-dev.lock"
 # The command as users know it; the package itself comes from the checkout.

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from ci.tools import build
+from ci.tools.catalog import BuildError
 
+from .choice import current_chosen
 from .containers import load
 from .current import CurrentCluster
 from .errors import ClusterError
@@ -50,7 +49,7 @@ def _environment(values: dict[str, str]) -> str:
 
 
 def _current(options: argparse.Namespace) -> int:
-    cluster = CurrentCluster(str(build.ensure(["kubectl"])["kubectl"]))
+    cluster = CurrentCluster()
     match options.command:
         case "up" | "status":
             print(cluster.check())
@@ -96,18 +95,12 @@ def _local(options: argparse.Namespace) -> int:
     return 0
 
 
-def _choose(kind: str) -> Callable[[argparse.Namespace], int]:
-    if kind not in ("", "local", "current"):
-        raise ClusterError(f"CLUSTER={kind!r}: use `local` (or nothing), or `current` for the current kube context")
-    return _current if kind == "current" else _local
-
-
 def main() -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `status | head` is no error
     options = _parser().parse_args()
     try:
-        return _choose(os.environ.get("CLUSTER", ""))(options)
-    except (ClusterError, build.BuildError, ValueError) as error:
+        return (_current if current_chosen() else _local)(options)
+    except (ClusterError, BuildError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

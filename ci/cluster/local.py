@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,23 +13,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ci.locks import locked
 from ci.paths import cache_dir, checkout_name
 from ci.tools import build
+from ci.tools.catalog import BuildError
 
-from . import cgroups, containers, files, kwok, machine, network, pki, processes, slots
+from . import cgroups, files, kwok, machine, network, pki, processes, slots
 from .components import Component, all_components
 from .errors import ClusterError
 from .layout import NODE_NAME, RUN, Layout
 from .shell import run
 from .state import State
+from .supervision import Supervisor, say
 
 TOOLS = ("pause", "etcd", "kubernetes", "coredns")
-START_SECONDS = 120.0
-UNWELL_SECONDS = 15.0
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ class LocalCluster:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with build.locked(RUN / f"{self.name}.lock", f"the cluster {self.name}"):
+        with locked(RUN / f"{self.name}.lock", f"the cluster {self.name}"):
             yield
 
     def state(self, layout: Layout) -> State:
@@ -76,7 +72,7 @@ class LocalCluster:
         machine.preflight()
         try:
             programs = build.ensure(TOOLS)
-        except build.BuildError as error:
+        except BuildError as error:
             raise ClusterError(str(error)) from error
         started = time.monotonic()
         with self._locked():
@@ -107,10 +103,11 @@ class LocalCluster:
                 _write(layout.state / path, text)
             pki.ensure(layout)
             layout.log("up").parent.mkdir(parents=True, exist_ok=True)
-            changed = self._start(layout, state, components)
-            self._settle(layout, state, programs)
+            supervisor = Supervisor(layout, state)
+            changed = supervisor.start(components)
+            supervisor.settle(programs)
             if kwok.enabled(state):
-                self._start(layout, state, [kwok.component(layout, state)])
+                supervisor.start([kwok.component(layout, state)])
         word = "up" if changed else "was up already"
         say(f"cluster {self.name}: {word} after {time.monotonic() - started:.1f} s ({layout.api_url})")
         return layout
@@ -121,94 +118,6 @@ class LocalCluster:
             pause_image=files.PAUSE_IMAGE,
             nameservers=files.machine_nameservers(),
         )
-
-    def _start(self, layout: Layout, state: State, components: list[Component]) -> bool:
-        """Starts or restarts each component that is not well, in order; False when all were well."""
-        with ThreadPoolExecutor(len(components)) as pool:
-            problems = dict(zip(components, pool.map(lambda c: self._problem(state, c), components), strict=True))
-        bad = [component for component, problem in problems.items() if problem is not None]
-        if not bad:
-            return False
-        running = {c.name for c in components if c not in bad}
-        for component in bad:
-            identity = state.process(component.name)
-            if identity and processes.alive(identity):
-                # It runs; perhaps only what it needs was away: give it time before it is started again.
-                if any(need not in running for need in component.after) or self._wait(state, component, UNWELL_SECONDS):
-                    continue
-                say(f"{component.name}: unwell ({problems[component]}), starting it again")
-                processes.stop(identity)
-        waiting: list[Component] = []
-        for component in components:
-            for need in [c for c in waiting if c.name in component.after]:
-                self._expect(layout, state, need)
-                waiting.remove(need)
-                if need.name == "kube-apiserver":
-                    self._bootstrap(layout, state)
-            identity = state.process(component.name)
-            if not (identity and processes.alive(identity)):
-                self._launch(layout, state, component)
-            waiting.append(component)
-        for component in waiting:
-            self._expect(layout, state, component)
-        return True
-
-    def _launch(self, layout: Layout, state: State, component: Component) -> None:
-        say(f"starting {component.name}")
-        command = network.inside(layout, *component.command)
-        identity = processes.start(command, log=layout.log(component.name), environment=environment(component.name))
-        state.put_process(component.name, identity)
-
-    def _problem(self, state: State, component: Component) -> str | None:
-        identity = state.process(component.name)
-        if identity is None or not processes.alive(identity):
-            return "not running"
-        return component.healthy()
-
-    def _wait(self, state: State, component: Component, limit: float) -> bool:
-        """True as soon as the component is well; False when it ended or after `limit` seconds."""
-        deadline = time.monotonic() + limit
-        while time.monotonic() < deadline:
-            identity = state.process(component.name)
-            if identity is None or not processes.alive(identity):
-                return False
-            if component.healthy() is None:
-                return True
-            time.sleep(0.1)
-        return False
-
-    def _expect(self, layout: Layout, state: State, component: Component) -> None:
-        if self._wait(state, component, START_SECONDS):
-            return
-        problem = self._problem(state, component)
-        raise ClusterError(_explain(component.name, problem or "not well in time", layout.log(component.name)))
-
-    def _bootstrap(self, layout: Layout, state: State) -> None:
-        """The objects that components need before they can be well."""
-        if not state.data.get("bootstrapped"):
-            kubectl = [str(build.ensure(["kubectl"])["kubectl"]), f"--kubeconfig={layout.kubeconfig}"]
-            run([*kubectl, "apply", "--server-side", "-f", str(layout.state / "config/bootstrap.json")])
-            state.put(bootstrapped=True)
-
-    def _settle(self, layout: Layout, state: State, programs: dict[str, Path]) -> None:
-        """The sandbox image, and a node that is ready."""
-        kubectl = [str(programs["kubectl"]), f"--kubeconfig={layout.kubeconfig}"]
-        containers.ensure_pause(layout, programs["pause"], files.PAUSE_IMAGE)
-        deadline = time.monotonic() + START_SECONDS
-        ready = '{.status.conditions[?(@.type=="Ready")].status}'
-        while True:
-            node = run([*kubectl, "get", "node", NODE_NAME, "-o", f"jsonpath={ready}"], check=False)
-            account = state.data.get("settled") or run(
-                [*kubectl, "get", "serviceaccount", "default", "-o", "name"], check=False
-            )
-            if node == "True" and account and _knows_its_pods(kubectl):
-                break
-            if time.monotonic() > deadline:
-                raise ClusterError(
-                    _explain("kubelet", f"the node does not run its pods (Ready={node!r})", layout.log("kubelet"))
-                )
-            time.sleep(0.2)
-        state.put(settled=True)
 
     # -- kwok ----------------------------------------------------------------------------------------------------
 
@@ -227,7 +136,7 @@ class LocalCluster:
                 for name, text in texts.items():
                     _write(folder / name, text)
                 state.put(kwok={"files": names})
-            self._start(layout, state, [kwok.component(layout, state)])
+            Supervisor(layout, state).start([kwok.component(layout, state)])
             kwok.ensure_nodes(layout, nodes)
 
     def kwok_down(self) -> None:
@@ -293,7 +202,7 @@ class LocalCluster:
         if kwok.enabled(state):
             components.append(kwok.component(layout, state))
         with ThreadPoolExecutor(len(components)) as pool:
-            problems = list(pool.map(lambda c: self._problem(state, c), components))
+            problems = list(pool.map(Supervisor(layout, state).problem, components))
         lines = []
         for component, problem in zip(components, problems, strict=True):
             identity = state.process(component.name)
@@ -321,34 +230,10 @@ class LocalCluster:
         }
 
 
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
-
-
-def environment(component: str) -> dict[str, str]:
-    """The environment of a component: nothing of the caller's, but for containerd the proxies for pulls."""
-    fixed = {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "HOME": "/root", "LANG": "C.UTF-8"}
-    if component == "containerd":
-        fixed |= {name: os.environ[name] for name in PROXIES if name in os.environ}
-    return fixed
-
-
 def _write(path: Path, text: str) -> None:
     if not path.exists() or path.read_text() != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-
-
-def _knows_its_pods(kubectl: list[str]) -> bool:
-    """True when the kubelet itself lists every pod bound to it: after its restart, Ready is still the old word."""
-    items = ("-o", "jsonpath={.items[*].metadata.uid}")
-    selector = f"spec.nodeName={NODE_NAME},status.phase!=Succeeded,status.phase!=Failed"
-    bound = run([*kubectl, "get", "pods", "-A", f"--field-selector={selector}", *items], check=False).split()
-    answer = run([*kubectl, "get", "--raw", f"/api/v1/nodes/{NODE_NAME}/proxy/pods"], check=False)
-    try:
-        pods = json.loads(answer)["items"] or []
-    except ValueError:
-        return False
-    return set(bound) <= {pod["metadata"]["uid"] for pod in pods}
 
 
 def _fingerprint(rendered: dict[str, str], components: list[Component]) -> str:
@@ -356,12 +241,3 @@ def _fingerprint(rendered: dict[str, str], components: list[Component]) -> str:
     commands = [list(component.command) for component in components]
     rendered = {path: text for path, text in rendered.items() if path != "config/Corefile"}
     return hashlib.sha256(json.dumps([rendered, commands], sort_keys=True).encode()).hexdigest()
-
-
-def _explain(name: str, problem: str, log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()[-20:] if log.exists() else []
-    return (
-        f"{name}: {problem}\n"
-        + "".join(f"  | {line[:400]}\n" for line in lines)
-        + (f"the whole log: {log}\nwhen trying again does not help: `make cluster-down cluster-up` starts anew")
-    )

@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from ci.tools.build import locked
+from ci.locks import locked
 
 from . import cgroups, files, slots
 from .errors import ClusterError

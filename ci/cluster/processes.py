@@ -104,6 +104,20 @@ def in_network_namespace(namespace: Path) -> Iterator[int]:
                 continue
 
 
+def with_command(command: Sequence[str]) -> set[int]:
+    """Processes whose command line ends with these words: also one that is about to become it (nsenter)."""
+    ending = b"\0".join([b"", *(word.encode() for word in command), b""])
+    found = set()
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
+            try:
+                if (b"\0" + (entry / "cmdline").read_bytes()).endswith(ending):
+                    found.add(int(entry.name))
+            except OSError:  # ended meanwhile
+                continue
+    return found
+
+
 def kill_all(find: Callable[[], set[int]], *, limit: float = 20) -> set[int]:
     """SIGKILLs what `find` returns until it returns nothing; the survivors after `limit` seconds."""
     deadline = time.monotonic() + limit

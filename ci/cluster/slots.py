@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ci.tools.build import locked
+from ci.locks import locked
 
 from .errors import ClusterError
 from .layout import FIRST_OCTET, RUN, SLOTS

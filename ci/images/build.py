@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ci.locks import locked
 from ci.paths import ROOT, cache_dir
-from ci.tools.build import locked
 
 NAMES = "localhost/clearml-k8s"
 PACKAGES = "python3,python3-venv,git,ca-certificates"
@@ -61,7 +61,8 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _run(command: Sequence[str | Path], *, environment: dict[str, str] | None = None) -> str:
+def run_program(command: Sequence[str | Path], *, environment: dict[str, str] | None = None) -> str:
+    """The program's output; ImageError shows its end when it fails."""
     words = [str(word) for word in command]
     try:
         done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -153,8 +154,10 @@ def _build(name: str, kind: str, base: str, archive: Path) -> None:
         if kind == "docker":
             arguments = [f"--build-arg=BASE_IMAGE={base}"] if base else []
             environment = dict(os.environ) | {"DOCKER_BUILDKIT": "1"}
-            _run(["docker", "build", "--tag", reference(name), *arguments, *secrets, context], environment=environment)
-            _run(["docker", "save", "--output", archive, reference(name)])
+            run_program(
+                ["docker", "build", "--tag", reference(name), *arguments, *secrets, context], environment=environment
+            )
+            run_program(["docker", "save", "--output", archive, reference(name)])
             return
         with _buildah() as buildah:
             base_name = base
@@ -175,7 +178,7 @@ def _build_base(buildah: Callable[[list[str]], str], archive: Path) -> None:
         rootfs = Path(folder) / "rootfs.tar"
         sources = Path(folder) / "sources.list"
         sources.write_text(SOURCES)
-        _run(["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", f"--customize-hook=upload {sources} "
+        run_program(["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", f"--customize-hook=upload {sources} "
               "/etc/apt/sources.list", "--customize-hook=rm -f $1/etc/resolv.conf $1/etc/hostname",
               "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*",
               "--dpkgopt=path-exclude=/usr/share/locale/*", "bookworm", rootfs])  # fmt: skip
@@ -203,7 +206,7 @@ def _buildah() -> Iterator[Callable[[list[str]], str]]:
     ]
     environment = dict(os.environ) | {"BUILDAH_ISOLATION": "chroot", "TMPDIR": str(storage)}
     try:
-        yield lambda words: _run(["buildah", *options, *words], environment=environment)
+        yield lambda words: run_program(["buildah", *options, *words], environment=environment)
     finally:
         subprocess.run(["umount", str(storage / "root/overlay")], capture_output=True, check=False)
         shutil.rmtree(storage, ignore_errors=True)

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages that the local cluster and the images need; does nothing when all is there.
+# Installs the Debian packages that the local cluster and the images need, with `tests` also those of the tests; does
+# nothing when all is there.
 # What counts is the program, not the package: a machine may have containerd or runc from elsewhere, and keeps it.
 set -eu
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -19,6 +20,7 @@ need nsenter util-linux
 need openssl openssl
 need skopeo skopeo
 need git git
+[ "${1:-}" != tests ] || need docker-registry docker-registry
 [ -x /usr/lib/cni/ptp ] || [ -x /opt/cni/bin/ptp ] || missing="$missing containernetworking-plugins"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
@@ -39,3 +41,4 @@ fi
 apt-get update -q
 # shellcheck disable=SC2086
 apt-get install -q -y --no-install-recommends --no-remove $missing
+case $missing in *docker-registry*) systemctl disable docker-registry >/dev/null 2>&1 || true ;; esac # nor after a boot

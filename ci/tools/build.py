@@ -11,7 +11,6 @@ named by its version and a hash of all that goes into the build, so a changed pi
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import json
 import os
@@ -21,129 +20,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
+from ci.locks import locked
 from ci.paths import cache_dir
+from ci.tools.catalog import LINKS, BuildError, Program, Tool, select
 
-HERE = Path(__file__).resolve().parent
 HEARTBEAT_SECONDS = 30.0
-
-
-class BuildError(Exception):
-    """A tool could not be built; the message says which and shows the compiler's last lines."""
-
-
-@dataclass(frozen=True)
-class Program:
-    """One program of a tool: its name here, the Go package, and how to ask a copy on PATH for its version."""
-
-    name: str
-    package: str
-    version_args: tuple[str, ...] = ("--version",)
-    command: str = ""  # its name on PATH, when that is another
-
-
-@dataclass(frozen=True)
-class Tool:
-    """One Go module below ci/tools: `pinned_by` is the module whose version in go.mod is the tool's version."""
-
-    name: str
-    pinned_by: str
-    programs: tuple[Program, ...]
-
-    @property
-    def folder(self) -> Path:
-        return HERE / self.name
-
-    @property
-    def version(self) -> str:
-        """Without the leading v; tools of our own have no version, only a hash."""
-        if not self.pinned_by:
-            return "own"
-        text = (self.folder / "go.mod").read_text()
-        found = re.search(rf"^(?:require)?\s*{re.escape(self.pinned_by)} v(\S+)", text, re.MULTILINE)
-        if found is None:
-            raise BuildError(f"{self.folder / 'go.mod'} does not require {self.pinned_by}")
-        return found.group(1)
-
-    @property
-    def ldflags(self) -> str:
-        flags = "-s -w"
-        if self.name == "kubernetes":
-            major, minor, _ = self.version.split(".", 2)
-            stamp = "k8s.io/component-base/version"
-            flags += f" -X {stamp}.gitVersion=v{self.version} -X {stamp}.gitMajor={major} -X {stamp}.gitMinor={minor}"
-        return flags
-
-    @property
-    def home(self) -> Path:
-        """The tool's folder in the cache."""
-        digest = hashlib.sha256(self.ldflags.encode())
-        for file in sorted(self.folder.iterdir()):
-            if file.suffix in (".mod", ".sum", ".go"):
-                digest.update(f"{file.name}\0".encode() + file.read_bytes())
-        return cache_dir() / "tools" / f"{self.name}-{self.version}-{digest.hexdigest()[:8]}"
-
-
-def _kubernetes(name: str, *version_args: str) -> Program:
-    return Program(name, f"k8s.io/kubernetes/cmd/{name}", version_args or ("--version",))
-
-
-TOOLS = (
-    Tool("pause", "", (Program("pause", "clearml-k8s.local/ci/tools/pause"),)),
-    Tool("etcd", "go.etcd.io/etcd/server/v3", (Program("etcd", "go.etcd.io/etcd/server/v3"),)),
-    Tool(
-        "kubernetes",
-        "k8s.io/kubernetes",
-        (
-            _kubernetes("kubectl", "version", "--client"),
-            _kubernetes("kube-apiserver"),
-            _kubernetes("kube-controller-manager"),
-            _kubernetes("kube-scheduler"),
-            _kubernetes("kubelet"),
-            _kubernetes("kube-proxy"),
-        ),
-    ),
-    Tool("coredns", "github.com/coredns/coredns", (Program("coredns", "github.com/coredns/coredns", ("-version",)),)),
-    Tool("kwok", "sigs.k8s.io/kwok", (Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),)),
-    Tool("helm4", "helm.sh/helm/v4", (Program("helm4", "helm.sh/helm/v4/cmd/helm", ("version",), "helm"),)),
-    Tool("helm3", "helm.sh/helm/v3", (Program("helm3", "helm.sh/helm/v3/cmd/helm", ("version",), "helm"),)),
-)
-LINKS = {"helm": "helm4"}  # further names in the folder of --bin-dir
 
 
 def say(text: str) -> None:
     """Progress goes to stderr: stdout is for paths."""
     print(text, file=sys.stderr, flush=True)
-
-
-def select(names: Iterable[str]) -> list[Tool]:
-    """The tools behind the names of tools or programs, in the order of `TOOLS`; all of them for no name."""
-    wanted = {LINKS.get(name, name) for name in names}
-    known = {tool.name for tool in TOOLS} | {program.name for tool in TOOLS for program in tool.programs}
-    unknown = sorted(wanted - known)
-    if unknown:
-        raise BuildError(f"no tool or program is called {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
-    return [t for t in TOOLS if not wanted or t.name in wanted or any(p.name in wanted for p in t.programs)]
-
-
-@contextmanager
-def locked(path: Path, waiting_for: str) -> Iterator[None]:
-    """Holds an exclusive lock on `path` (made when missing); says so when it has to wait."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waiting for {waiting_for}, which another process does now")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def on_path(tool: Tool) -> dict[str, Path] | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from clearml_server.process import DevServer
 
+from ci.cluster.choice import current_chosen
 from ci.cluster.local import LocalCluster
 from tests.bench import measure
 
@@ -27,7 +28,7 @@ TARGETS = "targets: ratio at least 0.50, at most 4 ClearML calls and 2 ms CPU a 
 
 def controller_manager() -> int | None:
     """The pid of the local cluster's controller manager; None where the cluster is another."""
-    if os.environ.get("CLUSTER") == "current":
+    if current_chosen():
         return None
     return next((line.pid for line in LocalCluster().status() if line.name == "kube-controller-manager"), None)
 

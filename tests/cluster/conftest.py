@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from chaos_counts import until
 from chaos_kube import Access, AuditLog, Kube, KubeError, access
 from clearml_server.process import DevServer
 
+from ci.cluster.choice import current_chosen
 from ci.cluster.errors import ClusterError
 from ci.cluster.local import LocalCluster
 
@@ -22,7 +22,7 @@ KWOK_NODES = 4
 @pytest.fixture(scope="session")
 def cluster() -> LocalCluster:
     """This checkout's local cluster, up, with simulated nodes; what cannot run fails and says why."""
-    if os.environ.get("CLUSTER") == "current":
+    if current_chosen():
         pytest.skip("switched off by CLUSTER=current: needs simulated nodes and the API server's audit log")
     local = LocalCluster()
     try:

@@ -1,4 +1,7 @@
-"""The controller is killed 63 times, inside each step of the claim, while tasks flow: none is lost or starts twice."""
+"""The controller is killed 63 times, inside each step of the claim, while tasks flow and users abort some of them.
+
+None is lost or starts twice, and no limit is passed, with the pods counted that are still ending.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,17 @@ from pathlib import Path
 import pytest
 from chaos_agent import Agents, ClearML
 from chaos_controller import ControllerProcess, config
-from chaos_counts import check, count, settled, shown, until
+from chaos_counts import check, count, settled, shown, statuses, until
 from chaos_kube import Access, AuditLog, Kube, plain_kubeconfig
 from chaos_proxy import STEPS, Fate, Proxy, Request, Steps
 from clearml_server.process import DevServer
 
 KILLS = 63
-FIRST, TASKS = 60, 200  # tasks that wait at the beginning, and all: the others come as the kills go on
+FIRST, TASKS = 60, 240  # tasks that wait at the beginning, and all: the others come as the kills go on
 LIMITS = {"alpha": 30, "beta": 20, "": 40}
-ENDED = 150  # tasks that end while the controller is killed; the others are more than there are places
+ENDED, ABORTED = 150, 40  # tasks that end, and are aborted, while the controller is killed; the others fill the places
+AT_ONCE = 8  # aborted at the end, in a queue that is full and in which more tasks wait
+DELETE_AFTER = "3s"  # how long a deleted pod stays: longer than the controller needs to find its place free
 MOMENTS = ("sent, lands after the kill", "sent, never lands", "done, answer lost")
 ENDPOINTS = {"mark": "tasks.edit_hyper_params", "take": "queues.remove_task", "show": "queues.add_task"}
 
@@ -75,19 +80,42 @@ async def test_sixty_kills_lose_no_task_and_start_none_twice(
     tasks: list[str] = []
     queue_of: dict[str, str] = {}
     running: set[str] = set()
-    places = asyncio.Semaphore(0)  # running tasks end as the kills go on, so that work is left for each of them
+    aborted: set[str] = set()
+    # Running tasks end as the kills go on, so that work is left for each of them.
+    places = {name: asyncio.Semaphore(0) for name in sources}
 
     async def work(task: str) -> None:
         running.add(task)
-        await places.acquire()
-        running.discard(task)
+        try:
+            await places[queue_of[task]].acquire()
+        finally:
+            running.discard(task)
 
-    def enqueue(number: int) -> None:
+    def some_queue() -> str:
+        return draw.choices(("alpha", "beta"), (0.6, 0.4))[0]
+
+    def enqueue(number: int, *, queue: str | None = None) -> None:
         for _ in range(number):
-            queue = draw.choices(("alpha", "beta"), (0.6, 0.4))[0]
-            made = server.bulk_tasks(1, queue=queue)
+            name = queue or some_queue()
+            made = server.bulk_tasks(1, queue=name)
             tasks.extend(made)
-            queue_of.update(dict.fromkeys(made, queue))
+            queue_of.update(dict.fromkeys(made, name))
+
+    def end(number: int) -> None:
+        for _ in range(number):
+            places[some_queue()].release()
+
+    def abort(number: int) -> None:
+        """As users do it: half of them tasks that run, half of them tasks that wait, wherever these are by now."""
+        for _ in range(number):
+            waiting = [task for task, status in statuses(server, tasks).items() if status == "queued"]
+            there = sorted(running - aborted)
+            if there and (not waiting or draw.random() < 0.5):
+                aborted.add(task := draw.choice(there))
+                server.call("tasks.stopped", task=task)
+            elif waiting:
+                aborted.add(task := draw.choice(sorted(waiting)))
+                server.call("tasks.stop", task=task)
 
     def full() -> bool:
         """As many run as may: in all, or of each queue that still has entries."""
@@ -114,6 +142,7 @@ async def test_sixty_kills_lose_no_task_and_start_none_twice(
                 api_server=to_clearml.url,
                 queues={"alpha": LIMITS["alpha"], "beta": LIMITS["beta"]},
                 max_pods=LIMITS[""],
+                delete_after=DELETE_AFTER,
             ),
             folder=tmp_path,
             kubeconfig=kubeconfig,
@@ -133,6 +162,8 @@ async def test_sixty_kills_lose_no_task_and_start_none_twice(
             for number, (step, moment) in enumerate(plan):
                 trap.set(step, moment)
                 await start()
+                if number % 2:
+                    abort(_share(ABORTED, number))
                 await until(_caught(trap, agents, controller), lambda: f"step {trap.step!r} comes", limit=60)
                 await controller.kill()
                 kills[step, moment] += 1
@@ -140,18 +171,42 @@ async def test_sixty_kills_lose_no_task_and_start_none_twice(
                     late.append((ENDPOINTS[step], trap.task, time.time()))
                 await asyncio.sleep(draw.choice((0.0, 0.0, 0.3, 0.8)) if moment == MOMENTS[0] else 0.0)
                 trap.killed.set()
-                for _ in range(_share(ENDED, number)):
-                    places.release()
+                if not number % 2:
+                    abort(_share(ABORTED, number))
+                end(_share(ENDED, number))
                 enqueue(_share(TASKS - FIRST, number))
             killing = time.monotonic() - began
             await start()
             await until(full, lambda: f"the places are full: {len(running)} run", limit=60)
-            for _ in range(TASKS):
-                places.release()
-            await settled(server=server, tasks=tasks, kube=kube, releases={"killed": namespace}, agents=[agents])
+            # One queue alone is full, and there is room in all: its own limit is all that holds its tasks back.
+            for _ in tasks:
+                places["alpha"].release()
+            enqueue(LIMITS["beta"] + AT_ONCE, queue="beta")
+
+            def beta_alone() -> bool:
+                there = Counter(queue_of[task] for task in running - aborted)
+                return there == {"beta": LIMITS["beta"]} and not server.entries(sources["alpha"])
+
+            await until(beta_alone, lambda: f"queue beta alone is full: {len(running)} run", limit=60)
+            assert len(server.entries(sources["beta"])) >= AT_ONCE
+            at_once = sorted(running - aborted)[:AT_ONCE]
+            aborted.update(at_once)
+            for task in at_once:
+                server.call("tasks.stopped", task=task)
+            await until(beta_alone, lambda: f"queue beta is full again: {len(running)} run", limit=60)
+            for _ in tasks:
+                places["beta"].release()
+            await settled(
+                server=server,
+                tasks=tasks,
+                kube=kube,
+                releases={"killed": namespace},
+                agents=[agents],
+                aborted=aborted,
+            )
         finally:
             await controller.kill()
-    counts = count(server=server, tasks=tasks, jobs=audit.jobs(), agents=[agents])
+    counts = count(server=server, tasks=tasks, jobs=audit.jobs(), agents=[agents], aborted=aborted)
     landed = sum(any(call["time"] >= at for call in server.calls(endpoint=what, task=task)) for what, task, at in late)
     per_step = Counter(step for step, _ in kills.elements())
     with capsys.disabled():
@@ -159,6 +214,7 @@ async def test_sixty_kills_lose_no_task_and_start_none_twice(
             "kills": f"{kills.total()} in {killing:.0f} s, all in {time.monotonic() - began:.0f} s",
             "inside each step": ", ".join(f"{step} {per_step[step]}" for step in STEPS),
             "at each moment": ", ".join(f"{m}: {sum(n for (_, k), n in kills.items() if k == m)}" for m in MOMENTS),
+            "aborted": f"{len(aborted)}, {counts.aborted} of them before they could go on",
             "landed after their sender's death": f"{landed} of {len(late)} marks, takes and shows (server's call log)",
         }
         print(shown("SIGKILL", facts, counts))
@@ -166,7 +222,8 @@ async def test_sixty_kills_lose_no_task_and_start_none_twice(
     assert kills.total() >= 60
     assert all(per_step[step] >= 5 for step in STEPS)
     check(counts, limits=LIMITS)
-    assert counts.jobs == TASKS
+    assert counts.aborted > AT_ONCE
+    assert len(tasks) - len(aborted) <= counts.jobs <= len(tasks)
 
 
 def _caught(trap: Trap, agents: Agents, controller: ControllerProcess) -> Callable[[], bool]:

@@ -1,7 +1,4 @@
-"""The local cluster itself: it works as a cluster does, mends what was killed, and leaves nothing behind.
-
-It runs a cluster of its own beside the one of the other tests, which also shows that two do not collide.
-"""
+"""The local cluster itself: it works as a cluster does, and mends what was killed. It is one of its own."""
 
 from __future__ import annotations
 
@@ -9,29 +6,19 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cluster_parts import COMPONENTS, Kubectl, pid_of, pod, until, well
 
 from ci.cluster import cgroups, containers, processes
+from ci.cluster.choice import current_chosen
 from ci.cluster.layout import Layout
 from ci.cluster.local import LocalCluster
 from ci.images import build as images
 from ci.paths import checkout_name
-from ci.tools import build as tools
 
-COMPONENTS = (
-    "etcd",
-    "containerd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kubelet",
-    "kube-proxy",
-    "coredns",
-)
 CALL_API = """
 import ssl, urllib.request
 folder = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -42,45 +29,7 @@ print("api", answer.status)
 print("web", urllib.request.urlopen("http://web.default.svc.cluster.local/", timeout=10).status)
 """
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("CLUSTER") == "current", reason="CLUSTER=current: there is no local cluster to test"
-)
-
-
-def until(condition: Callable[[], bool], what: str, limit: float = 60) -> None:
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {limit:.0f} s: {what}"
-        time.sleep(0.1)
-
-
-class Kubectl:
-    def __init__(self, kubeconfig: Path) -> None:
-        self._command = [str(tools.ensure(["kubectl"])["kubectl"]), f"--kubeconfig={kubeconfig}"]
-
-    def __call__(self, *words: str, given: object = None) -> str:
-        text = None if given is None else json.dumps(given)
-        done = subprocess.run(
-            [*self._command, *words], input=text, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, f"kubectl {' '.join(words)}: {done.stderr}"
-        return done.stdout
-
-    def phase(self, pod: str) -> str:
-        return self("get", "pod", pod, "-o", "jsonpath={.status.phase}")
-
-
-def pod(name: str, *command: str, restart: str = "Never", labels: dict[str, str] | None = None) -> dict[str, object]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "labels": labels or {}},
-        "spec": {
-            "restartPolicy": restart,
-            "terminationGracePeriodSeconds": 0,
-            "containers": [{"name": "main", "image": images.reference("task"), "command": list(command)}],
-        },
-    }
+pytestmark = pytest.mark.skipif(current_chosen(), reason="CLUSTER=current: there is no local cluster to test")
 
 
 @pytest.fixture(scope="module")
@@ -114,14 +63,6 @@ def web(layout: Layout, kubectl: Kubectl) -> str:
                                        "spec": service})  # fmt: skip
     kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=60s")
     return "web"
-
-
-def well(cluster: LocalCluster) -> dict[str, bool]:
-    return {health.name: health.problem is None for health in cluster.status()}
-
-
-def pid_of(cluster: LocalCluster, component: str) -> int | None:
-    return next(health.pid for health in cluster.status() if health.name == component)
 
 
 def test_pod_reaches_the_api_server_and_a_service_by_name(kubectl: Kubectl, web: str) -> None:
@@ -206,6 +147,25 @@ def test_up_mends_a_killed_component_and_pods_run_on(
     assert again == started
 
 
+@pytest.mark.parametrize("component", ["kubelet", "coredns"])
+def test_up_after_an_up_that_died_before_it_noted_what_it_had_started(
+    cluster: LocalCluster, layout: Layout, component: str
+) -> None:
+    pid = pid_of(cluster, component)
+    assert pid is not None
+    command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    cluster.state(layout).put_process(component, None)
+    cluster.up()
+    assert all(well(cluster).values())
+    running = [
+        found
+        for found in processes.in_network_namespace(layout.netns)
+        if Path(f"/proc/{found}/cmdline").read_bytes() == command
+    ]
+    assert running == [pid_of(cluster, component)]
+    assert pid not in running
+
+
 def test_up_mends_a_cluster_of_which_everything_was_killed(cluster: LocalCluster, layout: Layout) -> None:
     killed = set(processes.in_network_namespace(layout.netns)) | cgroups.members(layout.full_name)
     assert len(killed) > len(COMPONENTS)
@@ -214,45 +174,3 @@ def test_up_mends_a_cluster_of_which_everything_was_killed(cluster: LocalCluster
     )
     cluster.up()
     assert all(well(cluster).values())
-
-
-def traces(layout: Layout) -> dict[str, list[str]]:
-    """All on this machine that bears the cluster's name, device or networks."""
-    words = (layout.full_name, f"/{layout.name}/", str(layout.run), str(layout.state))
-
-    def lines(*command: str) -> list[str]:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
-
-    commands = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            commands.append(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        except OSError:  # ended meanwhile
-            continue
-    links = Path("/var/log/containers")
-    return {
-        "processes": [line for line in commands if any(word in line for word in words)],
-        "mounts": [line for line in Path("/proc/self/mountinfo").read_text().splitlines()
-                   if any(word in line for word in words)],
-        "devices": [line for line in lines("ip", "-o", "link") if f"{layout.host_device}:" in line.replace("@", ":")],
-        "routes": [line for line in lines("ip", "route", "show", "table", "all") if f"{layout.prefix}." in line],
-        "rules": [line for line in lines("iptables-save") if layout.full_name in line or f"{layout.prefix}." in line],
-        "cgroups": [str(p) for p in cgroups.MOUNT.glob(f"**/{layout.full_name}")],
-        "files": [str(p) for p in (layout.run, layout.state) if p.exists()]
-        + [str(p) for p in links.glob("*") if str(layout.state) in str(p.readlink())]
-        + [str(p) for p in Path("/var/lib/cni/results").glob(f"{layout.full_name}-*")],
-    }  # fmt: skip
-
-
-def test_down_leaves_nothing_of_it_and_touches_nothing_else(cluster: LocalCluster, layout: Layout, web: str) -> None:
-    bystander = subprocess.Popen(["sleep", "600"])
-    try:
-        before = traces(layout)
-        assert all(before[kind] for kind in ("processes", "mounts", "devices", "routes", "rules", "cgroups", "files"))
-        cluster.down()
-        assert not any(traces(layout).values()), traces(layout)
-        assert bystander.poll() is None
-        cluster.down()  # a second time is no error
-    finally:
-        bystander.kill()
-        bystander.wait()

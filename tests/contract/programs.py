@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 LIMIT_SECONDS = 120.0
 
@@ -58,7 +62,7 @@ def run_python(source: str, *, home: Path, server: tuple[str, str, str]) -> str:
 
 @contextmanager
 def agent(*arguments: str, home: Path, server: tuple[str, str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A running ``clearml-agent``, its output in ``home/agent.log``; ended on the way out."""
+    """A running ``clearml-agent``, its output in ``home/agent.log``; ended on the way out, nothing of it is left."""
     with (home / "agent.log").open("a") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "clearml_agent", *arguments],
@@ -75,8 +79,26 @@ def agent(*arguments: str, home: Path, server: tuple[str, str, str]) -> Iterator
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait(10)
+        # At SIGTERM the agent leaves its task's script running; in a pod it would end with the container.
+        _end_all(home)
+        process.wait(10)
+
+
+def _end_all(home: Path) -> None:
+    """Kill what was started with this home; AssertionError names what is there still."""
+    end = time.monotonic() + 10
+    while left := list(_started_with(home)):
+        assert time.monotonic() < end, f"these processes of the agent run on: {[process.info for process in left]}"
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=1)
+
+
+def _started_with(home: Path) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter(["pid", "cmdline", "environ", "status"]):
+        environment = process.info.pop("environ") or {}  # None: not ours to read
+        if environment.get("HOME") == str(home) and process.info["status"] != psutil.STATUS_ZOMBIE:
+            yield process

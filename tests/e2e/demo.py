@@ -8,22 +8,23 @@ the two servers end with this program.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import e2e_index
 import e2e_programs as programs
 import e2e_tasks
-from clearml_server.process import CallFailed, DevServer, ServerNotReady
+from clearml_server.process import DevServer
+from e2e_progress import DemoFailed, Progress, folded
 
+from ci.cluster.choice import current_chosen
 from ci.paths import ROOT, cache_dir
 
 NAMESPACE = "clearml-demo"
@@ -32,7 +33,6 @@ QUEUE = "exampleQueue"
 SERVER_PORT = 8008
 INDEX_PORT = 8009
 TASK_SECONDS = 300.0
-BEAT_SECONDS = 10.0
 
 SCRIPT = """\
 import platform, time
@@ -49,55 +49,6 @@ print("the task is done")
 ENDS = ("completed", "failed", "stopped", "closed", "published")
 
 
-class DemoFailed(Exception):
-    """What went wrong, in words, with where to look."""
-
-
-class Progress:
-    """Lines with the time since the start."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-        self._lock = threading.Lock()
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._start
-
-    def say(self, text: str) -> None:
-        with self._lock:
-            print(f"[{self.seconds:6.1f} s] {text}", flush=True)
-
-    @contextmanager
-    def step(self, what: str) -> Iterator[None]:
-        """Say what is done, and every few seconds that it still is; a failure names it."""
-        self.say(what)
-        begun, over = time.monotonic(), threading.Event()
-
-        def beat() -> None:
-            while not over.wait(BEAT_SECONDS):
-                self.say(f"  ... {time.monotonic() - begun:.0f} s")
-
-        beater = threading.Thread(target=beat, daemon=True)
-        beater.start()
-        try:
-            yield
-        except (
-            AssertionError,
-            CallFailed,
-            OSError,
-            ServerNotReady,
-            TimeoutError,
-            programs.ProgramFailed,
-            e2e_index.WheelsNotFetched,
-            e2e_tasks.SdkFailed,
-        ) as error:
-            raise DemoFailed(f"{what}: {error}") from error
-        finally:
-            over.set()
-            beater.join()
-
-
 class Demo:
     """The steps, in order."""
 
@@ -110,10 +61,7 @@ class Demo:
     def run(self) -> None:
         host = os.environ.get("CLUSTER_HOST_IP", "")
         if not host:
-            raise DemoFailed(
-                "CLUSTER_HOST_IP is not set: run `make demo`. With CLUSTER=current set it to an address of this "
-                "machine that pods of that cluster can reach"
-            )
+            raise DemoFailed("CLUSTER_HOST_IP is not set: run `make demo`")
         with ExitStack() as stack:
             with self._progress.step(f"ClearML development server and package index on {host}"):
                 _assert_free(host, SERVER_PORT, INDEX_PORT)
@@ -121,7 +69,7 @@ class Demo:
                 index = stack.enter_context(e2e_index.PackageIndex(wheels, host=host, port=INDEX_PORT))
                 server = DevServer(host=host, port=SERVER_PORT, log=self._logs / "clearml-server.log")
                 stack.enter_context(server)
-            with self._progress.step("images into the cluster"):
+            with self._progress.step(f"images into the cluster: {programs.CONTROLLER_IMAGE}, {programs.TASK_IMAGE}"):
                 programs.load_image("controller")
                 programs.load_image("task")
             self._install(server, index)
@@ -224,6 +172,7 @@ class Demo:
     def _summary(self, server: DevServer, index: e2e_index.PackageIndex, task: str) -> None:
         wheels = {"-".join(path.rpartition("/")[2].split("-")[:2]) for path in index.requests if "/wheels/" in path}
         kubeconfig = os.environ.get("KUBECONFIG", "")
+        away = f"kubectl delete namespace {NAMESPACE}" if current_chosen() else "make cluster-down"
         print(f"""
 What happened: the controller took the task from the queue {QUEUE}, made the Job clearml-id-{task} of it, and
 clearml-agent ran it in the Job's pod: it installed {", ".join(sorted(wheels))}
@@ -236,28 +185,7 @@ The cluster and the release {RELEASE} stay (the two servers end now; the control
   kubectl -n {NAMESPACE} logs {self._helm.deployment}
   helm -n {NAMESPACE} get values {RELEASE}
   helm -n {NAMESPACE} get manifest {RELEASE}
-Again: make demo. Only the release away: helm -n {NAMESPACE} uninstall {RELEASE}. All away: make cluster-down.""")
-
-
-def folded(console: str) -> list[str]:
-    """The console without what clearml-agent prints of its configuration and of its installation steps."""
-    result: list[str] = []
-    hidden, fold = 0, False
-    for line in filter(None, (line.rstrip() for line in console.splitlines())):
-        if line.startswith("Using custom configuration file"):
-            fold = True
-        elif line.startswith(("Executing task id", "Collecting ", "Running task id")):
-            fold = False
-        elif line.startswith(("INFO: acquiring lock", "created virtual environment", "  Attempting uninstall")):
-            fold = True
-        if fold or line.startswith(("/opt/", "  from pkg_resources", "Using environment ")):
-            hidden += 1
-            continue
-        if hidden:
-            result.append(f"({hidden} lines of clearml-agent's own)")
-            hidden = 0
-        result.append(line)
-    return result
+Again: make demo. Only the release away: helm -n {NAMESPACE} uninstall {RELEASE}. All away: {away}.""")
 
 
 def _assert_free(host: str, *ports: int) -> None:
@@ -284,7 +212,8 @@ def _interrupted(_number: int, _frame: Any) -> None:
 def main() -> int:
     signal.signal(signal.SIGTERM, _interrupted)
     progress = Progress()
-    logs = cache_dir() / "demo" / os.environ.get("CLUSTER_NAME", ROOT.name)
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", os.environ.get("CLUSTER_NAME", ROOT.name))  # a context may hold slashes
+    logs = cache_dir() / "demo" / name
     shutil.rmtree(logs, ignore_errors=True)
     logs.mkdir(parents=True, mode=0o700)
     try:

@@ -83,62 +83,86 @@ class Agents:
         self.starts: list[Start] = []
         self.refused: list[str] = []
         self.ended: dict[str, int] = {}
-        """Job uid -> revision at which its pod had ended."""
+        """Job uid -> revision at which its pod had ended, or was gone."""
+        self.deleted: dict[str, int] = {}
+        """Job uid -> revision at which it was gone itself."""
         self.jobs: set[str] = set()
         """Uids of all Jobs that had a pod."""
         self._kube, self._clearml, self._namespace, self._work = kube, clearml, namespace, work
         self._pods: dict[str, asyncio.Task[None]] = {}
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Agents:
-        self._watching = asyncio.create_task(self._watch())
+        pods = f"/api/v1/namespaces/{self._namespace}/pods"
+        jobs = f"/apis/batch/v1/namespaces/{self._namespace}/jobs"
+        self._watching = [
+            asyncio.create_task(self._watch(pods, see=self._see, gone=self._gone)),
+            asyncio.create_task(self._watch(jobs, see=lambda job: None, gone=self._job_gone)),
+        ]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        ending = [*self._pods.values(), *([self._watching] if self._watching else [])]
+        ending = [*self._pods.values(), *self._watching]
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
 
     def check(self) -> None:
         """Raise what ended the watch or an agent unexpectedly."""
-        for task in [*self._pods.values(), *([self._watching] if self._watching else [])]:
+        for task in [*self._pods.values(), *self._watching]:
             if task.done() and not task.cancelled():
                 task.result()
 
-    async def _watch(self) -> None:
-        path = f"/api/v1/namespaces/{self._namespace}/pods"
+    async def _watch(
+        self, path: str, *, see: Callable[[dict[str, Any]], None], gone: Callable[[dict[str, Any], int], None]
+    ) -> None:
+        """Each object of tasks as it changes, and as it goes: with the revision of that, or a later one."""
+        there: dict[str, dict[str, Any]] = {}
         while True:
             try:
                 listed = await self._kube.request("GET", f"{path}?labelSelector=clearml-task-id")
-                for pod in listed["items"]:
-                    self._see(pod)
                 version = listed["metadata"]["resourceVersion"]
+                now = {item["metadata"]["uid"]: item for item in listed["items"]}
+                for uid in there.keys() - now.keys():
+                    gone(there[uid], int(version))
+                there = now
+                for item in now.values():
+                    see(item)
                 async with self._kube.watch(path, version=version, selector="clearml-task-id") as events:
                     async for event in events:
                         if event["type"] == "ERROR":
                             break
                         if event["type"] == "DELETED":
-                            self._gone(event["object"])
+                            there.pop(event["object"]["metadata"]["uid"], None)
+                            gone(event["object"], int(event["object"]["metadata"]["resourceVersion"]))
                         elif event["type"] != "BOOKMARK":
-                            self._see(event["object"])
+                            there[event["object"]["metadata"]["uid"]] = event["object"]
+                            see(event["object"])
             except (aiohttp.ClientError, TimeoutError, KubeError):
                 await asyncio.sleep(0.3)  # the API server is away
 
     def _see(self, pod: dict[str, Any]) -> None:
         uid = pod["metadata"]["uid"]
-        self.jobs.update(owner["uid"] for owner in pod["metadata"].get("ownerReferences", ()))
+        self.jobs.update(_owners(pod))
         if pod["metadata"].get("deletionTimestamp"):
-            self._gone(pod)
+            self._kill(pod)
         elif pod.get("status", {}).get("phase") == "Running" and uid not in self._pods:
             self._pods[uid] = asyncio.create_task(self._run(pod))
 
-    def _gone(self, pod: dict[str, Any]) -> None:
+    def _kill(self, pod: dict[str, Any]) -> None:
         running = self._pods.get(pod["metadata"]["uid"])
         if running is not None and not running.done():
             running.cancel()  # the container is killed
+
+    def _gone(self, pod: dict[str, Any], revision: int) -> None:
+        self._kill(pod)
+        for job in _owners(pod):
+            self.ended.setdefault(job, revision)
+
+    def _job_gone(self, job: dict[str, Any], revision: int) -> None:
+        self.deleted[job["metadata"]["uid"]] = revision
 
     async def _run(self, pod: dict[str, Any]) -> None:
         environment = {e["name"]: e.get("value") for e in pod["spec"]["containers"][0]["env"]}
@@ -187,6 +211,10 @@ class Agents:
             except (aiohttp.ClientError, TimeoutError):
                 pass
             await asyncio.sleep(0.3)
+
+
+def _owners(pod: dict[str, Any]) -> list[str]:
+    return [owner["uid"] for owner in pod["metadata"].get("ownerReferences", ())]
 
 
 class PlainConsumer:

@@ -31,8 +31,12 @@ def config(
     api_server: str,
     queues: dict[str, int | None],
     max_pods: int | None,
+    delete_after: str = "0s",
 ) -> dict[str, Any]:
-    """A release on kwok nodes, whose pods end when the agent says so; ``queues``: name -> maxPods."""
+    """A release on kwok nodes, whose pods end when the agent says so; ``queues``: name -> maxPods.
+
+    ``delete_after``: how long a deleted pod stays, as a Go duration.
+    """
     return {
         "releaseName": release,
         "fullname": f"{release}-clearml-agent",
@@ -43,7 +47,10 @@ def config(
         "basePodTemplate": {
             "nodeSelector": {"type": "kwok"},
             "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}],
-            "annotations": {"kwok.clearml-k8s.io/complete-after": "24h"},
+            "annotations": {
+                "kwok.clearml-k8s.io/complete-after": "24h",
+                "kwok.clearml-k8s.io/delete-after": delete_after,
+            },
         },
         "queues": {
             name: {"queueSettings": {} if limit is None else {"maxPods": limit}} for name, limit in queues.items()

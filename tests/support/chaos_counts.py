@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,10 +31,14 @@ async def until(
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """The counts of one run; ``peaks``: most tasks that held a place at one time, by queue and in all ("")."""
+    """The counts of one run; ``peaks``: most Jobs and pods that held a place at one time, by queue and in all ("").
+
+    ``aborted``: tasks that their user aborted and that stayed so; whether they were started is not counted.
+    """
 
     tasks: int
     completed: int
+    aborted: int
     jobs: int
     starts: int
     refused: int
@@ -46,10 +50,11 @@ class Counts:
 
     def __str__(self) -> str:
         lines = [
-            f"  tasks {self.tasks}, completed {self.completed}, started {self.starts}, never {self.never_started}",
+            f"  tasks {self.tasks}, completed {self.completed}, aborted {self.aborted}, "
+            f"of the completed started {self.starts}, never {self.never_started}",
             f"  Jobs created {self.jobs} (audit log), refused by the start check {self.refused}",
             f"  attempts started twice {self.attempts_started_twice}, with two Jobs {self.attempts_with_two_jobs}",
-            "  most places held at one time (Jobs stored and their pods not ended, by the order of etcd's revisions): "
+            "  most places held at one time (Jobs stored, their pods not ended or gone; by etcd's revisions): "
             + ", ".join(f"{name or 'in all'} {peak}" for name, peak in self.peaks.items()),
             "  left in queues: " + ", ".join(f"{name} {left}" for name, left in self.left_in_queues.items()),
         ]
@@ -63,11 +68,17 @@ def count(
     jobs: Sequence[JobCreated],
     agents: Iterable[Agents],
     others: Iterable[Start] = (),
+    aborted: Collection[str] = (),
 ) -> Counts:
-    """Everything, now."""
+    """Everything, now. ``aborted``: the tasks that their user aborted."""
     agents = list(agents)
+    status = statuses(server, tasks)
+    over = {task for task in aborted if status[task] == "stopped"}
     starts = [*(start for one in agents for start in one.starts), *others]
-    ended = {job: revision for one in agents for job, revision in one.ended.items()}
+    ended: dict[str, int] = {}
+    for one in agents:
+        # A Job that never had a pod held its place until it went itself.
+        ended |= {job: revision for job, revision in one.deleted.items() if job not in one.jobs} | one.ended
     by_attempt = Counter((start.task, start.attempt) for start in starts)
     uids: dict[tuple[str, str], set[str]] = {}
     for job in jobs:
@@ -78,13 +89,14 @@ def count(
     state = server.state()
     return Counts(
         tasks=len(tasks),
-        completed=sum(status == "completed" for status in statuses(server, tasks).values()),
+        completed=sum(found == "completed" for found in status.values()),
+        aborted=len(over),
         jobs=sum(len(found) for found in uids.values()),
-        starts=len(starts),
+        starts=sum(start.task not in over for start in starts),
         refused=sum(len(one.refused) for one in agents),
         attempts_with_two_jobs=sum(len(found) > 1 for found in uids.values()),
         attempts_started_twice=sum(number > 1 for number in by_attempt.values()),
-        never_started=len(set(tasks) - {start.task for start in starts}),
+        never_started=len(set(tasks) - over - {start.task for start in starts}),
         peaks=peaks(jobs, ended),
         left_in_queues={name: queue["entries"] for name, queue in state["queues"].items()},
     )
@@ -115,10 +127,10 @@ def statuses(server: DevServer, tasks: Sequence[str]) -> dict[str, str]:
 
 
 def check(counts: Counts, *, limits: Mapping[str, int | None]) -> None:
-    """All that must hold: each task once, by someone; nothing left; ``limits`` by queue and in all ("")."""
-    assert counts.completed == counts.tasks, counts
+    """All that must hold: each task once, by someone, or aborted; nothing left; ``limits`` by queue and in all ("")."""
+    assert counts.completed + counts.aborted == counts.tasks, counts
     assert counts.never_started == 0, counts
-    assert counts.starts == counts.tasks, counts
+    assert counts.starts == counts.completed, counts
     assert counts.attempts_started_twice == 0, counts
     assert counts.attempts_with_two_jobs == 0, counts
     for name, limit in limits.items():
@@ -138,12 +150,23 @@ async def settled(
     kube: Kube,
     releases: Mapping[str, str],
     agents: Sequence[Agents],
+    aborted: Collection[str] = (),
     limit: float = 120,
 ) -> None:
-    """Wait until all is done: tasks completed, queues empty, Jobs deleted, records empty (release -> namespace)."""
+    """Wait until all is done: tasks completed, or ``aborted`` and stopped; no entry, no Job, no record left.
+
+    ``releases``: release -> namespace.
+    """
+
+    def over() -> bool:
+        return all(
+            status == "completed" or (status == "stopped" and task in aborted)
+            for task, status in statuses(server, tasks).items()
+        )
+
     await until(
-        lambda: set(statuses(server, tasks).values()) == {"completed"},
-        lambda: f"all tasks are completed: {Counter(statuses(server, tasks).values())}",
+        over,
+        lambda: f"all tasks are completed, or aborted: {Counter(statuses(server, tasks).values())}",
         limit=limit,
     )
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ci.locks import locked
 from ci.paths import cache_dir
-from ci.tools.build import locked
 
 PACKAGE = "humanize"
 """A small pure package that the task image lacks."""

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 from ci.paths import ROOT
 
 CHART = ROOT / "charts/clearml-agent"
-CONTROLLER_IMAGE = "localhost/clearml-k8s/controller"
-TASK_IMAGE = "localhost/clearml-k8s/task:dev"
+# As `ci.run --images` says it: loaded into the cluster, or in IMAGE_REGISTRY.
+CONTROLLER_IMAGE = os.environ.get("IMAGE_CONTROLLER_NAME", "localhost/clearml-k8s/controller:dev")
+TASK_IMAGE = os.environ.get("IMAGE_TASK_NAME", "localhost/clearml-k8s/task:dev")
 LIMIT_SECONDS = 180.0
 
 T = TypeVar("T")
@@ -73,10 +74,12 @@ def until(what: str, condition: Callable[[], T | None], *, limit: float = 120.0,
 
 
 def load_image(name: str) -> None:
-    """Bring the image built by `ci.run --images` into the cluster; nothing when it is there already."""
+    """Bring the image built by `ci.run --images` into the cluster; nothing when it is there, or in a registry."""
     archive = os.environ.get(f"IMAGE_{name.upper()}")
     if not archive:
         raise ProgramFailed(f"IMAGE_{name.upper()} is not set; run this by `make`, which builds the images")
+    if os.environ.get("IMAGE_REGISTRY"):
+        return  # `ci.run` has pushed it
     run(sys.executable, "-m", "ci.cluster", "load-image", archive, limit=400)
 
 
@@ -182,10 +185,11 @@ def values_for(
     **controller: Any,
 ) -> dict[str, Any]:
     """An override file in the documented form, with the images of this checkout."""
+    repository, _, tag = CONTROLLER_IMAGE.rpartition(":")
     return {
         "clearml": {"agentk8sglueKey": access_key, "agentk8sglueSecret": secret_key},
         "agentk8sglue": {
-            "image": {"repository": CONTROLLER_IMAGE, "tag": "dev"},
+            "image": {"repository": repository, "tag": tag},
             "apiServerUrlReference": url,
             "fileServerUrlReference": f"{url}/_files",
             "webServerUrlReference": url,

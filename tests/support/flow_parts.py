@@ -27,14 +27,8 @@ from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.record import ClaimRecord
-from clearml_k8s.kube.store import (
-    Condition,
-    ContainerRecord,
-    JobRecord,
-    PodRecord,
-    Store,
-    slim_job,
-)
+from clearml_k8s.kube.slim import Condition, ContainerRecord, JobRecord, PodRecord, slim_job
+from clearml_k8s.kube.store import Store
 from clearml_k8s.kube.watch import Listed
 from clearml_k8s.logs import Redactor
 from kubernetes.aio.client.configuration import Configuration
@@ -87,6 +81,7 @@ def make_job(
         task=task,
         attempt=ATTEMPT,
         queue="id-default",
+        worker=None,
         controller="c",
         suspend=False,
         created="2026-01-15T06:22:12Z",
@@ -112,6 +107,7 @@ def make_pod(task: str = TASK, *containers: ContainerRecord, phase: str = "Pendi
         resource_version="1",
         task=task,
         attempt=ATTEMPT,
+        queue="id-default",
         job_uid="job-uid",
         legacy_agent=None,
         created="2026-01-15T06:22:13Z",

@@ -103,8 +103,13 @@ class Server:
     def land_later(self, exchange: _Exchange, seconds: float) -> asyncio.Task[None]:
         task = asyncio.create_task(exchange.land(seconds))
         self._landing.add(task)
-        task.add_done_callback(self._landing.discard)
+        self.log.in_flight += 1  # so that a test can wait for it
+        task.add_done_callback(self._landed)
         return task
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._landing.discard(task)
+        self.log.in_flight -= 1
 
 
 class _Exchange:

@@ -19,7 +19,7 @@ def test_a_task_counts_once_however_it_shows() -> None:
         max_pods=10,
         queue_limits={"q": 5, "p": None},
         jobs=[make_job("t1", uid="j1", queue="q"), make_job("t2", uid="j2", queue="q")],
-        pods=[make_pod("t1", job_uid="j1"), make_pod("t2", job_uid="j2", uid="p2")],
+        pods=[make_pod("t1", job_uid="j1", queue="q"), make_pod("t2", job_uid="j2", uid="p2", queue="q")],
         in_flight={"t2": "q", "t3": "q"},
     )
     assert found == Room(total=7, by_queue={"q": 2, "p": None})
@@ -39,6 +39,24 @@ def test_a_pod_that_may_still_run_keeps_its_place() -> None:
     assert room(max_pods=1, queue_limits={"q": None}, jobs=[], pods=[running], in_flight={}).total == 0
 
 
+def test_a_pod_that_is_being_deleted_keeps_its_queues_place() -> None:
+    """Its Job was deleted (an abort) and left the store at once; the pod's own annotation tells the queue."""
+    ending = make_pod("t1", job_uid="j1", queue="q", phase="Running", deleted="2026-01-15T07:00:00Z")
+    found = room(max_pods=3, queue_limits={"q": 2, "p": 2}, jobs=[], pods=[ending], in_flight={})
+    assert found == Room(total=2, by_queue={"q": 1, "p": 2})
+
+
+def test_the_pod_of_an_older_attempt_keeps_its_place_beside_the_new_one() -> None:
+    """Aborted, enqueued again and claimed, or launched, before the first pod has ended: two pods."""
+    ending = make_pod("t1", job_uid="j1", queue="q", phase="Running", deleted="2026-01-15T07:00:00Z")
+    limits = {"q": 5, "p": 5}
+    claimed = room(max_pods=9, queue_limits=limits, jobs=[], pods=[ending], in_flight={"t1": "p"})
+    assert claimed == Room(total=7, by_queue={"q": 4, "p": 4})
+    job = make_job("t1", uid="j2", queue="q")
+    launched = room(max_pods=9, queue_limits=limits, jobs=[job], pods=[ending], in_flight={"t1": "q"})
+    assert launched == Room(total=7, by_queue={"q": 3, "p": 5})
+
+
 def test_a_limit_below_what_runs_gives_no_room() -> None:
     jobs = [make_job(f"t{i}", uid=f"j{i}", queue="q") for i in range(3)]
     found = room(max_pods=1, queue_limits={"q": 1}, jobs=jobs, pods=[], in_flight={})
@@ -55,29 +73,33 @@ limit = st.none() | st.integers(0, 12)
 
 
 @settings(deadline=None)
-@given(jobs=tasks_of, running=tasks_of, flight=tasks_of, total=limit, one=limit, two=limit)
+@given(jobs=tasks_of, alone=tasks_of, flight=tasks_of, total=limit, one=limit, two=limit)
 def test_room_is_what_the_limits_leave(
     jobs: dict[str, str],
-    running: dict[str, str],
+    alone: dict[str, str],
     flight: dict[str, str],
     total: int | None,
     one: int | None,
     two: int | None,
 ) -> None:
+    """``jobs`` have pods, too; ``alone`` are pods whose Job is gone, also of tasks that have another Job."""
     found = room(
         max_pods=total,
         queue_limits={"q": one, "p": two},
         jobs=[make_job(task, uid=f"j-{task}", queue=queue) for task, queue in jobs.items()],
-        pods=[make_pod(task, job_uid=f"j-{task}", uid=f"p-{task}") for task in running],
+        pods=[
+            *(make_pod(t, job_uid=f"j-{t}", uid=f"p-{t}", queue=queue) for t, queue in jobs.items()),
+            *(make_pod(t, job_uid=f"gone-{t}", uid=f"alone-{t}", queue=queue) for t, queue in alone.items()),
+        ],
         in_flight=flight,
     )
-    everything = jobs.keys() | running.keys() | flight.keys()
+    coming = {task: queue for task, queue in flight.items() if task not in jobs}
+    used = Counter([*jobs.values(), *alone.values(), *coming.values()])
     if total is not None:
-        assert found.total == max(0, total - len(everything))
-    queue_of = {**jobs, **flight}
+        assert found.total == max(0, total - used.total())
     for queue, most in (("q", one), ("p", two)):
         if most is not None:
-            assert found.by_queue[queue] == max(0, most - Counter(queue_of.values())[queue])
+            assert found.by_queue[queue] == max(0, most - used[queue])
         assert 0 <= found.of(queue) <= MAX_IN_FLIGHT
 
 

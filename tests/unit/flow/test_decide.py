@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
-from clearml_k8s.flow.decide import Step, decide
+from clearml_k8s.clearml.tasks import TaskView
+from clearml_k8s.flow.decide import SIGTERM_REASON, TOLD, Step, decide
 from clearml_k8s.flow.diagnose import Category
-from clearml_k8s.kube.store import JobRecord, PodRecord
+from clearml_k8s.kube.slim import JobRecord, PodRecord
 from flow_parts import LATER, make_container, make_job, make_pod, make_task
 
 WORKER = "w:task"
@@ -85,3 +88,43 @@ def test_an_init_container_that_ended_is_no_end() -> None:
     pod = make_pod("t", make_container("init", init=True, terminated="Completed", exit_code=0))
     found = decide(task=make_task(), job=make_job(), pods=[pod], worker=WORKER)
     assert (found.step, found.diagnosis and found.diagnosis.category) == (TELL, Category.STARTING)
+
+
+SIGTERM = make_task("stopped", status_reason=SIGTERM_REASON, status_message="Changed by clearml_agent w:0")
+
+
+@pytest.mark.parametrize("cluster", COLUMNS)
+def test_a_sigterm_is_explained_before_the_job_goes(cluster: str) -> None:
+    job, pods = CLUSTERS[cluster]
+    found = decide(task=SIGTERM, job=job, pods=pods, worker=WORKER)
+    assert found.step is Step.EXPLAIN_STOP
+    assert found.diagnosis is not None
+
+
+@pytest.mark.parametrize("cluster", COLUMNS)
+@pytest.mark.parametrize(
+    ("task", "explained"),
+    [
+        (SIGTERM, True),
+        (dataclasses.replace(SIGTERM, status_message=f"{TOLD}The pod was evicted"), False),
+        (dataclasses.replace(SIGTERM, status_reason="task was stopped by tasks.stop"), False),
+        (dataclasses.replace(SIGTERM, status="created"), False),
+    ],
+)
+def test_what_was_told_or_is_our_doing_needs_no_explanation(cluster: str, task: TaskView, explained: bool) -> None:
+    job, pods = CLUSTERS[cluster]
+    step = decide(task=task, job=job, pods=pods, worker=WORKER, explained=explained).step
+    assert step is TABLE["stopped"][COLUMNS.index(cluster)]
+
+
+def test_the_reason_is_taken_from_a_pod_that_is_gone() -> None:
+    evicted = make_pod("t", phase="Failed", reason="Evicted", message="low on memory")
+    for task in (SIGTERM, make_task("in_progress")):
+        found = decide(task=task, job=make_job(finished="Failed"), pods=[], gone=[evicted], worker=WORKER)
+        assert found.diagnosis is not None
+        assert found.diagnosis.category is Category.EVICTED
+
+
+def test_a_gone_pod_says_nothing_of_one_that_waits() -> None:
+    found = decide(task=make_task(), job=make_job(), pods=[], gone=[make_pod()], worker=WORKER)
+    assert (found.step, found.diagnosis and found.diagnosis.category) == (TELL, Category.NO_POD)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from clearml_k8s.flow.diagnose import Category, Diagnosis, ended, newest, waiting
-from clearml_k8s.kube.store import Condition, JobRecord, PodRecord
+from clearml_k8s.flow.diagnose import Category, Diagnosis, ended, interrupted, newest, waiting
+from clearml_k8s.kube.slim import Condition, ContainerRecord, JobRecord, PodRecord
 from flow_parts import make_container, make_job, make_pod
 
 
@@ -71,6 +71,10 @@ def test_what_does_not_wait(job: JobRecord, pods: list[PodRecord]) -> None:
 OOM = make_container(terminated="OOMKilled", exit_code=137)
 
 
+def exited(time: str) -> ContainerRecord:
+    return make_container(terminated="Error", exit_code=1, finished_at=f"2026-01-15T{time}Z")
+
+
 @pytest.mark.parametrize(
     ("job", "pods", "category", "words"),
     [
@@ -129,6 +133,50 @@ def test_how_it_ended(job: JobRecord, pods: list[PodRecord], category: Category,
     assert words in str(found)
 
 
+DELETION = {"deleted": "2026-01-15T07:00:30Z", "grace_seconds": 30}  # asked for at 07:00:00
+
+
+@pytest.mark.parametrize(
+    ("pods", "gone", "category"),
+    [
+        ([make_pod("t", make_container(running=True), **DELETION)], [], Category.DELETED),
+        ([make_pod("t", exited("06:59:59"), phase="Failed", **DELETION)], [], Category.CRASHED),
+        ([make_pod("t", exited("07:00:01"), phase="Failed", **DELETION)], [], Category.DELETED),
+        ([], [make_pod("t", exited("07:00:01"), phase="Failed", **DELETION)], Category.DELETED),
+        ([], [make_pod("t", exited("06:59:59"), phase="Failed")], Category.CRASHED),
+        ([], [make_pod("t", make_container(running=True), phase="Running")], Category.DELETED),
+        ([make_pod("t", OOM, **DELETION)], [], Category.OOM_KILLED),
+        ([make_pod("t", reason="DeadlineExceeded", phase="Failed", **DELETION)], [], Category.DEADLINE),
+    ],
+)
+def test_a_deletion_is_no_crash(pods: list[PodRecord], gone: list[PodRecord], category: Category) -> None:
+    assert ended(job=make_job(), pods=pods, gone=gone).category is category
+
+
+def test_a_suspended_job_evicts_its_pod() -> None:
+    """Kueue does so to make room."""
+    found = ended(job=make_job(suspend=True), pods=[make_pod("t", **DELETION)])
+    assert (found.category, found.summary) == (Category.EVICTED, "The pod was deleted: its Job was suspended")
+
+
+@pytest.mark.parametrize(
+    ("pod", "job", "category", "patience"),
+    [
+        (make_pod("t", conditions=PREEMPTED), make_job(), Category.PREEMPTED, None),
+        (make_pod("t", reason="Evicted"), make_job(), Category.EVICTED, None),
+        # what says more may still come
+        (make_pod("t", **DELETION), make_job(), Category.DELETED, 5.0),
+        (make_pod("t", **DELETION), make_job(finished="Failed"), Category.DELETED, 0.0),
+        (make_pod("t", exited("07:00:00")), make_job(), Category.ENDED, 5.0),
+        (make_pod("t", exited("07:00:00")), make_job(finished="Failed"), Category.ENDED, 0.0),
+        (make_pod("t"), make_job(finished="Failed", reason="DeadlineExceeded"), Category.DEADLINE, None),
+    ],
+)
+def test_who_told_the_pod_to_end(pod: PodRecord, job: JobRecord, category: Category, patience: float | None) -> None:
+    found = interrupted(job=job, pods=[pod])
+    assert (found.category, found.patience) == (category, patience)
+
+
 def test_the_newest_pod_counts() -> None:
     old, new = make_pod(created="2026-01-15T06:00:00Z"), make_pod(uid="new", created="2026-01-15T07:00:00Z")
     assert newest([new, old]) is new
@@ -143,5 +191,5 @@ def test_advice_follows_the_summary() -> None:
 def test_the_list_of_categories_is_stable() -> None:
     assert [c.value for c in Category] == [
         "image-name", "image-pull", "container-config", "unschedulable", "no-pod", "starting", "oom-killed", "evicted",
-        "preempted", "deadline", "not-started", "crashed", "ended",
+        "preempted", "deadline", "deleted", "not-started", "crashed", "ended",
     ]  # fmt: skip

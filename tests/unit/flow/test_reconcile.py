@@ -4,70 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from typing import Any
 
 import pytest
 from clearml_k8s import names
-from clearml_k8s.flow.reads import TaskReads
-from clearml_k8s.flow.reconcile import Reconciler
-from clearml_k8s.flow.workqueue import WorkQueue
-from clearml_k8s.kube.store import Condition, PodRecord, Store
 from clearml_server.process import DevServer
-from flow_parts import Side, make_container, make_pod
-from scripted_kube import Cluster, Fault, status
-
-
-class Loop:
-    """A claiming side with a reconciler; `look` does what a worker does once."""
-
-    def __init__(self, side: Side) -> None:
-        self.side = side
-        self.pods: Store[PodRecord] = Store()
-        self.work: WorkQueue[str] = WorkQueue(clock=side.clock)
-        self.reads = TaskReads(session=side.session)
-        self.reconciler = Reconciler(
-            config=side.config,
-            session=side.session,
-            client=side.client,
-            jobs=side.jobs,
-            pods=self.pods,
-            reads=self.reads,
-            teller=side.teller,
-            work=self.work,
-            worker_id=side.worker_id,
-            controller=side.controller,
-            pending_queue=lambda: side.served.pending_queue,
-        )
-
-    async def launched(self) -> str:
-        task: str = self.side.server.create_task(queue="default")
-        assert await self.side.poll() == 1
-        return task
-
-    def pod(self, task: str, *containers: Any, **fields: Any) -> None:
-        (job,) = self.side.jobs.of_task(task)
-        self.pods._put(make_pod(task, *containers, job_uid=job.uid, **fields))
-
-    async def look(self, task: str) -> float | None:
-        return await self.reconciler._reconcile(task)
-
-    def jobs(self) -> set[str]:
-        return set(self.side.cluster.objects["jobs"])
+from flow_parts import Side, make_container
+from reconcile_loop import ENDED, Loop, start
+from scripted_kube import Cluster
 
 
 @pytest.fixture
 async def loop(side: Side) -> Loop:
     return Loop(side)
-
-
-ENDED = make_container(terminated="OOMKilled", exit_code=137, finished_at="2026-01-01T00:00:00Z")
-
-
-def start(server: DevServer, task: str, *, worker: str | None = None) -> None:
-    server.call("tasks.dequeue", task=task, new_status="in_progress")
-    server.call("tasks.started", task=task, force=True)
-    if worker:
-        server.call("workers.status_report", worker=worker, task=task, timestamp=1_800_000_000)
 
 
 async def test_a_pod_that_died_fails_its_task_with_the_reason(loop: Loop, server: DevServer) -> None:
@@ -93,6 +43,49 @@ async def test_a_task_that_another_worker_has_begun_meanwhile_is_let_be(loop: Lo
     server.call("workers.status_report", worker="agent:0", task=task, timestamp=1_800_000_100)
     await loop.side.clock.advance(again or 0)
     await loop.look(task)
+    assert server.task(task)["status"] == "in_progress"
+
+
+async def test_a_finished_job_is_not_deleted_on_an_old_read(loop: Loop, server: DevServer) -> None:
+    """As last read the task is completed; since then it runs again."""
+    task = await loop.launched()
+    start(server, task, worker="agent:0")
+    server.call("tasks.completed", task=task)
+    await loop.reads.refresh([task])
+    loop.pod(task, ENDED, phase="Failed")
+    server.call("tasks.started", task=task, force=True)
+    server.call("workers.status_report", worker=f"worker-a:{task}", task=task, timestamp=1_800_000_100)
+    assert await loop.look(task) is not None
+    assert len(loop.jobs()) == 1
+
+
+async def test_a_kept_job_goes_when_its_time_is_over(loop: Loop, server: DevServer) -> None:
+    task = await loop.launched()
+    start(server, task)
+    server.call("tasks.completed", task=task)
+    now = loop.side.clock.now().isoformat()
+    loop.pod(task, make_container(terminated="Completed", exit_code=0, finished_at=now), phase="Succeeded")
+    loop.reconciler._config = dataclasses.replace(loop.side.config, completed_pod_deletion_delay_minutes=5)
+    left = await loop.look(task)
+    assert left == pytest.approx(300, abs=1)
+    await loop.side.clock.advance(left or 0)
+    before = server.last_call()
+    await loop.look(task)
+    assert loop.jobs() == set()
+    assert server.calls(since=before, endpoint="tasks.get_all")
+
+
+async def test_a_task_that_was_begun_anew_is_looked_at_for_as_long_again(loop: Loop, server: DevServer) -> None:
+    """Aborted, enqueued and started elsewhere between two looks; its new worker has not reported yet."""
+    task = await loop.launched()
+    start(server, task, worker=f"worker-a:{task}")
+    loop.pod(task, ENDED, phase="Failed")
+    again = await loop.look(task)
+    server.call("tasks.stopped", task=task)
+    server.call("tasks.enqueue", task=task, queue_name="default")
+    start(server, task)
+    await loop.side.clock.advance(again or 0)
+    assert await loop.look(task) is not None
     assert server.task(task)["status"] == "in_progress"
 
 
@@ -148,6 +141,54 @@ async def test_a_vanished_task_is_asked_for_again_before_its_job_goes(loop: Loop
     assert loop.jobs() == set()
 
 
+async def test_another_server_behind_the_address_costs_no_job(
+    loop: Loop, server: DevServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It lists no task and no queue of ours, however often it is asked."""
+    ids = [await loop.launched() for _ in range(3)]
+    server.reset()
+    await loop.reads.refresh(ids)
+    for _ in range(4):
+        for task in ids:
+            again = await loop.look(task)
+            assert again is not None
+            assert again > 0
+        await loop.side.clock.advance(100)
+    assert len(loop.jobs()) == 3
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    for words in (server.url, "3 tasks", "apiServerUrlReference", "workspace", "kubectl -n ns delete jobs -l"):
+        assert words in record.getMessage()
+
+
+async def test_a_deleted_task_of_a_deleted_queue_needs_another_task_as_witness(loop: Loop, server: DevServer) -> None:
+    task, other = await loop.launched(), await loop.launched()
+    server.call("tasks.delete", task=task, force=True)
+    server.call("queues.delete", queue=server.queue_id("default"), force=True)
+    await loop.reads.refresh([task, other])
+    await loop.looks(task)
+    assert loop.jobs() == {names.job_name(other)}
+
+
+async def test_the_last_task_of_a_deleted_queue_keeps_its_job(loop: Loop, server: DevServer) -> None:
+    task = await loop.launched()
+    server.call("tasks.delete", task=task, force=True)
+    server.call("queues.delete", queue=server.queue_id("default"), force=True)
+    await loop.reads.refresh([task])
+    assert (await loop.look(task) or 0) > 0
+    assert len(loop.jobs()) == 1
+
+
+async def test_a_task_that_vanishes_with_the_last_read_is_asked_for_once_more(loop: Loop, server: DevServer) -> None:
+    """Aborted on the server that we know, as last read; now another answers."""
+    task = await loop.launched()
+    server.call("tasks.stopped", task=task)
+    await loop.reads.refresh([task])
+    server.reset()
+    assert await loop.look(task) is not None
+    assert (await loop.look(task) or 0) > 0
+    assert len(loop.jobs()) == 1
+
+
 async def test_the_job_of_another_controller_is_never_touched(
     loop: Loop, server: DevServer, new_side: Any, cluster: Cluster
 ) -> None:
@@ -158,6 +199,30 @@ async def test_the_job_of_another_controller_is_never_touched(
     server.call("tasks.stopped", task=task)
     await loop.look(task)
     assert loop.jobs() == {names.job_name(task)}
+
+
+@pytest.mark.parametrize("worker", ["worker-a", "earlier"])
+async def test_the_job_says_under_which_worker_its_pod_reports(loop: Loop, server: DevServer, worker: str) -> None:
+    """The annotation, else the id of this process."""
+    task = await loop.launched()
+    annotation = None if worker == "worker-a" else worker
+    loop.side.jobs._put(dataclasses.replace(loop.job(task), worker=annotation))
+    start(server, task, worker=f"{worker}:{task}")
+    loop.pod(task, ENDED, phase="Failed")
+    await loop.looks(task)
+    assert server.task(task)["status"] == "failed"
+
+
+async def test_nothing_is_kept_of_tasks_whose_job_is_gone(loop: Loop, server: DevServer) -> None:
+    task = await loop.launched()
+    loop.pod(task, ENDED, phase="Failed", gone=False)
+    loop.pod(task, ENDED, phase="Failed", gone=True)
+    assert loop.pods.gone_of_task(task)
+    server.call("tasks.stopped", task=task)
+    await loop.looks(task)
+    loop.side.relist()
+    await loop.looks(task)
+    assert loop.pods.gone_of_task(task) == ()
 
 
 async def test_an_older_attempts_job_goes(loop: Loop, server: DevServer) -> None:
@@ -185,50 +250,6 @@ async def test_a_job_is_not_deleted_when_failing_its_task_was_refused(loop: Loop
     server.add_fault(kind="error_before", endpoint="^tasks.failed$", status=400, subcode=110)
     await loop.look(task)
     assert len(loop.jobs()) == 1
-
-
-async def test_the_reason_is_told_even_if_failing_ends_in_doubt(loop: Loop, server: DevServer) -> None:
-    task = await loop.launched()
-    loop.pod(task, ENDED, phase="Failed")
-    server.add_fault(kind="drop_reply", endpoint="^tasks.failed$", count=1)
-    with pytest.raises(Exception, match="tasks.failed"):
-        await loop.look(task)
-    await loop.look(task)
-    await loop.side.teller.flush()
-    assert server.task(task)["status"] == "failed"
-    assert server.console(task).count("used more memory") == 1
-
-
-async def test_who_waits_is_told_once_and_changing_words_once_a_minute(loop: Loop, server: DevServer) -> None:
-    task = await loop.launched()
-
-    def unscheduled(count: int) -> None:
-        condition = Condition(type="PodScheduled", status="False", message=f"0/{count} nodes are available")
-        loop.pod(task, node=None, conditions=(condition,), resource_version=str(count))
-
-    unscheduled(1)
-    assert await loop.look(task) == 3.0
-    await loop.side.clock.advance(3.1)
-    for count in (1, 1, 2, 3):
-        unscheduled(count)
-        await loop.look(task)
-    await loop.side.clock.advance(61)
-    await loop.look(task)
-    await loop.side.teller.flush()
-    console = server.console(task)
-    assert [f"0/{count} nodes" in console for count in (1, 2, 3)] == [True, False, True]
-    assert console.count("Waiting") == 2
-    assert "0/3 nodes" in server.task(task)["status_message"]
-
-
-async def test_a_log_that_cannot_be_read_stops_nothing(loop: Loop, server: DevServer, cluster: Cluster) -> None:
-    task = await loop.launched()
-    loop.pod(task, ENDED, phase="Failed")
-    cluster.fault("GET", Fault(code=403, status=status(403, "Forbidden", "no")), path="/log")
-    await loop.look(task)
-    await loop.side.teller.flush()
-    assert "The pod's log cannot be read" in server.console(task)
-    assert server.task(task)["status"] == "failed"
 
 
 async def test_one_tasks_trouble_ends_no_worker(loop: Loop, server: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:

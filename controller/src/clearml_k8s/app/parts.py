@@ -30,7 +30,8 @@ from clearml_k8s.flow.workqueue import WorkQueue
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.record import ClaimRecord
 from clearml_k8s.kube.resources import JOBS, PODS
-from clearml_k8s.kube.store import JobRecord, PodRecord, Store, slim_job, slim_pod
+from clearml_k8s.kube.slim import JobRecord, PodRecord, slim_job, slim_pod
+from clearml_k8s.kube.store import Store
 from clearml_k8s.kube.watch import Watch
 from clearml_k8s.logs import Redactor
 
@@ -91,7 +92,7 @@ def make(
     teller = Teller(session=session, worker_id=worker_id, redact=redact)
     work: WorkQueue[str] = WorkQueue(clock=session.clock)
     jobs: Store[JobRecord] = Store(dirty=work.put)
-    pods: Store[PodRecord] = Store(dirty=work.put)
+    pods: Store[PodRecord] = Store(dirty=work.put, keep_gone=True)
     selector = names.task_selector(release=config.release_name)
     cluster = Followed(
         clock=session.clock,

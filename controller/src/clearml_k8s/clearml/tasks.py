@@ -37,7 +37,7 @@ FIELDS: Final = (
     f"hyperparams.{PROPERTIES_SECTION}",
 )
 
-STATE_FIELDS: Final = ("id", "status", "status_changed", "last_worker")
+STATE_FIELDS: Final = ("id", "status", "status_changed", "status_reason", "status_message", "last_worker")
 """What tells how a task stands: read of every task that has a Job, every few seconds."""
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from clearml_k8s.kube.store import JobRecord, PodRecord
+from clearml_k8s.kube.slim import JobRecord, PodRecord
 
 MAX_IN_FLIGHT = 200
 """Claims under way at one time: bounds the claim record, and what a controller that dies leaves in doubt."""
@@ -36,22 +36,21 @@ def room(
     """The places left.
 
     ``queue_limits`` by queue id; ``in_flight``: task -> queue id of everything claimed, or in doubt, whose Job may
-    come. A task counts once, as long as it is in flight, has an unfinished Job or a pod that may still run.
+    come. An unfinished Job takes one place, with all its pods; so does each pod that may still run and whose Job is
+    over or gone, and each task in flight until its Job is there.
     """
     if max_pods is None and all(limit is None for limit in queue_limits.values()):
         return Room(total=None, by_queue=dict(queue_limits))
-    holders: dict[str, str | None] = {}
-    for job in jobs:
-        if job.task is not None and not job.finished:
-            holders[job.task] = job.queue
-    by_uid = {job.uid: job.queue for job in jobs}
+    holders = [job for job in jobs if job.task is not None and not job.finished]
+    launched = {job.task for job in holders}
+    places = {job.uid: job.queue for job in holders}
     for pod in pods:
         if pod.task is not None and not pod.finished:
-            holders.setdefault(pod.task, by_uid.get(pod.job_uid or ""))
-    holders.update(in_flight)
-    used = Counter(holders.values())
+            places.setdefault(pod.job_uid or pod.uid, pod.queue)
+    places.update((f"task {task}", queue) for task, queue in in_flight.items() if task not in launched)
+    used = Counter(places.values())
     return Room(
-        total=None if max_pods is None else max(0, max_pods - len(holders)),
+        total=None if max_pods is None else max(0, max_pods - len(places)),
         by_queue={
             queue: None if limit is None else max(0, limit - used[queue]) for queue, limit in queue_limits.items()
         },

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clearml_k8s.clearml.tasks import TaskView
-from clearml_k8s.flow.diagnose import Diagnosis, ended, waiting
-from clearml_k8s.kube.store import JobRecord, PodRecord
+from clearml_k8s.flow.diagnose import Diagnosis, ended, interrupted, waiting
+from clearml_k8s.kube.slim import JobRecord, PodRecord
 
 WAITS = frozenset({"queued"})
 RUNS = frozenset({"in_progress"})
@@ -18,6 +18,12 @@ ENDING = frozenset({"completed", "failed", "closed", "published", "publishing"})
 CANCELLED = frozenset({"created", "stopped"})
 """States that a user sets (reset, abort): its pod is not wanted any more."""
 
+SIGTERM_REASON = "user abort"
+"""The ``status_reason`` of a task whose agent was told to end: by anybody who ends its pod."""
+
+TOLD = "Kubernetes: "
+"""How a ``status_message`` of ours begins."""
+
 
 class Step(enum.Enum):
     """What to do next."""
@@ -26,6 +32,7 @@ class Step(enum.Enum):
     DELETE_JOB = "delete the Job"
     DELETE_LATER = "delete the Job when it has been kept long enough"
     TELL = "tell the user why it waits"
+    EXPLAIN_STOP = "its pod was told to end, which reads as a user's abort: tell who did it"
     FAIL_WAITING = "it cannot start: fail the task, then delete the Job"
     FAIL_ENDED = "the pod ended and the task did not: fail the task"
 
@@ -39,9 +46,20 @@ class Decision:
     diagnosis: Diagnosis | None = None
 
 
-def decide(*, task: TaskView | None, job: JobRecord, pods: Sequence[PodRecord], worker: str) -> Decision:
-    """The next step for ``job``. ``task`` None: it does not exist. ``worker``: the id under which its pod reports.
+def decide(
+    *,
+    task: TaskView | None,
+    job: JobRecord,
+    pods: Sequence[PodRecord],
+    gone: Sequence[PodRecord] = (),
+    worker: str,
+    explained: bool = False,
+) -> Decision:
+    """The next step for ``job``.
 
+    ``task`` None: it does not exist. ``gone``: the last states of pods that are not there any more. ``worker``: the id
+    under which the Job's pod reports. ``explained``: the end of its pod was told, or is our
+    own doing.
     A step that ends something (fail, delete) is taken only on a read of the task that is newer than the cluster's news.
     """
     over = job.finished or any(_ended(pod) for pod in pods if pod.job_uid == job.uid)
@@ -51,7 +69,7 @@ def decide(*, task: TaskView | None, job: JobRecord, pods: Sequence[PodRecord], 
         if task.status_changed != job.attempt:
             return Decision(step=Step.DELETE_JOB, why="the task was enqueued again")
         if over:
-            found = ended(job=job, pods=pods)
+            found = ended(job=job, pods=pods, gone=gone)
             return Decision(step=Step.FAIL_ENDED, why="its pod ended before the task began", diagnosis=found)
         diagnosis = waiting(job=job, pods=pods)
         if diagnosis is None:
@@ -63,14 +81,24 @@ def decide(*, task: TaskView | None, job: JobRecord, pods: Sequence[PodRecord], 
             return Decision(step=Step.NOTHING)
         if task.last_worker not in (None, worker):
             return Decision(step=Step.DELETE_LATER, why="another worker runs the task")
-        found = ended(job=job, pods=pods)
+        found = ended(job=job, pods=pods, gone=gone)
         return Decision(step=Step.FAIL_ENDED, why="its pod ended and the task did not", diagnosis=found)
+    if _interrupted(task) and not explained:
+        # Said first: with the Job goes what shows the reason.
+        found = interrupted(job=job, pods=pods, gone=gone)
+        return Decision(step=Step.EXPLAIN_STOP, why="its pod was told to end", diagnosis=found)
     if over or task.status in ENDING:
         return Decision(step=Step.DELETE_LATER, why=f"the task is {task.status}")
     if task.status in CANCELLED:
         return Decision(step=Step.DELETE_JOB, why=f"the task is {task.status}")
     # A state that we do not know is no reason to end anything.
     return Decision(step=Step.NOTHING)
+
+
+def _interrupted(task: TaskView) -> bool:
+    """The agent reported a SIGTERM, and its user was not told yet who sent it."""
+    reported = task.status == "stopped" and task.status_reason == SIGTERM_REASON
+    return reported and not task.status_message.startswith(TOLD)
 
 
 def _ended(pod: PodRecord) -> bool:

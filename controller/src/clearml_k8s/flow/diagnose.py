@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
-from clearml_k8s.kube.store import ContainerRecord, JobRecord, PodRecord
+from clearml_k8s.kube.slim import ContainerRecord, JobRecord, PodRecord
 
 
 class Category(enum.Enum):
@@ -22,6 +23,7 @@ class Category(enum.Enum):
     EVICTED = "evicted"
     PREEMPTED = "preempted"
     DEADLINE = "deadline"
+    DELETED = "deleted"
     NOT_STARTED = "not-started"
     CRASHED = "crashed"
     ENDED = "ended"
@@ -31,7 +33,7 @@ class Category(enum.Enum):
 class Diagnosis:
     """What is the matter, in words for the task's user.
 
-    ``patience``: seconds this may last before the task is failed, None for as long as it takes, 0 at once.
+    ``patience``: seconds this may last before it is acted on, None for as long as it takes, 0 at once.
     """
 
     category: Category
@@ -45,10 +47,13 @@ class Diagnosis:
 
 PULL_PATIENCE = 300.0
 CONFIG_PATIENCE = 60.0
+CAUSE_PATIENCE = 5.0
+"""How long a better reason for a pod's end may come after the end itself."""
 
 _BAD_IMAGE = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 _PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"})
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_DEADLINE = "DeadlineExceeded"
 _CANNOT_TELL = 75  # exit code of the start script when the server does not answer its check
 
 
@@ -99,9 +104,12 @@ def _stuck(container: ContainerRecord) -> Diagnosis | None:
     return None
 
 
-def ended(*, job: JobRecord, pods: Sequence[PodRecord]) -> Diagnosis:
-    """How the Job's pod ended, seen from outside; the task's own status says whether the task ended well."""
-    pod = newest(pods)
+def ended(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord] = ()) -> Diagnosis:
+    """How the Job's pod ended, seen from outside; the task's own status says whether the task ended well.
+
+    ``gone``: the last states of pods that are not there any more.
+    """
+    pod = newest([*pods, *gone])
     disrupted = pod.condition("DisruptionTarget") if pod else None
     if disrupted is not None:
         text = disrupted.message or disrupted.reason
@@ -110,8 +118,8 @@ def ended(*, job: JobRecord, pods: Sequence[PodRecord]) -> Diagnosis:
         return Diagnosis(category=Category.EVICTED, summary=f"The pod was evicted: {text}")
     if pod is not None and pod.reason == "Evicted":
         return Diagnosis(category=Category.EVICTED, summary=f"The pod was evicted: {pod.message}")
-    failed = job.condition("Failed")
-    if failed is not None and failed.reason == "DeadlineExceeded":
+    failed = job.condition("Failed") or job.condition("FailureTarget")
+    if (failed is not None and failed.reason == _DEADLINE) or (pod is not None and pod.reason == _DEADLINE):
         return Diagnosis(category=Category.DEADLINE, summary="The pod ran longer than its activeDeadlineSeconds")
     for container in pod.containers if pod else ():
         if container.terminated == "OOMKilled":
@@ -127,6 +135,11 @@ def ended(*, job: JobRecord, pods: Sequence[PodRecord]) -> Diagnosis:
                 summary="The pod could not ask the ClearML server whether to start the task",
                 advice="See the pod's last lines",
             )
+    if pod is not None and _deleted(pod, gone=pod in gone):
+        if job.suspend:
+            return Diagnosis(category=Category.EVICTED, summary="The pod was deleted: its Job was suspended")
+        return Diagnosis(category=Category.DELETED, summary="The pod was deleted")
+    for container in pod.containers if pod else ():
         if container.terminated is not None and container.exit_code:
             how = f"signal {container.signal}" if container.signal else f"exit code {container.exit_code}"
             text = f": {container.message}" if container.message else ""
@@ -137,6 +150,27 @@ def ended(*, job: JobRecord, pods: Sequence[PodRecord]) -> Diagnosis:
     if failed is not None:
         return Diagnosis(category=Category.CRASHED, summary=f"The Job failed: {failed.message or failed.reason}")
     return Diagnosis(category=Category.ENDED, summary="The pod ended")
+
+
+def interrupted(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord] = ()) -> Diagnosis:
+    """Who told the pod to end whose agent reports a SIGTERM."""
+    found = ended(job=job, pods=pods, gone=gone)
+    if found.category in (Category.EVICTED, Category.PREEMPTED, Category.DEADLINE):
+        return found
+    if found.category is not Category.DELETED:
+        found = Diagnosis(
+            category=Category.ENDED, summary="The pod was told to end (SIGTERM); nothing in the cluster says by whom"
+        )
+    return replace(found, patience=0.0 if job.finished else CAUSE_PATIENCE)
+
+
+def _deleted(pod: PodRecord, *, gone: bool) -> bool:
+    """The pod's deletion ended it: it had not ended before."""
+    if pod.deleted is None:
+        return gone and not pod.finished
+    asked = datetime.fromisoformat(pod.deleted) - timedelta(seconds=pod.grace_seconds or 0)
+    ends = [datetime.fromisoformat(c.finished_at) for c in pod.containers if c.finished_at and not c.init]
+    return not ends or max(ends) >= asked
 
 
 def newest(pods: Sequence[PodRecord]) -> PodRecord | None:

@@ -27,7 +27,8 @@ from clearml_k8s.errors import (
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import JOBS
-from clearml_k8s.kube.store import JobRecord, Store, slim_job
+from clearml_k8s.kube.slim import JobRecord, slim_job
+from clearml_k8s.kube.store import Store
 from clearml_k8s.logs import kv
 from clearml_k8s.spec.job import build_job
 

@@ -18,7 +18,8 @@ from clearml_k8s.flow.capacity import MAX_IN_FLIGHT, Room
 from clearml_k8s.flow.choose import Candidate, choose
 from clearml_k8s.flow.claim import Claims
 from clearml_k8s.flow.served import ServedQueues
-from clearml_k8s.kube.store import JobRecord, PodRecord, Store
+from clearml_k8s.kube.slim import JobRecord, PodRecord
+from clearml_k8s.kube.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from clearml_k8s import names
@@ -16,16 +15,19 @@ from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config
-from clearml_k8s.errors import InvalidStatus, KubeConflict, KubeRefused, Refused, Unanswered
+from clearml_k8s.errors import InvalidStatus, KubeConflict, Refused, Unanswered
 from clearml_k8s.flow import decide as rules
 from clearml_k8s.flow.decide import Decision, Step
-from clearml_k8s.flow.diagnose import Category, Diagnosis, newest
+from clearml_k8s.flow.diagnose import Category, Diagnosis
+from clearml_k8s.flow.explain import Explainer
+from clearml_k8s.flow.presence import Presence
 from clearml_k8s.flow.reads import TaskReads
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.flow.workqueue import QueueClosed, WorkQueue
 from clearml_k8s.kube.client import KubeClient
-from clearml_k8s.kube.resources import EVENTS, JOBS, PODS
-from clearml_k8s.kube.store import JobRecord, PodRecord, Store
+from clearml_k8s.kube.resources import JOBS
+from clearml_k8s.kube.slim import JobRecord, PodRecord
+from clearml_k8s.kube.store import Store
 from clearml_k8s.logs import kv
 
 log = logging.getLogger(__name__)
@@ -41,22 +43,8 @@ TELL_SECONDS = 3.0
 ENDING_SECONDS = 120.0
 """How long the agent may take to end after it reported the end of the task."""
 
-REPEAT_SECONDS = 60.0
 CONFIRM_SECONDS = 1.0
 """How long a task must show as running after its pod's end before it is failed."""
-
-LOG_LINES = 50
-LOG_BYTES = 32_768
-LOG_SECONDS = 10.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Told:
-    """What a task's user was told last."""
-
-    category: Category
-    text: str
-    at: float
 
 
 class Reconciler:
@@ -85,12 +73,13 @@ class Reconciler:
         self._jobs = jobs
         self._pods = pods
         self._reads = reads
-        self._teller = teller
         self._work = work
         self._worker_id = worker_id
         self._controller = controller
         self._since: dict[tuple[str, str], float] = {}  # (Job uid, what) -> when it was seen first
-        self._told: dict[str, _Told] = {}
+        self._explained: set[str] = set()  # uids of Jobs whose pod's end was told, or is our own doing
+        self._explain = Explainer(session=session, client=client, teller=teller, namespace=config.namespace)
+        self._presence = Presence(session=session, jobs=jobs, namespace=config.namespace, release=config.release_name)
         self._pending_queue = pending_queue
 
     # ---- loops ----------------------------------------------------------------------------------------------------
@@ -155,101 +144,95 @@ class Reconciler:
         if seen is None:
             seen = await self._reads.fresh(task)
         decision = self._decide(seen.task, job)
-        if decision.step in (Step.FAIL_ENDED, Step.DELETE_JOB):
-            # Before anything ends: read again, after the cluster's news came in.
-            seen = await self._reads.fresh(task)
-            decision = self._decide(seen.task, job)
+        if decision.step is Step.NOTHING:
+            return None
+        if decision.step is Step.TELL:
+            return await self._tell(job, decision.diagnosis)
+        left = self._left(job, seen.task, decision)
+        if left > 0:
+            if decision.step is Step.FAIL_WAITING and decision.diagnosis is not None:
+                await self._explain.waits(job, decision.diagnosis)
+            return left
+        if seen.task is None:
+            doubt = await self._presence.doubt(job, since=seen.at)
+            if doubt is not None:
+                return doubt
+        # Before anything ends: read again, after the cluster's news came in, and decide anew.
+        latest = await self._reads.fresh(task)
+        known = self._jobs.get(job.uid)
+        if known is None or known.deleted is not None:
+            return None
+        again = self._decide(latest.task, known)
+        if again.step is not decision.step or (latest.task is None) is not (seen.task is None):
+            return 0.0
+        left = self._left(known, latest.task, again)
+        if left > 0:
+            return left
+        return await self._end(known, latest.task, again)
+
+    async def _end(self, job: JobRecord, task: TaskView | None, decision: Decision) -> float | None:
+        """Take a step that is due, on a read that is new."""
+        diagnosis = decision.diagnosis
+        if decision.step is Step.EXPLAIN_STOP and diagnosis is not None:
+            await self._explain.interrupted(job, diagnosis)
+            self._explained.add(job.uid)
+            return 0.0
+        if decision.step is Step.FAIL_ENDED and diagnosis is not None:
+            await self._fail(job, task, diagnosis, why=decision.why)
+        elif decision.step is Step.FAIL_WAITING and diagnosis is not None:
+            if await self._fail(job, task, diagnosis, why="it cannot start"):
+                await self._delete(job, diagnosis.summary)
+        else:
+            await self._delete(job, decision.why)
+        return None
+
+    def _left(self, job: JobRecord, task: TaskView | None, decision: Decision) -> float:
+        """Seconds until the step is due."""
         match decision.step:
-            case Step.NOTHING:
-                return None
-            case Step.TELL if decision.diagnosis:
-                return await self._tell(job, decision.diagnosis)
-            case Step.FAIL_WAITING if decision.diagnosis:
-                return await self._fail_waiting(job, decision.diagnosis)
-            case Step.FAIL_ENDED if decision.diagnosis:
-                return await self._fail_ended(job, seen.task, decision)
+            case Step.FAIL_WAITING | Step.EXPLAIN_STOP if decision.diagnosis is not None:
+                return (decision.diagnosis.patience or 0.0) - self._lasted(job, decision.diagnosis.category.value)
+            case Step.FAIL_ENDED if task is not None and task.status in rules.RUNS:
+                # Whoever else has started it since (after an abort and an enqueue) shows as its worker a moment later.
+                what = f"ended, but {task.status} since {task.status_changed} on {task.last_worker}"
+                return CONFIRM_SECONDS - self._lasted(job, what)
             case Step.DELETE_LATER:
-                return await self._delete_later(job, decision)
+                return self._kept(job)
             case _:
-                await self._delete(job, decision.why)
-                return None
+                return 0.0
+
+    def _kept(self, job: JobRecord) -> float:
+        """Seconds that the Job of an ended task stays: until its pod has ended, and then as long as configured."""
+        done = _finished_at(job, self._pods_of(job))
+        if done is None:
+            return ENDING_SECONDS - self._lasted(job, "the task's end")
+        keep = timedelta(minutes=self._config.completed_pod_deletion_delay_minutes)
+        return (done + keep - self._clock.now()).total_seconds()
 
     def _decide(self, task: TaskView | None, job: JobRecord) -> Decision:
-        worker = names.task_worker_id(worker_id=self._worker_id, task_id=job.task or "")
-        return rules.decide(task=task, job=job, pods=self._pods_of(job), worker=worker)
+        return rules.decide(
+            task=task,
+            job=job,
+            pods=self._pods_of(job),
+            gone=[pod for pod in self._pods.gone_of_task(job.task or "") if pod.job_uid == job.uid],
+            worker=names.task_worker_id(worker_id=job.worker or self._worker_id, task_id=job.task or ""),
+            explained=job.uid in self._explained,
+        )
 
     def _pods_of(self, job: JobRecord) -> list[PodRecord]:
         return [pod for pod in self._pods.of_task(job.task or "") if pod.job_uid == job.uid]
 
-    # ---- waiting ----------------------------------------------------------------------------------------------------
-
-    async def _tell(self, job: JobRecord, diagnosis: Diagnosis) -> float | None:
-        if diagnosis.category is Category.STARTING:
+    async def _tell(self, job: JobRecord, diagnosis: Diagnosis | None) -> float | None:
+        if diagnosis is None or diagnosis.category is Category.STARTING:
             return None
-        lasted = self._lasted(job, diagnosis.category.value)
         patience = NO_POD_SECONDS if diagnosis.category is Category.NO_POD else TELL_SECONDS
-        if lasted < patience:
-            return patience - lasted
-        text = str(diagnosis)
-        if diagnosis.category is Category.NO_POD:
-            text += await self._job_events(job)
-        again = await self._say_waiting(job, diagnosis.category, text)
-        return 30.0 if diagnosis.category is Category.NO_POD else again
-
-    async def _fail_waiting(self, job: JobRecord, diagnosis: Diagnosis) -> float | None:
-        lasted = self._lasted(job, diagnosis.category.value)
-        if diagnosis.patience is not None and lasted < diagnosis.patience:
-            await self._say_waiting(job, diagnosis.category, str(diagnosis))
-            return diagnosis.patience - lasted
-        seen = await self._reads.fresh(job.task or "")
-        again = self._decide(seen.task, job)
-        if again.step is not Step.FAIL_WAITING or again.diagnosis is None:
-            return 0.0
-        if await self._fail(job, seen.task, again.diagnosis, why="it cannot start"):
-            await self._delete(job, diagnosis.summary)
-        return None
-
-    async def _say_waiting(self, job: JobRecord, category: Category, text: str) -> float | None:
-        """Tell it, and each change of the reason; of mere changes of its words one a minute. Seconds to the next."""
-        task, now = job.task or "", self._clock.monotonic()
-        before = self._told.get(task)
-        if before is not None and before.text == text:
-            return None
-        if before is not None and before.category is category and now < before.at + REPEAT_SECONDS:
-            return before.at + REPEAT_SECONDS - now
-        self._told[task] = _Told(category=category, text=text, at=now)
-        self._teller.say(task, f"Waiting: {text}")
-        await tasks.set_status_message(self._session, task, f"Kubernetes: {text}")
-        return None
-
-    async def _job_events(self, job: JobRecord) -> str:
-        """What the Job controller says about pods it could not make (quota, admission)."""
-        selector = f"involvedObject.uid={job.uid},reason=FailedCreate"
-        try:
-            async for page in self._client.list_pages(
-                EVENTS, namespace=self._config.namespace, field_selector=selector, limit=20
-            ):
-                messages = [str(event.get("message") or "") for event in page["items"]]
-                return f": {messages[-1]}" if messages else ""
-        except KubeRefused as error:
-            log.debug("events not read: %s", error)
-        return ""
+        left = patience - self._lasted(job, diagnosis.category.value)
+        return left if left > 0 else await self._explain.waits(job, diagnosis)
 
     def _lasted(self, job: JobRecord, what: str) -> float:
         now = self._clock.monotonic()
         return now - self._since.setdefault((job.uid, what), now)
 
     # ---- ends -------------------------------------------------------------------------------------------------------
-
-    async def _fail_ended(self, job: JobRecord, task: TaskView | None, decision: Decision) -> float | None:
-        if task is not None and task.status in rules.RUNS:
-            # Whoever else has started it since (after an abort and an enqueue) shows as its worker only a moment later.
-            lasted = self._lasted(job, f"ended, but {task.status} since {task.status_changed} on {task.last_worker}")
-            if lasted < CONFIRM_SECONDS:
-                return CONFIRM_SECONDS - lasted
-        if decision.diagnosis is not None:
-            await self._fail(job, task, decision.diagnosis, why=decision.why)
-        return None
 
     async def _fail(self, job: JobRecord, task: TaskView | None, diagnosis: Diagnosis, *, why: str) -> bool:
         """Fail the task and tell why; False when its status does not allow that any more."""
@@ -269,9 +252,9 @@ class Reconciler:
             return False
         except Unanswered:
             # It may be done, and then nobody comes back here to tell.
-            await self._explain(job, task, diagnosis, why=why)
+            await self._explain.ended(job, self._pods_of(job), diagnosis, why=why)
             raise
-        await self._explain(job, task, diagnosis, why=why)
+        await self._explain.ended(job, self._pods_of(job), diagnosis, why=why)
         if task.status == "queued":
             await self._hide(task.id)
         log.warning("task failed", extra=kv(task=task.id, category=diagnosis.category.value, why=diagnosis.summary))
@@ -279,52 +262,15 @@ class Reconciler:
         self._work.put(task.id)
         return True
 
-    async def _explain(self, job: JobRecord, task: TaskView, diagnosis: Diagnosis, *, why: str) -> None:
-        self._teller.say(task.id, f"{diagnosis} ({why})", level="ERROR")
-        for line in await self._last_lines(job):
-            self._teller.say(task.id, line, level="ERROR")
-
     async def _hide(self, task: str) -> None:
         """Take the entry out of the pending queue, which the server leaves there when a queued task is failed."""
         pending = self._pending_queue()
         if pending is not None:
             await queues.remove_task(self._session, pending, task)
 
-    async def _last_lines(self, job: JobRecord) -> list[str]:
-        pod = newest(self._pods_of(job))
-        if pod is None or pod.node is None:
-            return []
-        path = PODS.path(namespace=self._config.namespace, name=pod.name, subresource="log")
-        params: dict[str, str | int | bool] = {
-            "container": names.TASK_CONTAINER,
-            "tailLines": LOG_LINES,
-            "limitBytes": LOG_BYTES,
-        }
-        try:
-            async with self._clock.timeout(LOG_SECONDS), self._client.stream(path, params=params) as chunks:
-                text = b"".join([chunk async for chunk in chunks]).decode("utf-8", "replace").strip()
-        except TimeoutError:
-            return [f"The pod's log cannot be read: no answer within {LOG_SECONDS:.0f} s"]
-        except (Refused, Unanswered) as error:
-            return [f"The pod's log cannot be read: {error}"]
-        return [f"Last lines of the pod:\n{text}"] if text else []
-
-    async def _delete_later(self, job: JobRecord, decision: Decision) -> float | None:
-        done = _finished_at(job, self._pods_of(job))
-        if done is None:
-            lasted = self._lasted(job, "the task's end")
-            if lasted < ENDING_SECONDS:
-                return ENDING_SECONDS - lasted
-            await self._delete(job, f"{decision.why}, and its pod does not end")
-            return None
-        keep = timedelta(minutes=self._config.completed_pod_deletion_delay_minutes)
-        left = (done + keep - self._clock.now()).total_seconds()
-        if left > 0:
-            return left
-        await self._delete(job, decision.why)
-        return None
-
     async def _delete(self, job: JobRecord, why: str) -> None:
+        # Before the call: its pod may report its end before the call has ended.
+        self._explained.add(job.uid)
         try:
             await self._client.delete(JOBS, job.name, uid=job.uid, namespace=self._config.namespace)
         except KubeConflict:
@@ -332,11 +278,12 @@ class Reconciler:
         log.info("Job deleted", extra=kv(job=job.name, why=why))
 
     def _forget(self, task: str) -> None:
-        self._teller.forget(task)
-        self._told.pop(task, None)
-        if len(self._since) > 4 * len(self._jobs) + 100:
+        self._explain.forget(task)
+        self._pods.forget(task)
+        if len(self._since) + len(self._explained) > 4 * len(self._jobs) + 100:
             uids = {job.uid for job in self._jobs}
             self._since = {key: since for key, since in self._since.items() if key[0] in uids}
+            self._explained &= uids
 
 
 def _finished_at(job: JobRecord, pods: list[PodRecord]) -> datetime | None:

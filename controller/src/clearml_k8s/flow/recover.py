@@ -17,7 +17,8 @@ from clearml_k8s.flow.picture import QUEUED, Verdict, picture, verdict
 from clearml_k8s.flow.returning import Returning
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.taking import Taking
-from clearml_k8s.kube.store import JobRecord, Store
+from clearml_k8s.kube.slim import JobRecord
+from clearml_k8s.kube.store import Store
 from clearml_k8s.logs import kv
 
 log = logging.getLogger(__name__)

@@ -1,177 +1,12 @@
-"""What exists in the cluster, kept small: one record per Job and per pod, found by task.
-
-Full objects take 35 KiB each in memory; the records hold what reconciling and counting read, and nothing else.
-"""
+"""What exists in the cluster: the records of one resource, found by task."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Generic, Protocol, TypeVar
 
-from clearml_k8s import names
-from clearml_k8s.errors import trimmed
-from clearml_k8s.kube.watch import Event, Gone, Listed, Upsert
-
-MESSAGE_LIMIT = 1024
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Condition:
-    """One condition of a status; ``status`` is "True", "False" or "Unknown", ``since`` its lastTransitionTime."""
-
-    type: str
-    status: str
-    reason: str = ""
-    message: str = ""
-    since: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobRecord:
-    """A Job. Times are the API server's strings; ``attempt`` and ``queue`` are None when the annotation is missing."""
-
-    uid: str
-    name: str
-    resource_version: str
-    task: str | None
-    attempt: str | None
-    queue: str | None
-    controller: str | None
-    suspend: bool
-    created: str
-    deleted: str | None
-    active: int
-    succeeded: int
-    failed: int
-    ready: int
-    terminating: int
-    conditions: tuple[Condition, ...]
-
-    def condition(self, kind: str) -> Condition | None:
-        """The condition of this type when it is "True"."""
-        return _true(self.conditions, kind)
-
-    @property
-    def finished(self) -> bool:
-        """True when the Job controller has ended it (Complete or Failed)."""
-        return self.condition("Complete") is not None or self.condition("Failed") is not None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ContainerRecord:
-    """A container's state: at most one of ``waiting`` and ``terminated`` is set (their reason), or it is running.
-
-    ``exit_code`` and ``signal`` belong to the end; ``last_reason`` and ``last_exit_code`` to the end before a restart.
-    """
-
-    name: str
-    init: bool = False
-    ready: bool = False
-    started: bool = False
-    running: bool = False
-    restarts: int = 0
-    waiting: str | None = None
-    terminated: str | None = None
-    message: str = ""
-    exit_code: int | None = None
-    signal: int | None = None
-    finished_at: str = ""
-    last_reason: str | None = None
-    last_exit_code: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PodRecord:
-    """A pod. Times are the API server's strings."""
-
-    uid: str
-    name: str
-    resource_version: str
-    task: str | None
-    attempt: str | None
-    job_uid: str | None
-    legacy_agent: str | None
-    created: str
-    deleted: str | None
-    grace_seconds: int | None
-    node: str | None
-    phase: str
-    reason: str
-    message: str
-    conditions: tuple[Condition, ...]
-    containers: tuple[ContainerRecord, ...]
-
-    def condition(self, kind: str) -> Condition | None:
-        """The condition of this type when it is "True"."""
-        return _true(self.conditions, kind)
-
-    @property
-    def scheduled(self) -> Condition | None:
-        """The PodScheduled condition, whatever its status."""
-        return next((c for c in self.conditions if c.type == "PodScheduled"), None)
-
-    @property
-    def finished(self) -> bool:
-        """True when no container will run again (phase Succeeded or Failed)."""
-        return self.phase in ("Succeeded", "Failed")
-
-
-def slim_job(job: Mapping[str, Any]) -> JobRecord:
-    """The record of a Job object."""
-    meta, spec, status = _map(job, "metadata"), _map(job, "spec"), _map(job, "status")
-    labels, annotations = _map(meta, "labels"), _map(meta, "annotations")
-    name = str(meta.get("name") or "")
-    return JobRecord(
-        uid=str(meta["uid"]),
-        name=name,
-        resource_version=str(meta.get("resourceVersion") or ""),
-        task=names.task_id_of(name=name, labels=labels),
-        attempt=_optional(annotations, names.ANNOTATION_ATTEMPT),
-        queue=_shared(annotations.get(names.ANNOTATION_QUEUE_ID)),
-        controller=_shared(labels.get(names.LABEL_CONTROLLER)),
-        suspend=spec.get("suspend") is True,
-        created=str(meta.get("creationTimestamp") or ""),
-        deleted=_optional(meta, "deletionTimestamp"),
-        active=_count(status, "active"),
-        succeeded=_count(status, "succeeded"),
-        failed=_count(status, "failed"),
-        ready=_count(status, "ready"),
-        terminating=_count(status, "terminating"),
-        conditions=_conditions(status),
-    )
-
-
-def slim_pod(pod: Mapping[str, Any]) -> PodRecord:
-    """The record of a Pod object."""
-    meta, spec, status = _map(pod, "metadata"), _map(pod, "spec"), _map(pod, "status")
-    labels, annotations = _map(meta, "labels"), _map(meta, "annotations")
-    name = str(meta.get("name") or "")
-    owner = next((o for o in meta.get("ownerReferences") or () if o.get("kind") == "Job"), None)
-    grace = meta.get("deletionGracePeriodSeconds")
-    return PodRecord(
-        uid=str(meta["uid"]),
-        name=name,
-        resource_version=str(meta.get("resourceVersion") or ""),
-        task=names.task_id_of(name=name, labels=labels),
-        attempt=_optional(annotations, names.ANNOTATION_ATTEMPT),
-        job_uid=str(owner["uid"]) if owner else None,
-        legacy_agent=_shared(labels.get(names.LABEL_LEGACY_AGENT)),
-        created=str(meta.get("creationTimestamp") or ""),
-        deleted=_optional(meta, "deletionTimestamp"),
-        grace_seconds=grace if isinstance(grace, int) else None,
-        node=_shared(spec.get("nodeName")),
-        phase=_shared(status.get("phase")) or "Pending",
-        reason=_shared(status.get("reason")) or "",
-        message=_message(status),
-        conditions=_conditions(status),
-        containers=(
-            *(_container(c, init=True) for c in status.get("initContainerStatuses") or ()),
-            *(_container(c, init=False) for c in status.get("containerStatuses") or ()),
-        ),
-    )
+from clearml_k8s.kube.watch import Event, Listed, Upsert
 
 
 class Record(Protocol):
@@ -191,12 +26,17 @@ R = TypeVar("R", bound=Record)
 class Store(Generic[R]):
     """The records of one resource, by uid, by name and by task; tells which tasks changed."""
 
-    def __init__(self, *, dirty: Callable[[str], None] | None = None) -> None:
-        """``dirty`` is called with a task's id after each change of one of its records, during `apply`."""
+    def __init__(self, *, dirty: Callable[[str], None] | None = None, keep_gone: bool = False) -> None:
+        """``dirty`` is called with a task's id after each change of one of its records, during `apply`.
+
+        ``keep_gone``: last states of what was deleted are kept, until `forget`.
+        """
         self._dirty = dirty
+        self._keep_gone = keep_gone
         self._records: dict[str, R] = {}
         self._names: dict[str, str] = {}
         self._tasks: dict[str, set[str]] = {}
+        self._gone: dict[str, list[R]] = {}
         self.synced = asyncio.Event()
 
     def __len__(self) -> int:
@@ -217,6 +57,14 @@ class Store(Generic[R]):
     def of_task(self, task: str) -> tuple[R, ...]:
         """The task's records, in no order."""
         return tuple(self._records[uid] for uid in self._tasks.get(task, ()))
+
+    def gone_of_task(self, task: str) -> tuple[R, ...]:
+        """The last states of the task's records that are gone, in the order they went."""
+        return tuple(self._gone.get(task, ()))
+
+    def forget(self, task: str) -> None:
+        """Nobody asks for the task's gone records any more."""
+        self._gone.pop(task, None)
 
     def tasks(self) -> frozenset[str]:
         """The tasks that have a record."""
@@ -256,6 +104,8 @@ class Store(Generic[R]):
         old = self._records.pop(record.uid, None)
         if old is not None:
             self._unlink(old)
+            if self._keep_gone and record.task is not None:
+                self._gone.setdefault(record.task, []).append(record)
             self._changed(old)
 
     def _unlink(self, record: R) -> None:
@@ -270,88 +120,3 @@ class Store(Generic[R]):
     def _changed(self, record: R) -> None:
         if self._dirty is not None and record.task is not None:
             self._dirty(record.task)
-
-
-# ---- reading objects -----------------------------------------------------------------------------------------------
-
-
-def _map(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = source.get(key)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _optional(source: Mapping[str, Any], key: str) -> str | None:
-    found = source.get(key)
-    return found if isinstance(found, str) and found else None
-
-
-def _shared(value: object) -> str | None:
-    """The string, one copy for all records that hold it."""
-    return sys.intern(value) if isinstance(value, str) and value else None
-
-
-def _count(source: Mapping[str, Any], key: str) -> int:
-    found = source.get(key)
-    return found if isinstance(found, int) else 0
-
-
-def _message(source: Mapping[str, Any]) -> str:
-    found = source.get("message")
-    return trimmed(found, limit=MESSAGE_LIMIT) if isinstance(found, str) else ""
-
-
-def _true(conditions: tuple[Condition, ...], kind: str) -> Condition | None:
-    return next((c for c in conditions if c.type == kind and c.status == "True"), None)
-
-
-def _conditions(status: Mapping[str, Any]) -> tuple[Condition, ...]:
-    return tuple(
-        Condition(
-            type=_shared(c.get("type")) or "",
-            status=_shared(c.get("status")) or "",
-            reason=_shared(c.get("reason")) or "",
-            message=_message(c),
-            since=str(c.get("lastTransitionTime") or ""),
-        )
-        for c in status.get("conditions") or ()
-    )
-
-
-def _container(status: Mapping[str, Any], *, init: bool) -> ContainerRecord:
-    state, last = _map(status, "state"), _map(_map(status, "lastState"), "terminated")
-    waiting, ended = _map(state, "waiting"), _map(state, "terminated")
-    return ContainerRecord(
-        name=_shared(status.get("name")) or "",
-        init=init,
-        ready=status.get("ready") is True,
-        started=status.get("started") is True,
-        running="running" in state,
-        restarts=_count(status, "restartCount"),
-        waiting=(_shared(waiting.get("reason")) or "Waiting") if "waiting" in state else None,
-        terminated=(_shared(ended.get("reason")) or "Terminated") if "terminated" in state else None,
-        message=_message(waiting) or _message(ended),
-        exit_code=_number(ended.get("exitCode")),
-        signal=_number(ended.get("signal")),
-        finished_at=str(ended.get("finishedAt") or ""),
-        last_reason=_shared(last.get("reason")),
-        last_exit_code=_number(last.get("exitCode")),
-    )
-
-
-def _number(value: object) -> int | None:
-    return value if isinstance(value, int) else None
-
-
-__all__ = [
-    "Condition",
-    "ContainerRecord",
-    "Gone",
-    "JobRecord",
-    "Listed",
-    "PodRecord",
-    "Record",
-    "Store",
-    "Upsert",
-    "slim_job",
-    "slim_pod",
-]

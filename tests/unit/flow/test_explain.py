@@ -1,0 +1,200 @@
+"""What a task's user is told: why it waits, how its pod ended, and that an "abort" was none."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from clearml_k8s.kube.slim import Condition
+from clearml_server.process import DevServer
+from flow_parts import Side, make_container
+from reconcile_loop import ENDED, Loop, start
+from scripted_kube import Cluster, Fault, status
+
+
+@pytest.fixture
+async def loop(side: Side) -> Loop:
+    return Loop(side)
+
+
+# ---- waiting and failing --------------------------------------------------------------------------------------------
+
+
+async def test_the_reason_is_told_even_if_failing_ends_in_doubt(loop: Loop, server: DevServer) -> None:
+    task = await loop.launched()
+    loop.pod(task, ENDED, phase="Failed")
+    server.add_fault(kind="drop_reply", endpoint="^tasks.failed$", count=1)
+    with pytest.raises(Exception, match="tasks.failed"):
+        await loop.look(task)
+    await loop.look(task)
+    await loop.side.teller.flush()
+    assert server.task(task)["status"] == "failed"
+    assert server.console(task).count("used more memory") == 1
+
+
+async def test_who_waits_is_told_once_and_changing_words_once_a_minute(loop: Loop, server: DevServer) -> None:
+    task = await loop.launched()
+
+    def unscheduled(count: int) -> None:
+        condition = Condition(type="PodScheduled", status="False", message=f"0/{count} nodes are available")
+        loop.pod(task, node=None, conditions=(condition,), resource_version=str(count))
+
+    unscheduled(1)
+    assert await loop.look(task) == 3.0
+    await loop.side.clock.advance(3.1)
+    for count in (1, 1, 2, 3):
+        unscheduled(count)
+        await loop.look(task)
+    await loop.side.clock.advance(61)
+    await loop.look(task)
+    await loop.side.teller.flush()
+    console = server.console(task)
+    assert [f"0/{count} nodes" in console for count in (1, 2, 3)] == [True, False, True]
+    assert console.count("Waiting") == 2
+    assert "0/3 nodes" in server.task(task)["status_message"]
+
+
+async def test_a_log_that_cannot_be_read_stops_nothing(loop: Loop, server: DevServer, cluster: Cluster) -> None:
+    task = await loop.launched()
+    loop.pod(task, ENDED, phase="Failed")
+    cluster.fault("GET", Fault(code=403, status=status(403, "Forbidden", "no")), path="/log")
+    await loop.look(task)
+    await loop.side.teller.flush()
+    assert "The pod's log cannot be read" in server.console(task)
+    assert server.task(task)["status"] == "failed"
+
+
+# ---- ended by a SIGTERM ---------------------------------------------------------------------------------------------
+
+RUNNING = make_container(running=True)
+DELETED = "2026-01-15T07:00:00Z"
+
+
+def sigterm(server: DevServer, task: str) -> None:
+    """What the agent reports at a SIGTERM, whoever sent it."""
+    server.call(
+        "tasks.stopped", task=task, status_reason="user abort", status_message="Changed by clearml_agent worker-a"
+    )
+
+
+def disrupted(reason: str, message: str = "") -> tuple[Condition, ...]:
+    return (Condition(type="DisruptionTarget", status="True", reason=reason, message=message),)
+
+
+@pytest.mark.parametrize(
+    ("pod", "words"),
+    [
+        ({"conditions": disrupted("EvictionByEvictionAPI", "Eviction API: evicting")}, "The pod was evicted: Eviction"),
+        ({"conditions": disrupted("DeletionByTaintManager")}, "The pod was evicted: DeletionByTaintManager"),
+        ({"conditions": disrupted("PreemptionByScheduler")}, "The pod was preempted: PreemptionByScheduler"),
+        ({"reason": "Evicted", "message": "The node was low on resource: memory."}, "The pod was evicted: The node"),
+        ({"reason": "DeadlineExceeded"}, "longer than its activeDeadlineSeconds"),
+        ({"deleted": DELETED}, "The pod was deleted"),
+        ({}, "nothing in the cluster says"),
+    ],
+)
+@pytest.mark.parametrize("gone", [False, True])
+async def test_who_sent_a_sigterm_is_told_before_the_job_goes(
+    loop: Loop, server: DevServer, pod: dict[str, Any], words: str, gone: bool
+) -> None:
+    task = await loop.launched()
+    start(server, task, worker=f"worker-a:{task}")
+    loop.pod(task, RUNNING, phase="Running")
+    await loop.look(task)
+    loop.pod(task, RUNNING, phase="Running", gone=gone, **pod)
+    if gone and not pod:
+        words = "The pod was deleted"
+    sigterm(server, task)
+    await loop.reads.refresh([task])
+    await loop.looks(task)
+    found = server.task(task)
+    assert (found["status"], found["status_reason"]) == ("stopped", "user abort")
+    assert found["status_message"].startswith("Kubernetes: ")
+    assert words in found["status_message"]
+    await loop.side.teller.flush()
+    assert server.console(task).count(words) == 1
+    assert loop.jobs() == set()
+
+
+async def test_a_deadline_of_the_job_is_told(loop: Loop, server: DevServer) -> None:
+    """The Job controller deletes the pod first; its reason may be seen later."""
+    task = await loop.launched()
+    start(server, task, worker=f"worker-a:{task}")
+    loop.pod(task, RUNNING, phase="Running", deleted=DELETED)
+    sigterm(server, task)
+    await loop.reads.refresh([task])
+    assert (await loop.look(task) or 0) > 0
+    late = Condition(type="FailureTarget", status="True", reason="DeadlineExceeded")
+    loop.side.jobs._put(dataclasses.replace(loop.job(task), conditions=(late,)))
+    await loop.looks(task)
+    assert "activeDeadlineSeconds" in server.task(task)["status_message"]
+    await loop.side.teller.flush()
+    assert "The pod was deleted" not in server.console(task)
+
+
+async def test_it_is_told_once_over_restarts(loop: Loop, server: DevServer) -> None:
+    """The Job is kept for a while, and another process looks at it."""
+    task = await loop.launched()
+    start(server, task, worker=f"worker-a:{task}")
+    loop.pod(task, ENDED, phase="Failed", reason="Evicted", message="low on memory")
+    sigterm(server, task)
+    await loop.reads.refresh([task])
+    loop.side.config = dataclasses.replace(loop.side.config, completed_pod_deletion_delay_minutes=10**6)
+    for side in (Loop(loop.side), Loop(loop.side)):
+        side.pod(task, ENDED, phase="Failed", reason="Evicted", message="low on memory")
+        for _ in range(3):
+            await side.look(task)
+        await loop.side.teller.flush()
+        loop.side.teller.forget(task)
+    assert server.console(task).count("low on memory") == 1
+    assert len(loop.jobs()) == 1
+
+
+async def test_a_persons_abort_is_no_eviction(loop: Loop, server: DevServer) -> None:
+    """We delete the Job; its pod is told to end, and its agent reports that as it reports every SIGTERM."""
+    task = await loop.launched()
+    start(server, task, worker=f"worker-a:{task}")
+    loop.pod(task, RUNNING, phase="Running")
+    server.call("tasks.stopped", task=task, status_reason="", status_message="stopped by its user")
+    await loop.reads.refresh([task])
+    await loop.looks(task)
+    assert loop.jobs() == set()
+    sigterm(server, task)
+    await loop.reads.refresh([task])
+    # The watch of Jobs is behind that of pods.
+    loop.pod(task, make_container(terminated="Error", exit_code=1), phase="Failed", deleted=DELETED)
+    await loop.looks(task)
+    assert server.task(task)["status_message"] == "Changed by clearml_agent worker-a"
+    await loop.side.teller.flush()
+    assert "The pod" not in server.console(task)
+
+
+async def test_an_abort_that_the_agent_carried_out_is_no_eviction(loop: Loop, server: DevServer) -> None:
+    task = await loop.launched()
+    start(server, task, worker=f"worker-a:{task}")
+    server.call("tasks.stopped", task=task, status_reason="task was stopped by tasks.stop")
+    loop.pod(task, RUNNING, phase="Running", conditions=disrupted("EvictionByEvictionAPI"), deleted=DELETED)
+    await loop.reads.refresh([task])
+    await loop.looks(task)
+    await loop.side.teller.flush()
+    assert "evicted" not in server.console(task)
+    assert loop.jobs() == set()
+
+
+async def test_the_job_stays_until_it_is_told(loop: Loop, server: DevServer) -> None:
+    task = await loop.launched()
+    start(server, task, worker=f"worker-a:{task}")
+    loop.pod(task, ENDED, phase="Failed", conditions=disrupted("EvictionByEvictionAPI"))
+    sigterm(server, task)
+    await loop.reads.refresh([task])
+    server.add_fault(kind="error_before", endpoint="^tasks.update$", count=1)
+    with pytest.raises(Exception, match="tasks.update"):
+        await loop.look(task)
+    assert len(loop.jobs()) == 1
+    await loop.side.session.health.ready()
+    await loop.looks(task)
+    assert "evicted" in server.task(task)["status_message"]
+    await loop.side.teller.flush()
+    assert server.console(task).count("evicted") == 1
+    assert loop.jobs() == set()

@@ -1,0 +1,59 @@
+"""What is kept of objects, and how little it is."""
+
+import sys
+
+from clearml_k8s.kube.slim import slim_job, slim_pod
+from kube_objects import TASK, job, pod
+
+
+def test_a_job_record_holds_what_reconciling_reads():
+    record = slim_job(
+        job(active=1, conditions=[{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}])
+    )
+    assert (record.uid, record.task, record.queue, record.controller) == ("j1", TASK, "q1", "abc")
+    assert record.attempt == "2026-01-01T00:00:00.1+00:00"
+    assert record.worker == "worker-a"
+    assert record.suspend
+    assert record.active == 1
+    assert record.finished
+    assert record.condition("Failed").reason == "BackoffLimitExceeded"
+    assert record.condition("Complete") is None
+    assert record.deleted is None
+    assert "secret" not in repr(record)
+
+
+def test_a_pod_record_holds_every_container():
+    record = slim_pod(pod())
+    assert (record.job_uid, record.node, record.phase, record.reason) == ("j1", "n1", "Failed", "Evicted")
+    assert record.scheduled.reason == "Unschedulable"
+    assert record.condition("DisruptionTarget").reason == "EvictionByEvictionAPI"
+    assert record.condition("PodScheduled") is None
+    init, task = record.containers
+    assert (init.init, init.waiting, len(init.message)) == (True, "ErrImagePull", 1024)
+    assert (task.terminated, task.exit_code, task.last_exit_code, task.restarts) == ("OOMKilled", 137, 1, 1)
+    assert record.grace_seconds == 30
+    assert record.queue == "q1"
+    assert record.finished
+
+
+def test_objects_without_any_status_are_read():
+    record = slim_pod({"metadata": {"uid": "u", "name": "clearml-id-ab"}})
+    assert (record.task, record.phase, record.containers) == ("ab", "Pending", ())
+    assert slim_job({"metadata": {"uid": "u", "name": "other"}, "status": None}).task is None
+
+
+def test_pods_of_the_glue_are_recognised():
+    record = slim_pod({"metadata": {"uid": "u", "name": "clearml-id-ab12", "labels": {"CLEARML": "agent-5c12cafb"}}})
+    assert (record.task, record.legacy_agent, record.job_uid) == ("ab12", "agent-5c12cafb", None)
+
+
+def test_a_record_is_small():
+    def size(value):
+        own = sys.getsizeof(value)
+        if isinstance(value, tuple):
+            return own + sum(size(item) for item in value)
+        if hasattr(value, "__slots__") and not isinstance(value, str):
+            return own + sum(size(getattr(value, name)) for name in value.__slots__)
+        return own
+
+    assert size(slim_pod(pod())) + size(slim_job(job())) < 5 * 1024
