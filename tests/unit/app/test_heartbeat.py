@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from clearml_k8s.app.heartbeat import Heartbeats
+from clearml_k8s.clock import holding, in_turns
 from manual_clock import ManualClock
 
 Run = Callable[[str, Awaitable[None]], "asyncio.Task[None]"]
@@ -111,6 +112,31 @@ async def test_what_a_loop_waits_for_in_tasks_of_its_own_counts(
     assert heartbeats.late() == {}
     await clock.advance(1)
     assert task.done()
+
+
+async def test_somebody_elses_work_is_waited_for_however_long(
+    clock: ManualClock, heartbeats: Heartbeats, run: Run
+) -> None:
+    lock, event, got = asyncio.Lock(), asyncio.Event(), []
+
+    async def wants_the_lock() -> None:
+        async with holding(lock, clock=heartbeats.clock):
+            got.append("lock")
+
+    async def wants_the_event() -> None:
+        assert await in_turns(event.wait, clock=heartbeats.clock) is True
+        got.append("event")
+
+    async with lock:
+        tasks = [run("a", wants_the_lock()), run("b", wants_the_event())]
+        for _ in range(200):
+            await clock.advance(5)
+            assert heartbeats.late() == {}
+        assert got == []
+    event.set()
+    await asyncio.gather(*tasks)
+    assert sorted(got) == ["event", "lock"]
+    assert not lock.locked()
 
 
 async def test_loops_are_told_apart(clock: ManualClock, heartbeats: Heartbeats, run: Run) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 import pytest
-from clearml_k8s.app.waiting import Rounds, arrived, patiently, until
+from clearml_k8s.app.waiting import Rounds, patiently, until
 from clearml_k8s.errors import ClearMLK8sError, Fenced, Refused, Unanswered
 from manual_clock import ManualClock
 
@@ -63,16 +63,6 @@ async def test_the_order_to_stop_ends_the_patience() -> None:
     await asyncio.sleep(0)
     stop.set()
     assert await running is None
-
-
-async def test_an_event_is_waited_for_however_long() -> None:
-    clock, event = ManualClock(), asyncio.Event()
-    waiting = asyncio.create_task(arrived(event, clock=clock))
-    for _ in range(100):
-        await clock.advance(3600)
-    assert not waiting.done()
-    event.set()
-    await waiting
 
 
 async def test_loops_run_until_the_stop_and_an_error_of_one_ends_all() -> None:

@@ -1,8 +1,8 @@
 """Whether each loop of the process still goes round, for /healthz.
 
-A loop is alive while it waits for a time that it named on the clock: a sleep, or a request with its limit. So the
-absence of a server, however long, never shows here. What shows is a wait that nothing ends: a lock that is not given
-back, an event that does not come, a cancellation that is lost.
+A loop is alive while it waits for a time that it named on the clock: a sleep, a request with its limit, a turn of
+waiting for somebody else (`clock.in_turns`). So the absence of a server, however long, never shows here. What shows is
+a wait that nothing ends: an event that does not come, a task that does not end, a cancellation that is lost.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LIMIT_SECONDS = 120.0
-"""Between two waits on the clock a loop computes, or waits for another part that waits on the clock: a lock around the
-requests of somebody else, each bounded, a few in a row."""
+"""Between two waits on the clock a loop computes, or waits for another part of the process."""
 
 TELL_SECONDS = 10.0
 

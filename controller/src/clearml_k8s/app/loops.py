@@ -8,8 +8,9 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 from clearml_k8s.app.parts import Parts
-from clearml_k8s.app.waiting import Rounds, arrived, patiently
+from clearml_k8s.app.waiting import Rounds, patiently
 from clearml_k8s.clearml.health import State
+from clearml_k8s.clock import in_turns
 from clearml_k8s.kube.store import Record, Store
 from clearml_k8s.kube.watch import Watch
 from clearml_k8s.logs import kv
@@ -64,8 +65,8 @@ class Loops:
         opened = await patiently("opening the claim record", parts.record.open, clock=self._clock, stop=self._stop)
         if opened is None:
             return
-        await arrived(parts.cluster.jobs.synced, clock=self._clock)
-        await arrived(parts.cluster.pods.synced, clock=self._clock)
+        await in_turns(parts.cluster.jobs.synced.wait, clock=self._clock)
+        await in_turns(parts.cluster.pods.synced.wait, clock=self._clock)
         await self._session.health.ready()
         self.serving = True
         await parts.poller.run()
@@ -73,7 +74,7 @@ class Loops:
     async def _recover(self) -> None:
         parts = self._parts
         recovery, sweep = Rounds("recovery"), Rounds("sweep")
-        await arrived(parts.cluster.jobs.synced, clock=self._clock)
+        await in_turns(parts.cluster.jobs.synced.wait, clock=self._clock)
         last_sweep = self._clock.monotonic() - self._sweep_seconds + 5.0
         while True:
             await self._clock.sleep(RECOVER_SECONDS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
@@ -16,8 +15,6 @@ from clearml_k8s.logs import kv
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-TURN_SECONDS = 30.0
 
 
 async def patiently(what: str, step: Callable[[], Awaitable[T]], *, clock: Clock, stop: asyncio.Event) -> T | None:
@@ -35,14 +32,6 @@ async def patiently(what: str, step: Callable[[], Awaitable[T]], *, clock: Clock
             except TimeoutError:
                 continue
     return None
-
-
-async def arrived(event: asyncio.Event, *, clock: Clock) -> None:
-    """Wait for the event, however long, in turns on the clock: whoever brings it answers for the time it takes."""
-    while not event.is_set():
-        with contextlib.suppress(TimeoutError):
-            async with clock.timeout(TURN_SECONDS):
-                await event.wait()
 
 
 class Rounds:

@@ -19,7 +19,7 @@ from clearml_k8s.clearml import token as tokens
 from clearml_k8s.clearml.conf import Credentials
 from clearml_k8s.clearml.health import ServerHealth, State
 from clearml_k8s.clearml.transport import Transport
-from clearml_k8s.clock import Clock
+from clearml_k8s.clock import Clock, holding
 from clearml_k8s.errors import (
     MAX_REQUEST_SECONDS,
     ApiRefused,
@@ -161,7 +161,7 @@ class Session:
         now = self.clock.monotonic()
         if token is not None and token is not refused and now < token.renew_at:
             return token
-        async with self._login_lock:
+        async with holding(self._login_lock, clock=self.clock):
             token = self._token
             now = self.clock.monotonic()
             usable = token is not None and token is not refused and now < token.expires_at

@@ -6,7 +6,6 @@ The semantics of client-go's work queue: a key put while it is worked on comes b
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 from collections import deque
 from collections.abc import Hashable
@@ -14,11 +13,9 @@ from random import Random
 from typing import Generic, TypeVar
 
 from clearml_k8s.backoff import Backoff
-from clearml_k8s.clock import Clock
+from clearml_k8s.clock import Clock, in_turns
 
 K = TypeVar("K", bound=Hashable)
-
-TURN_SECONDS = 30.0
 
 
 class QueueClosed(Exception):
@@ -96,10 +93,7 @@ class WorkQueue(Generic[K]):
             if self._closed:
                 raise QueueClosed
             self._arrived.clear()
-            # In turns: a worker without work is to be told from one that hangs.
-            with contextlib.suppress(TimeoutError):
-                async with self._clock.timeout(TURN_SECONDS):
-                    await self._arrived.wait()
+            await in_turns(self._arrived.wait, clock=self._clock)
         key = self._ready.popleft()
         self._waiting.discard(key)
         self._working.add(key)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from clearml_k8s import names
 from clearml_k8s.backoff import Backoff
+from clearml_k8s.clock import holding
 from clearml_k8s.errors import (
     ClearMLK8sError,
     Fenced,
@@ -85,7 +86,7 @@ class ClaimRecord:
         Called once, after this instance became the leader; whoever held it before gets `Fenced` at its next write.
         Errors as `KubeClient.request`; harmless to repeat.
         """
-        async with self._lock:
+        async with holding(self._lock, clock=self._client.clock):
             deadline = self._client.clock.monotonic() + self._client.max_request_seconds
             backoff = Backoff(first=0.05, cap=1.0, random=self._client.random)
             while True:
@@ -134,7 +135,7 @@ class ClaimRecord:
             )
         batch = self._batch
         batch.changes.update(changes)
-        async with self._lock:
+        async with holding(self._lock, clock=self._client.clock):
             if batch.done:
                 # A caller before us sent our changes with its own.
                 if batch.error is not None:
