@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from clearml_k8s import names
 from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
+from clearml_k8s.clock import holding
 from clearml_k8s.errors import ClearMLK8sError, Fenced, Refused, Unanswered
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.graces import Graces
@@ -147,7 +148,7 @@ class Returning:
 
     async def _to_front(self, takings: Sequence[Returned]) -> list[Returned]:
         """Move the entries to the front, in the order of their claims; those for which it was done."""
-        async with self._moving:
+        async with holding(self._moving, clock=self._session.clock):
             now = self._session.clock.monotonic()
             # Batches end in any order: what others put there a moment ago is put in order with these.
             self._front = [f for f in self._front if now - f.at < TOGETHER_SECONDS]
