@@ -71,3 +71,13 @@ async def holding(lock: asyncio.Lock, *, clock: Clock) -> AsyncIterator[None]:
         yield
     finally:
         lock.release()
+
+
+async def sleep_until(stop: asyncio.Event, seconds: float, *, clock: Clock) -> None:
+    """Sleep, but not longer than until ``stop``."""
+    waits = {asyncio.ensure_future(stop.wait()), asyncio.ensure_future(clock.sleep(seconds))}
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

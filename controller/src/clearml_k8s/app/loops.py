@@ -34,7 +34,8 @@ _HINTS = {
 
 
 class Loops:
-    """Drives the parts. ``serving`` once the record is open, and what exists is known."""
+    """Drives the parts. ``serving`` once the record is open, and what exists is known; ``unfinished`` are steps that go
+    on when their loop has been ended."""
 
     def __init__(self, *, parts: Parts, sweep_seconds: float, stop: asyncio.Event) -> None:
         self._parts = parts
@@ -43,6 +44,7 @@ class Loops:
         self._sweep_seconds = sweep_seconds
         self._stop = stop
         self.serving = False
+        self.unfinished: set[asyncio.Future[None]] = set()
 
     def all(self) -> Mapping[str, Coroutine[Any, Any, None]]:
         """Every loop, not yet begun; none of them ends by itself but by an error."""
@@ -80,10 +82,17 @@ class Loops:
             await self._clock.sleep(RECOVER_SECONDS)
             if not self.serving or not parts.cluster.known():
                 continue
-            await recovery.once(parts.recovery.step)
+            await self._to_its_end(recovery.once(parts.recovery.step))
             if self._clock.monotonic() - last_sweep >= self._sweep_seconds and self._session.health.healthy:
                 last_sweep = self._clock.monotonic()
                 await sweep.once(parts.recovery.sweep)
+
+    async def _to_its_end(self, step: Coroutine[Any, Any, None]) -> None:
+        """Await the step; when the loop is ended meanwhile, it goes on, and is found in ``unfinished``."""
+        running = asyncio.ensure_future(step)
+        self.unfinished.add(running)
+        running.add_done_callback(self.unfinished.discard)
+        await asyncio.shield(running)
 
     async def _refresh(self) -> None:
         served = self._parts.served

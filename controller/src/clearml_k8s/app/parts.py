@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from clearml_k8s import names
@@ -84,9 +84,9 @@ def make(
     identity: Identity,
     grace_seconds: float,
     redact: Redactor,
-    stopping: Callable[[], bool],
+    stop: asyncio.Event,
 ) -> Parts:
-    """The parts of one controller; asks nobody anything. ``stopping`` says that nothing new is to be begun."""
+    """The parts of one controller; asks nobody anything. ``stop`` set says that nothing new is to be begun."""
     worker_id, controller = identity.worker_id, identity.controller
     session.health.use_probe(lambda: workers.probe(session, worker_id))
     teller = Teller(session=session, worker_id=worker_id, redact=redact)
@@ -122,7 +122,7 @@ def make(
         teller=teller,
         worker_id=worker_id,
         controller=controller,
-        stopping=stopping,
+        stop=stop,
     )
     book = ClaimBook(session=session, record=record, graces=graces, controller=controller)
     returning = Returning(
@@ -133,7 +133,7 @@ def make(
         served=served,
         teller=teller,
         controller=controller,
-        stopping=stopping,
+        stop=stop,
     )
     marking = Marking(
         session=session,
@@ -154,7 +154,7 @@ def make(
         served=served,
         teller=teller,
         controller=controller,
-        stopping=stopping,
+        stop=stop,
     )
     poller = Poller(
         config=config,

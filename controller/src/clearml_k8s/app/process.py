@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from typing import Any
 
 from clearml_k8s import health, logs, metrics
 from clearml_k8s.app.connect import clearml_session, identity_of
@@ -24,7 +26,7 @@ from clearml_k8s.settings import Settings
 
 log = logging.getLogger(__name__)
 
-STOP_SECONDS = 40.0
+FINISH_SECONDS, STOP_SECONDS = 35.0, 45.0
 """For claims under way when the process is told to stop; what is not done by then is found in the record."""
 
 
@@ -147,7 +149,7 @@ class Controller:
             identity=identity,
             grace_seconds=self._settings.grace_seconds,
             redact=self._redact,
-            stopping=stop.is_set,
+            stop=stop,
         )
         self._parts = parts
         self._loops = Loops(parts=parts, sweep_seconds=self._settings.sweep_seconds, stop=stop)
@@ -170,19 +172,28 @@ class Controller:
         """Let the claims under way come to their end, within `STOP_SECONDS`."""
         self._ending = True
         log.info("stopping: claims under way are finished", extra=kv(claims=parts.book.active))
+        await self._within(FINISH_SECONDS, parts, self._finish(parts))
+        # Whatever became of the claims: what is only marked is freed.
+        await self._within(STOP_SECONDS - FINISH_SECONDS, parts, self._release(parts))
+        log.info("stopped", extra=kv(launched=parts.claims.launched))
+
+    async def _finish(self, parts: Parts) -> None:
+        await parts.poller.stop()
+        await asyncio.gather(*(self._loops.unfinished if self._loops else ()), return_exceptions=True)
+
+    async def _release(self, parts: Parts) -> None:
+        await parts.claims.release()
+        await parts.teller.flush()
+        await parts.book.flush()
+
+    async def _within(self, seconds: float, parts: Parts, step: Coroutine[Any, Any, None]) -> None:
         try:
-            async with self._clock.timeout(STOP_SECONDS):
-                await parts.poller.stop()
-                await parts.claims.release()
-                await parts.teller.flush()
-                await parts.book.flush()
+            async with self._clock.timeout(seconds):
+                await step
         except TimeoutError:
-            log.warning(
-                "claims not finished; the next start finds them in the record", extra=kv(claims=parts.book.active)
-            )
+            log.warning("not all claims finished; the next start finds them", extra=kv(claims=parts.book.active))
         except ClearMLK8sError as error:
             log.warning("not all was written down: %s", error)
-        log.info("stopped", extra=kv(launched=parts.claims.launched))
 
     def _report(self) -> dict[str, str]:
         server = self._session.health

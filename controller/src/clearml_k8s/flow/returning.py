@@ -59,9 +59,9 @@ class Returning:
         served: ServedQueues,
         teller: Teller,
         controller: str,
-        stopping: Callable[[], bool],
+        stop: asyncio.Event,
     ) -> None:
-        """``stopping``: true once the process is told to end; the record may not be writable any more."""
+        """``stop``: set once the process is told to end; the record may not be writable any more."""
         self._session = session
         self._record = record
         self._book = book
@@ -69,7 +69,7 @@ class Returning:
         self._served = served
         self._teller = teller
         self._mark = names.mark_key(controller)
-        self._stopping = stopping
+        self._stop = stop
         self._front: list[Front] = []
         self._moving = asyncio.Lock()
 
@@ -108,17 +108,17 @@ class Returning:
 
     async def unmark(self, task: str, *, queue: str) -> None:
         """Take our mark away so that another controller can have the task. Raises Fenced alone."""
-        try:
-            # First: the record says that the task is ours, as long as a mark of ours may still land on it.
-            await self._record.forget([task])
-        except Fenced:
-            raise
-        except ClearMLK8sError as error:
-            if not self._stopping():
+        if not self._stop.is_set():
+            try:
+                # First: the record says that the task is ours, as long as a mark of ours may still land on it.
+                await self._record.forget([task])
+            except Fenced:
+                raise
+            except ClearMLK8sError as error:
                 log.debug("mark not taken away, the record cannot be written: %s", error)
                 return
-            # This life of the process marks nothing any more, and a record without its mark counts for nothing.
-            log.info("record not written", extra=kv(task=task, why=str(error)))
+        # At the end no mark of this life can follow, and a record without its mark counts for nothing: it need not wait
+        # for an API that may be away, or may know us no more.
         try:
             await tasks.delete_properties(self._session, task, [self._mark])
         except Refused as error:
@@ -127,6 +127,7 @@ class Returning:
             self._graces.hold(task, queue=queue, why=str(error), doubt=True)
         else:
             self._book.unmarked(task)
+            await self._book.forget(task)
 
     # ---- one task ---------------------------------------------------------------------------------------------------
 
