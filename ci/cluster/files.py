@@ -23,8 +23,8 @@ def render(layout: Layout, *, pause_image: str, nameservers: list[str]) -> dict[
         "config/Corefile": _corefile(layout, nameservers),
         "config/bootstrap.json": _json(_bootstrap()),
         "cni/10-pods.conflist": _json(_cni(layout)),
-        # A registry that a test serves at this address is spoken to in plain HTTP.
-        f"containerd/certs.d/{layout.host_ip}:5000/hosts.toml": f'server = "http://{layout.host_ip}:5000"\n',
+        # A registry at this address is spoken to in plain HTTP; containerd 1.6 does not heed `server` alone.
+        f"containerd/certs.d/{layout.host_ip}:5000/hosts.toml": f'[host."http://{layout.host_ip}:5000"]\n',
     }
 
 

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from chaos_counts import until
 from chaos_kube import Access, AuditLog, Kube, KubeError, access
+from chaos_scene import Scene
 from clearml_server.process import DevServer
 
 from ci.cluster.choice import current_chosen
@@ -84,6 +85,28 @@ def audit(cluster: LocalCluster, namespaces: tuple[str, str]) -> AuditLog:
 def server(tmp_path: Path) -> Iterator[DevServer]:
     with DevServer(host="127.0.0.1", log=tmp_path / "clearml-server.log") as running:
         yield running
+
+
+@pytest.fixture
+def scene(
+    kube: Kube,
+    kube_access: Access,
+    cluster_kubeconfig: Path,
+    namespaces: tuple[str, str],
+    audit: AuditLog,
+    server: DevServer,
+    tmp_path: Path,
+) -> Scene:
+    """All that a chaos test stands on."""
+    return Scene(
+        kube=kube,
+        access=kube_access,
+        kubeconfig=cluster_kubeconfig,
+        namespaces=namespaces,
+        audit=audit,
+        server=server,
+        folder=tmp_path,
+    )
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

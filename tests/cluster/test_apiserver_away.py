@@ -7,14 +7,10 @@ import os
 import signal
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
-from chaos_agent import Agents, ClearML
-from chaos_controller import ControllerProcess, config
-from chaos_counts import check, count, settled, shown, statuses, until
-from chaos_kube import AuditLog, Kube
-from clearml_server.process import DevServer
+from chaos_counts import check, shown, statuses, until
+from chaos_scene import Scene
 
 from ci.cluster.local import LocalCluster
 
@@ -30,16 +26,9 @@ def apiserver(cluster: LocalCluster) -> int:
 
 
 async def test_both_apis_are_away_for_a_while(
-    cluster: LocalCluster,
-    cluster_kubeconfig: Path,
-    kube: Kube,
-    namespaces: tuple[str, str],
-    audit: AuditLog,
-    server: DevServer,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    cluster: LocalCluster, scene: Scene, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    namespace = namespaces[0]
+    server = scene.server
     tasks = server.bulk_tasks(70, queue="alpha") + server.bulk_tasks(50, queue="beta")
 
     async def work(task: str) -> None:
@@ -52,26 +41,10 @@ async def test_both_apis_are_away_for_a_while(
             limit=60,
         )
 
-    controller = ControllerProcess(
-        document=config(
-            release="away",
-            namespace=namespace,
-            api_server=server.url,
-            queues={"alpha": LIMITS["alpha"], "beta": LIMITS["beta"]},
-            max_pods=LIMITS[""],
-        ),
-        folder=tmp_path,
-        kubeconfig=cluster_kubeconfig,
-        access_key=server.access_key,
-        secret_key=server.secret_key,
-    )
+    controller = scene.controller("away", limits=LIMITS)
     began = time.monotonic()
     try:
-        async with (
-            ClearML(server, name="agent") as clearml,
-            Agents(kube=kube, clearml=clearml, namespace=namespace, work=work) as agents,
-            controller,
-        ):
+        async with scene.agents(work=work) as agents, controller:
             await some_completed(5)
             pid = await asyncio.to_thread(apiserver, cluster)
             os.kill(pid, signal.SIGSTOP)  # silent: connections stay, nothing answers
@@ -88,11 +61,11 @@ async def test_both_apis_are_away_for_a_while(
             os.kill(server.pid, signal.SIGSTOP)
             await asyncio.sleep(4)
             os.kill(server.pid, signal.SIGCONT)
-            await settled(server=server, tasks=tasks, kube=kube, releases={"away": namespace}, agents=[agents])
+            await scene.settled(tasks, releases={"away": scene.namespaces[0]}, agents=agents)
             assert controller.running
     finally:
         await asyncio.to_thread(cluster.up)
-    counts = count(server=server, tasks=tasks, jobs=audit.jobs(), agents=[agents])
+    counts = scene.count(tasks, agents=agents)
     failed = [call for call in server.calls(endpoint=r"^tasks\.(failed|stopped)$") if call["client"] is None]
     with capsys.disabled():
         facts = {

@@ -7,14 +7,12 @@ import random
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
-from chaos_agent import Agents, ClearML, PlainConsumer
-from chaos_controller import ControllerProcess, config
-from chaos_counts import check, count, settled, shown
-from chaos_kube import Access, AuditLog, Kube, plain_kubeconfig
+from chaos_agent import ClearML, PlainConsumer
+from chaos_counts import check, shown
 from chaos_proxy import Fate, Proxy, Request, Steps
+from chaos_scene import Scene
 from clearml_server.process import DevServer
 
 TASKS = 200
@@ -76,15 +74,9 @@ async def quick(task: str) -> None:
 
 
 async def test_errors_after_commit_lost_replies_and_late_calls(
-    kube: Kube,
-    kube_access: Access,
-    namespaces: tuple[str, str],
-    audit: AuditLog,
-    server: DevServer,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    scene: Scene, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    namespace, limits = namespaces[0], {"alpha": 30, "beta": 20, "": 40}
+    server, limits = scene.server, {"alpha": 30, "beta": 20, "": 40}
     sources = {name: server.create_queue(name) for name in ("alpha", "beta")}
     pending = server.create_queue("k8s_scheduler", system_tags=["k8s-glue"])
     tasks = server.bulk_tasks(110, queue="alpha") + server.bulk_tasks(90, queue="beta")
@@ -92,32 +84,17 @@ async def test_errors_after_commit_lost_replies_and_late_calls(
     kube_faults = KubeFaults(probability=0.1, seed=2)
     began = time.monotonic()
     async with (
-        Proxy(kube_access.server, tls=kube_access.tls) as to_kube,
-        ClearML(server, name="agent") as clearml,
-        Agents(kube=kube, clearml=clearml, namespace=namespace, work=quick) as agents,
+        Proxy(scene.access.server, tls=scene.access.tls) as to_kube,
+        scene.agents(work=quick) as agents,
     ):
         to_kube.steps, to_kube.decide = Steps(sources=frozenset(sources.values()), pending=pending), kube_faults.decide
-        kubeconfig = tmp_path / "kubeconfig"
-        kubeconfig.write_text(plain_kubeconfig(to_kube.url))
-        controller = ControllerProcess(
-            document=config(
-                release="faulty",
-                namespace=namespace,
-                api_server=server.url,
-                queues={"alpha": limits["alpha"], "beta": limits["beta"]},
-                max_pods=limits[""],
-            ),
-            folder=tmp_path,
-            kubeconfig=kubeconfig,
-            access_key=server.access_key,
-            secret_key=server.secret_key,
-        )
-        async with controller:
+        async with scene.controller("faulty", limits=limits, kube=to_kube):
             for mode in ("refuse", "close", "503"):  # and is away now and then
                 await asyncio.sleep(6)
                 server.down(mode=mode, seconds=2.5)
-            await settled(server=server, tasks=tasks, kube=kube, releases={"faulty": namespace}, agents=[agents])
-    counts = count(server=server, tasks=tasks, jobs=audit.jobs(), agents=[agents])
+            # Each 5xx to a Job's creation pauses its queue for half a minute.
+            await scene.settled(tasks, releases={"faulty": scene.namespaces[0]}, agents=agents, limit=400)
+    counts = scene.count(tasks, agents=agents)
     with capsys.disabled():
         facts = {
             "faults of the ClearML server": faults_met(server) + "; away three times for 2.5 s",
@@ -130,59 +107,37 @@ async def test_errors_after_commit_lost_replies_and_late_calls(
 
 
 async def test_two_controllers_and_a_plain_agent_on_the_same_queues(
-    kube: Kube,
-    cluster_kubeconfig: Path,
-    namespaces: tuple[str, str],
-    audit: AuditLog,
-    server: DevServer,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    scene: Scene, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    server = scene.server
     queues = tuple(server.create_queue(name) for name in ("alpha", "beta"))
     tasks = server.bulk_tasks(110, queue="alpha") + server.bulk_tasks(90, queue="beta")
     add_faults(server, probability=0.01, seed=7)
-    releases = {f"same-{number}": namespace for number, namespace in enumerate(namespaces)}
+    releases = {f"same-{number}": namespace for number, namespace in enumerate(scene.namespaces)}
+    limits = {"alpha": None, "beta": None, "": 12}
     began = time.monotonic()
     async with AsyncExitStack() as stack:
         clearml = await stack.enter_async_context(ClearML(server, name="agent"))
         plain = PlainConsumer(clearml=clearml, queues=queues, every=0.3)
-        agents = []
+        agents = await stack.enter_async_context(scene.agents(work=quick))
         for release, namespace in releases.items():
-            agents.append(
-                await stack.enter_async_context(Agents(kube=kube, clearml=clearml, namespace=namespace, work=quick))
-            )
-            await stack.enter_async_context(
-                ControllerProcess(
-                    document=config(
-                        release=release,
-                        namespace=namespace,
-                        api_server=server.url,
-                        queues={"alpha": None, "beta": None},
-                        max_pods=12,
-                    ),
-                    folder=tmp_path,
-                    kubeconfig=cluster_kubeconfig,
-                    access_key=server.access_key,
-                    secret_key=server.secret_key,
-                )
-            )
+            await stack.enter_async_context(scene.controller(release, namespace=namespace, limits=limits))
         consuming = asyncio.create_task(plain.run())
         try:
-            await settled(server=server, tasks=tasks, kube=kube, releases=releases, agents=agents)
+            await scene.settled(tasks, releases=releases, agents=agents)
         finally:
             consuming.cancel()
             await asyncio.gather(consuming, return_exceptions=True)
-    jobs = audit.jobs()
-    counts = count(server=server, tasks=tasks, jobs=jobs, agents=agents, others=plain.starts)
-    of_each = {release: sum(job.namespace == namespace for job in jobs) for release, namespace in releases.items()}
+    counts = scene.count(tasks, agents=agents, others=plain.starts)
+    of_each = Counter(job.namespace for job in scene.jobs(agents))
     with capsys.disabled():
         facts = {
             "faults of the ClearML server": faults_met(server),
-            "launched by": f"{of_each}, plain agent {len(plain.starts)}",
+            "launched by": f"{[of_each[namespace] for namespace in scene.namespaces]}, plain agent {len(plain.starts)}",
             "time": f"{time.monotonic() - began:.0f} s",
         }
         print(shown("TWO CONTROLLERS AND A PLAIN AGENT", facts, counts))
     check(counts, limits={"": 24})
     assert counts.jobs + len(plain.starts) == TASKS
-    assert all(of_each.values())
+    assert set(of_each) == set(scene.namespaces)
     assert plain.starts

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
-from chaos_agent import Agents, ClearML
-from chaos_controller import ControllerProcess, config
-from chaos_counts import check, count, settled, shown
-from chaos_kube import AuditLog, Kube
-from clearml_server.process import DevServer
+from chaos_counts import check, shown
+from chaos_scene import Scene
 
 TASKS = 80
 
@@ -23,45 +20,25 @@ async def quick(task: str) -> None:
     await asyncio.sleep(0.2)
 
 
-async def test_two_controllers_of_one_worker_id(
-    kube: Kube,
-    cluster_kubeconfig: Path,
-    namespaces: tuple[str, str],
-    audit: AuditLog,
-    server: DevServer,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    server.create_queue("alpha")
-    tasks = server.bulk_tasks(TASKS, queue="alpha")
-    releases = {f"same-{number}": namespace for number, namespace in enumerate(namespaces)}
+async def test_two_controllers_of_one_worker_id(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    scene.server.create_queue("alpha")
+    tasks = scene.server.bulk_tasks(TASKS, queue="alpha")
+    releases = {f"same-{number}": namespace for number, namespace in enumerate(scene.namespaces)}
+    limits = {"alpha": None, "": 8}
     began = time.monotonic()
     async with AsyncExitStack() as stack:
-        clearml = await stack.enter_async_context(ClearML(server, name="agent"))
-        agents = []
+        agents = await stack.enter_async_context(scene.agents(work=quick))
         for release, namespace in releases.items():
-            agents.append(
-                await stack.enter_async_context(Agents(kube=kube, clearml=clearml, namespace=namespace, work=quick))
-            )
-            document = config(
-                release=release, namespace=namespace, api_server=server.url, queues={"alpha": None}, max_pods=8
-            )
             await stack.enter_async_context(
-                ControllerProcess(
-                    document={**document, "workerId": "one-for-both"},
-                    folder=tmp_path,
-                    kubeconfig=cluster_kubeconfig,
-                    access_key=server.access_key,
-                    secret_key=server.secret_key,
-                )
+                scene.controller(release, namespace=namespace, limits=limits, workerId="one-for-both")
             )
-        await settled(server=server, tasks=tasks, kube=kube, releases=releases, agents=agents)
-    jobs = audit.jobs()
-    counts = count(server=server, tasks=tasks, jobs=jobs, agents=agents)
-    of_each = {release: sum(job.namespace == namespace for job in jobs) for release, namespace in releases.items()}
+        await scene.settled(tasks, releases=releases, agents=agents)
+    counts = scene.count(tasks, agents=agents)
+    of_each = Counter(job.namespace for job in scene.jobs(agents))
     with capsys.disabled():
-        facts = {"launched by": str(of_each), "time": f"{time.monotonic() - began:.0f} s"}
+        launched = [of_each[namespace] for namespace in scene.namespaces]
+        facts = {"launched by": str(launched), "time": f"{time.monotonic() - began:.0f} s"}
         print(shown("TWO CONTROLLERS OF ONE WORKER ID", facts, counts))
     check(counts, limits={"": 16})
     assert counts.jobs == TASKS
-    assert all(of_each.values())
+    assert set(of_each) == set(scene.namespaces)

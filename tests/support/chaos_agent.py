@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 import aiohttp
-from chaos_kube import MERGE_PATCH, Kube, KubeError
+from chaos_kube import MARKER, MERGE_PATCH, TASK, JobCreated, Kube, KubeError, job_created
 from clearml_server.process import DevServer
 
 
@@ -86,18 +86,21 @@ class Agents:
         """Job uid -> revision at which its pod had ended, or was gone."""
         self.deleted: dict[str, int] = {}
         """Job uid -> revision at which it was gone itself."""
+        self.created: dict[str, JobCreated] = {}
+        """Every Job by its uid, as the API server told of it first: also one that nobody else was told of."""
         self.jobs: set[str] = set()
         """Uids of all Jobs that had a pod."""
         self._kube, self._clearml, self._namespace, self._work = kube, clearml, namespace, work
         self._pods: dict[str, asyncio.Task[None]] = {}
         self._watching: list[asyncio.Task[None]] = []
+        self._markers: set[str] = set()
 
     async def __aenter__(self) -> Agents:
         pods = f"/api/v1/namespaces/{self._namespace}/pods"
         jobs = f"/apis/batch/v1/namespaces/{self._namespace}/jobs"
         self._watching = [
             asyncio.create_task(self._watch(pods, see=self._see, gone=self._gone)),
-            asyncio.create_task(self._watch(jobs, see=lambda job: None, gone=self._job_gone)),
+            asyncio.create_task(self._watch(jobs, see=self._job_seen, gone=self._job_gone)),
         ]
         return self
 
@@ -160,6 +163,26 @@ class Agents:
         self._kill(pod)
         for job in _owners(pod):
             self.ended.setdefault(job, revision)
+
+    async def caught_up(self) -> None:
+        """Returns when all Jobs that were stored before the call are in ``created``: changes are told in order."""
+        path = f"/apis/batch/v1/namespaces/{self._namespace}/jobs"
+        containers = [{"name": "main", "image": "none"}]
+        marker = {
+            "metadata": {"generateName": "marker-", "labels": {TASK: MARKER}},
+            "spec": {"suspend": True, "template": {"spec": {"restartPolicy": "Never", "containers": containers}}},
+        }
+        meta = (await self._kube.request("POST", path, body=marker))["metadata"]
+        async with asyncio.timeout(30):
+            while meta["uid"] not in self._markers:
+                await asyncio.sleep(0.02)
+        await self._kube.request("DELETE", f"{path}/{meta['name']}?propagationPolicy=Background")
+
+    def _job_seen(self, job: dict[str, Any]) -> None:
+        if job["metadata"]["labels"][TASK] == MARKER:
+            self._markers.add(job["metadata"]["uid"])
+        elif job["metadata"]["uid"] not in self.created:
+            self.created[job["metadata"]["uid"]] = job_created(job)
 
     def _job_gone(self, job: dict[str, Any], revision: int) -> None:
         self.deleted[job["metadata"]["uid"]] = revision

@@ -52,7 +52,7 @@ class Counts:
         lines = [
             f"  tasks {self.tasks}, completed {self.completed}, aborted {self.aborted}, "
             f"of the completed started {self.starts}, never {self.never_started}",
-            f"  Jobs created {self.jobs} (audit log), refused by the start check {self.refused}",
+            f"  Jobs stored {self.jobs} (audit log and watch), refused by the start check {self.refused}",
             f"  attempts started twice {self.attempts_started_twice}, with two Jobs {self.attempts_with_two_jobs}",
             "  most places held at one time (Jobs stored, their pods not ended or gone; by etcd's revisions): "
             + ", ".join(f"{name or 'in all'} {peak}" for name, peak in self.peaks.items()),
@@ -80,12 +80,12 @@ def count(
         # A Job that never had a pod held its place until it went itself.
         ended |= {job: revision for job, revision in one.deleted.items() if job not in one.jobs} | one.ended
     by_attempt = Counter((start.task, start.attempt) for start in starts)
+    jobs = stored(jobs, agents)
+    unknown = {start.job for start in starts if start.job} - {job.uid for job in jobs}
+    assert not unknown, f"Jobs were started of which neither the audit log nor a watch tells: {unknown}"
     uids: dict[tuple[str, str], set[str]] = {}
     for job in jobs:
         uids.setdefault((job.task, job.attempt), set()).add(job.uid)
-    for start in starts:  # a Job whose audit event died with the API server
-        if start.job:
-            uids.setdefault((start.task, start.attempt), set()).add(start.job)
     state = server.state()
     return Counts(
         tasks=len(tasks),
@@ -100,6 +100,12 @@ def count(
         peaks=peaks(jobs, ended),
         left_in_queues={name: queue["entries"] for name, queue in state["queues"].items()},
     )
+
+
+def stored(jobs: Iterable[JobCreated], agents: Iterable[Agents]) -> list[JobCreated]:
+    """Every Job that was stored, in order: of the audit log, and of the agents' watches, which know of all."""
+    found = {uid: job for one in agents for uid, job in one.created.items()} | {job.uid: job for job in jobs}
+    return sorted(found.values(), key=lambda job: job.revision)
 
 
 def peaks(jobs: Sequence[JobCreated], ended: Mapping[str, int]) -> dict[str, int]:
@@ -187,3 +193,4 @@ async def settled(
         await until(empty, f"the record of {release} is empty", limit=20)
     for one in agents:
         one.check()
+        await one.caught_up()
