@@ -150,6 +150,52 @@ def test_a_task_aborted_while_it_runs_ends_its_pod(helm: Helm, kubectl: Kubectl,
     assert found["status"] == "stopped"
     kubectl.gone(task)
     assert server.task(task)["status"] == "stopped"
+    assert "Not aborted by its user" not in server.console(task)
+
+
+def test_a_task_that_is_stopped_from_outside_was_aborted(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:
+    """The controller deletes the Job, and the agent may report the SIGTERM of that."""
+    (task,) = enqueue(server.environment(), NewTask(name="stopped", queue="bare", script=LONG))
+    kubectl.running_pod(task)
+    until("the script runs", lambda: "it runs" in server.console(task), limit=LIMIT)
+    server.call("tasks.stopped", task=task)
+    kubectl.gone(task)
+    found = server.task(task)
+    assert found["status"] == "stopped"
+    assert not found["status_message"].startswith("Kubernetes: ")
+    assert "Not aborted by its user" not in server.console(task)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("evict", "Kubernetes: The pod was evicted: "),
+        ("delete", "Kubernetes: The pod was deleted"),
+        ("deadline", "Kubernetes: The pod ran longer than its activeDeadlineSeconds"),
+    ],
+)
+def test_a_pod_that_is_told_to_end_is_no_abort(
+    helm: Helm, kubectl: Kubectl, server: DevServer, how: str, said: str
+) -> None:
+    """Its agent reports each of these as a user's abort; the task says what it was."""
+    (task,) = enqueue(server.environment(), NewTask(name=how, queue="bare", script=LONG))
+    name = kubectl.running_pod(task)["metadata"]["name"]
+    until("the script runs", lambda: "it runs" in server.console(task), limit=LIMIT)
+    if how == "evict":  # as a drain does it
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+        path = f"/api/v1/namespaces/{kubectl.namespace}/pods/{name}/eviction"
+        kubectl("create", "--raw", path, "--filename", "-", stdin=json.dumps(eviction))
+    elif how == "delete":
+        kubectl("delete", "pod", name, "--wait=false")
+    else:
+        kubectl("patch", "pod", name, "--patch", json.dumps({"spec": {"activeDeadlineSeconds": 1}}))
+    kubectl.gone(task)
+    found = server.task(task)
+    assert (found["status"], found["status_reason"]) == ("stopped", "user abort")
+    assert found["status_message"].startswith(said)
+    words = said.removeprefix("Kubernetes: ")
+    until("the console says so", lambda: words in server.console(task), limit=30)
+    assert server.console(task).count(words) == 1
 
 
 def test_a_task_dequeued_before_it_starts_leaves_no_job(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:

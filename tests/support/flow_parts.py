@@ -166,7 +166,7 @@ class Side:
             jobs=self.jobs,
             teller=self.teller,
             **identity,
-            stopping=self.stop.is_set,
+            stop=self.stop,
         )
         self.book = ClaimBook(session=self.session, record=self.record, graces=self.graces, controller=self.controller)
         self.returning = Returning(
@@ -177,7 +177,7 @@ class Side:
             served=self.served,
             teller=self.teller,
             controller=self.controller,
-            stopping=self.stop.is_set,
+            stop=self.stop,
         )
         self.marking = Marking(
             session=self.session,
@@ -197,7 +197,7 @@ class Side:
             served=self.served,
             teller=self.teller,
             controller=self.controller,
-            stopping=self.stop.is_set,
+            stop=self.stop,
         )
         self.recovery = Recovery(
             session=self.session,

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+TURN_SECONDS = 30.0
 
 
 class Clock(Protocol):
@@ -43,3 +48,36 @@ class SystemClock:
 
     def timeout(self, seconds: float, /) -> AbstractAsyncContextManager[object]:
         return asyncio.timeout(max(0.0, seconds))
+
+
+async def in_turns(wait: Callable[[], Awaitable[T]], *, clock: Clock) -> T:
+    """Wait for what somebody else brings (an event, a lock), however long.
+
+    On the clock, in turns: so that whoever waits for somebody's work is to be told from who hangs.
+    """
+    while True:
+        try:
+            async with clock.timeout(TURN_SECONDS):
+                return await wait()
+        except TimeoutError:
+            continue
+
+
+@asynccontextmanager
+async def holding(lock: asyncio.Lock, *, clock: Clock) -> AsyncIterator[None]:
+    """The lock, waited for `in_turns`."""
+    await in_turns(lock.acquire, clock=clock)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+async def sleep_until(stop: asyncio.Event, seconds: float, *, clock: Clock) -> None:
+    """Sleep, but not longer than until ``stop``."""
+    waits = {asyncio.ensure_future(stop.wait()), asyncio.ensure_future(clock.sleep(seconds))}
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

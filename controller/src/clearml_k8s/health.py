@@ -1,6 +1,6 @@
 """The controller's own HTTP port: probes and metrics.
 
-Ready does not mean that the ClearML server answers: its absence is a state to be told, not a reason to restart.
+The absence of a server is a state to be told, not a reason to restart: neither of the probes fails by it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ PORT = 8080
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Health:
-    """What the probes ask: ``alive`` while the loops run, ``report`` the state in words, by subject."""
+    """What the probes ask: ``late`` loops by name, with the seconds without a sign of life; ``report``: the state in
+    words, by subject."""
 
-    alive: Callable[[], bool]
+    late: Callable[[], Mapping[str, float]]
     report: Callable[[], Mapping[str, str]]
 
 
@@ -33,7 +34,8 @@ async def serve(
     """Answer /healthz, /readyz and /metrics; `cleanup` of what is returned ends it. ConfigError: the port is taken."""
 
     async def healthz(_request: web.Request) -> web.Response:
-        return web.Response(text="ok\n") if health.alive() else web.Response(status=503, text="a loop has ended\n")
+        late = [f"loop {name!r}: no sign of life for {seconds:.0f} s" for name, seconds in health.late().items()]
+        return web.Response(status=500, text="\n".join(late) + "\n") if late else web.Response(text="ok\n")
 
     async def readyz(_request: web.Request) -> web.Response:
         lines = [f"{subject}: {state}" for subject, state in health.report().items()]

@@ -49,12 +49,12 @@ async def get(port: int, path: str) -> tuple[int, str]:
 
 
 async def test_probes_and_metrics() -> None:
-    alive = True
+    late: dict[str, float] = {}
     instruments = metrics.create()
     instruments.api_healthy.labels(api="clearml").set(1)
     runner = await health.serve(
         health=health.Health(
-            alive=lambda: alive, report=lambda: {"clearml": "unreachable: no route", "queue a": "served"}
+            late=lambda: late, report=lambda: {"clearml": "unreachable: no route", "queue a": "served"}
         ),
         registry=instruments.registry,
         port=0,
@@ -69,11 +69,14 @@ async def test_probes_and_metrics() -> None:
         assert code == 200
         assert 'clearml_k8s_api_healthy{api="clearml"} 1.0' in text
         assert (await get(port, "/other"))[0] == 404
-        alive = False
-        assert (await get(port, "/healthz"))[0] == 503
+        late = {"take": 130.4, "record": 121.0}
+        assert await get(port, "/healthz") == (
+            500,
+            "loop 'take': no sign of life for 130 s\nloop 'record': no sign of life for 121 s\n",
+        )
         with pytest.raises(ConfigError, match="CLEARML_K8S_PORT"):
             await health.serve(
-                health=health.Health(alive=lambda: True, report=dict),
+                health=health.Health(late=dict, report=dict),
                 registry=instruments.registry,
                 port=port,
                 host="127.0.0.1",

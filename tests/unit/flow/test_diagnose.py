@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from clearml_k8s.flow.diagnose import Category, Diagnosis, ended, interrupted, newest, waiting
@@ -133,7 +134,8 @@ def test_how_it_ended(job: JobRecord, pods: list[PodRecord], category: Category,
     assert words in str(found)
 
 
-DELETION = {"deleted": "2026-01-15T07:00:30Z", "grace_seconds": 30}  # asked for at 07:00:00
+DELETION: dict[str, Any] = {"deleted": "2026-01-15T07:00:30Z", "grace_seconds": 30}  # asked for at 07:00:00
+LAST_CALL: dict[str, Any] = {"deleted": "2026-01-15T07:00:01Z", "grace_seconds": 0}
 
 
 @pytest.mark.parametrize(
@@ -145,6 +147,8 @@ DELETION = {"deleted": "2026-01-15T07:00:30Z", "grace_seconds": 30}  # asked for
         ([], [make_pod("t", exited("07:00:01"), phase="Failed", **DELETION)], Category.DELETED),
         ([], [make_pod("t", exited("06:59:59"), phase="Failed")], Category.CRASHED),
         ([], [make_pod("t", make_container(running=True), phase="Running")], Category.DELETED),
+        ([], [make_pod("t", exited("07:00:00"), phase="Failed", **LAST_CALL)], Category.DELETED),
+        ([], [make_pod("t", exited("06:58:00"), phase="Failed", **LAST_CALL)], Category.CRASHED),
         ([make_pod("t", OOM, **DELETION)], [], Category.OOM_KILLED),
         ([make_pod("t", reason="DeadlineExceeded", phase="Failed", **DELETION)], [], Category.DEADLINE),
     ],
@@ -167,6 +171,8 @@ def test_a_suspended_job_evicts_its_pod() -> None:
         # what says more may still come
         (make_pod("t", **DELETION), make_job(), Category.DELETED, 5.0),
         (make_pod("t", **DELETION), make_job(finished="Failed"), Category.DELETED, 0.0),
+        # as a real one was seen: the deletion's last call has a later time than the container's end
+        (make_pod("t", exited("07:00:00"), phase="Failed", **LAST_CALL), make_job(), Category.DELETED, 5.0),
         (make_pod("t", exited("07:00:00")), make_job(), Category.ENDED, 5.0),
         (make_pod("t", exited("07:00:00")), make_job(finished="Failed"), Category.ENDED, 0.0),
         (make_pod("t"), make_job(finished="Failed", reason="DeadlineExceeded"), Category.DEADLINE, None),

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from clearml_k8s import names
 from clearml_k8s.config import QueueConfig
-from clearml_k8s.flow.launch import TELL_AFTER_FAILURES, Launch
+from clearml_k8s.errors import Unreachable
+from clearml_k8s.flow.launch import MOST_FAILURES, Launch
 from clearml_server.process import DevServer
 from flow_parts import LATER, TASK, Side, make_config, make_queue, make_task
 from scripted_kube import Cluster, Fault, status
@@ -41,7 +42,7 @@ async def test_created_and_known_at_once(side: Side) -> None:
         [Fault(code=429, headers={"Retry-After": "3"})],
         [Fault(code=401), Fault(code=401)],
         [Fault(code=409, status=status(409, "Conflict", "quota was modified"))],
-        [Fault(code=429)] * 10,
+        [Fault(code=429)] * (MOST_FAILURES - 1),
     ],
 )
 async def test_tried_until_it_is_there(side: Side, faults: list[Fault]) -> None:
@@ -75,10 +76,29 @@ async def test_what_the_server_asks_to_wait_is_waited(side: Side) -> None:
     assert max(side.clock.slept) >= 3
 
 
-async def test_the_user_is_told_when_it_takes_long(side: Side, server: DevServer) -> None:
+async def test_what_is_refused_for_long_is_given_up(side: Side) -> None:
+    side.cluster.fault("POST", *[Fault(code=429)] * (MOST_FAILURES + 3), path="jobs")
+    how, why = await launch(side)
+    assert how is Launch.NOT_NOW
+    assert "does not take the Job" in why
+    assert len(side.cluster.of("POST", "jobs")) == MOST_FAILURES
+
+
+async def test_an_api_that_cannot_be_reached_is_waited_for_and_the_user_is_told(
+    side: Side, server: DevServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = server.create_task()
-    side.cluster.fault("POST", *[Fault(code=429)] * (TELL_AFTER_FAILURES + 3), path="jobs")
-    await launch(side, task=task)
+    real, tries = side.client.create, 0
+
+    async def away(*arguments: Any, **rest: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries <= MOST_FAILURES + 3:
+            raise Unreachable("Kubernetes", "https://kube.example.com", "connection refused")
+        return await real(*arguments, **rest)
+
+    monkeypatch.setattr(side.client, "create", away)
+    assert (await launch(side, task=task))[0] is Launch.CREATED
     await side.teller.flush()
     assert server.console(task).count("Waiting: the Kubernetes API does not take the Job") == 1
 

@@ -185,7 +185,9 @@ async def test_lists_that_fail_are_waited_out(cluster, client, clock):
     cluster.put("jobs", "a")
     cluster.fault("GET", *[Fault(code=503)] * 40)
     async with reading(client) as reader:
-        assert await reader.wait(1) == [Listed(items=("a",))]
+        (listed,) = await reader.wait(1)
+        assert listed == Listed(items=("a",))
+        assert listed.version == str(cluster.version)
     assert sum(clock.slept) > 20
 
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 from clearml_k8s.backoff import Backoff
-from clearml_k8s.clock import Clock
+from clearml_k8s.clock import Clock, holding
 from clearml_k8s.errors import ApiRefused, AuthRefused, Refused, Unanswered
 from clearml_k8s.metrics import Metrics
 
@@ -90,7 +90,7 @@ class ServerHealth:
     async def ready(self) -> None:
         """Return when the server is healthy, at once if it is; whoever waits first runs the probes for all."""
         while not self.healthy:
-            async with self._lock:
+            async with holding(self._lock, clock=self._clock):
                 await self._try()
 
     async def _try(self) -> None:

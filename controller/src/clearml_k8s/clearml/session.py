@@ -1,4 +1,4 @@
-"""One connection pool, one login and one way to call the ClearML server.
+"""One login and one way to call the ClearML server.
 
 Always POST: a GET is repeated by proxies and clients, and some actions of this API take things away. Writes are sent
 once; only a 401, which comes before anything is done, leads to a new login and one repeat with the new header.
@@ -9,46 +9,30 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import ssl
 from collections.abc import Mapping
 from random import Random
 from types import TracebackType
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
-from urllib.request import getproxies_environment, proxy_bypass
-
-import aiohttp
 
 from clearml_k8s.backoff import Backoff
 from clearml_k8s.clearml import token as tokens
 from clearml_k8s.clearml.conf import Credentials
 from clearml_k8s.clearml.health import ServerHealth, State
-from clearml_k8s.clock import Clock
-from clearml_k8s.config.address import API, address_problem
+from clearml_k8s.clearml.transport import Transport
+from clearml_k8s.clock import Clock, holding
 from clearml_k8s.errors import (
     MAX_REQUEST_SECONDS,
     ApiRefused,
     ApiUnanswered,
     AuthRefused,
-    ConfigError,
-    Forbidden,
-    InvalidStatus,
-    NotFound,
-    NotSent,
-    NotSupported,
     Refused,
     Unanswered,
     Unreachable,
 )
 from clearml_k8s.metrics import Metrics, Outcome
 
-SERVICE: Final = "ClearML"
 LOGIN: Final = "auth.login"
-CONNECT_SECONDS: Final = 5.0
 READ_ATTEMPT_SECONDS: Final = 10.0
-MAX_CONNECTIONS: Final = 64
-
-_NOT_FOUND: Final = frozenset({(400, 101), (400, 131), (400, 701)})
 
 
 class Session:
@@ -70,15 +54,12 @@ class Session:
     ) -> None:
         self.clock = clock
         self._max_request_seconds = max_request_seconds
-        self._base = _base(api_server)
+        self._transport = Transport(api_server=api_server, clock=clock, verify_certificate=verify_certificate)
         self._basic = "Basic " + base64.b64encode(f"{credentials.access_key}:{credentials.secret_key}".encode()).decode(
             "ascii"
         )
-        self._proxy = _proxy(self._base)
-        self._verify = verify_certificate
         self._metrics = metrics
         self._random = random or Random()
-        self._http: aiohttp.ClientSession | None = None
         self._token: tokens.Token | None = None
         self._login_lock = asyncio.Lock()
         self.health = ServerHealth(clock=clock, probe=self.ping, random=self._random, metrics=metrics)
@@ -93,14 +74,12 @@ class Session:
 
     async def close(self) -> None:
         """Close the connections; the session cannot be used afterwards."""
-        if self._http is not None:
-            await self._http.close()
-            self._http = None
+        await self._transport.close()
 
     @property
     def address(self) -> str:
         """The server's address as used, without credentials."""
-        return self._base
+        return self._transport.address
 
     @property
     def info(self) -> tokens.ServerInfo | None:
@@ -182,7 +161,7 @@ class Session:
         now = self.clock.monotonic()
         if token is not None and token is not refused and now < token.renew_at:
             return token
-        async with self._login_lock:
+        async with holding(self._login_lock, clock=self.clock):
             token = self._token
             now = self.clock.monotonic()
             usable = token is not None and token is not refused and now < token.expires_at
@@ -197,7 +176,7 @@ class Session:
                 raise
             value = data.get("token")
             if not isinstance(value, str) or not value:
-                raise ApiUnanswered(LOGIN, f"the answer of {self._base} holds no token")
+                raise ApiUnanswered(LOGIN, f"the answer of {self.address} holds no token")
             self._token = tokens.read(value, at=self.clock.monotonic())
             return self._token
 
@@ -215,7 +194,14 @@ class Session:
         began = self.clock.monotonic()
         outcome: Outcome = "unanswered"
         try:
-            data = await self._post(endpoint, payload, content, bearer, until, read=read, version=version)
+            data = await self._transport.post(
+                endpoint,
+                payload,
+                content=content,
+                authorization=self._basic if bearer is None else f"Bearer {bearer}",
+                seconds=min(until - began, READ_ATTEMPT_SECONDS if read else self._max_request_seconds),
+                version=version,
+            )
         except Unreachable as error:
             outcome = "unreachable"
             self.health.failed(State.UNREACHABLE, str(error))
@@ -241,142 +227,5 @@ class Session:
                 seconds = self.clock.monotonic() - began
                 self._metrics.called(api="clearml", endpoint=endpoint, outcome=outcome, seconds=seconds)
 
-    async def _post(
-        self,
-        endpoint: str,
-        payload: bytes,
-        content: str,
-        bearer: str | None,
-        until: float,
-        *,
-        read: bool,
-        version: str | None,
-    ) -> dict[str, Any]:
-        seconds = min(until - self.clock.monotonic(), READ_ATTEMPT_SECONDS if read else self._max_request_seconds)
-        if seconds <= 0:
-            raise NotSent(f"{endpoint}: the deadline had passed before the request was sent")
-        path = f"/v{version}/{endpoint}" if version else f"/{endpoint}"
-        headers = {
-            "Authorization": self._basic if bearer is None else f"Bearer {bearer}",
-            "Content-Type": content,
-            "Accept": "application/json",
-        }
-        # Only the connection's own limit tells that nothing was sent, so it must come before the request's.
-        limit = aiohttp.ClientTimeout(total=None, connect=min(CONNECT_SECONDS, seconds * 0.8))
-        try:
-            async with (
-                self.clock.timeout(seconds),
-                self._pool().post(
-                    self._base + path,
-                    data=payload,
-                    headers=headers,
-                    timeout=limit,
-                    allow_redirects=False,
-                    proxy=self._proxy,
-                ) as reply,
-            ):
-                text = await reply.read()
-                status, kind = reply.status, reply.content_type
-                target = reply.headers.get("Location", "")
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError) as error:
-            raise Unreachable(SERVICE, self._base, _why(error)) from error
-        except aiohttp.InvalidURL as error:
-            raise Unreachable(SERVICE, self._base, "the address is not a URL") from error
-        except TimeoutError as error:
-            raise ApiUnanswered(endpoint, f"no answer within {seconds:.0f} s") from error
-        except aiohttp.ClientError as error:
-            raise ApiUnanswered(endpoint, f"the connection was lost: {_why(error)}") from error
-        return _data(endpoint, status, kind, text, target, address=self._base)
-
-    # ---- helpers ----------------------------------------------------------------------------------------------------
-
     def _until(self, deadline: float | None) -> float:
         return self.clock.monotonic() + self._max_request_seconds if deadline is None else deadline
-
-    def _pool(self) -> aiohttp.ClientSession:
-        if self._http is None:
-            connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=self._tls())
-            self._http = aiohttp.ClientSession(
-                connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), raise_for_status=False
-            )
-        return self._http
-
-    def _tls(self) -> ssl.SSLContext | bool:
-        if isinstance(self._verify, bool):
-            return self._verify
-        try:
-            return ssl.create_default_context(cafile=self._verify)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"the CA bundle {self._verify!r} cannot be read: {error}") from error
-
-
-def _base(api_server: str) -> str:
-    text = api_server.strip().rstrip("/")
-    problem = address_problem(text, kind=API)
-    if problem:
-        raise ConfigError(f"clearml.apiServer: {problem}")
-    return text
-
-
-def _proxy(address: str) -> str | None:
-    """The environment's proxy for the address (HTTPS_PROXY, HTTP_PROXY, NO_PROXY), looked up once; None: no proxy.
-
-    The ClearML server is often outside the cluster. aiohttp's own look-up costs a thread and 0.5 ms with every request.
-    """
-    parts = urlsplit(address)
-    proxy = getproxies_environment().get(parts.scheme)
-    if not proxy or proxy_bypass(parts.netloc):
-        return None
-    found = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if not found.hostname:
-        raise ConfigError(f"the environment's {parts.scheme}_proxy is not a URL: write http://host:port")
-    return urlunsplit((found.scheme, found.netloc, found.path, "", ""))
-
-
-def _why(error: BaseException) -> str:
-    return str(error) or type(error).__name__
-
-
-def _data(endpoint: str, status: int, kind: str, text: bytes, target: str, *, address: str) -> dict[str, Any]:
-    """``data`` of an answer, or the error that it is."""
-    try:
-        answer = json.loads(text)
-    except ValueError:
-        answer = None
-    meta = answer.get("meta") if isinstance(answer, dict) else None
-    if isinstance(answer, dict) and isinstance(meta, dict):
-        code = _number(meta.get("result_code"), status) if status < 300 else status
-        subcode = _number(meta.get("result_subcode"), 0)
-        message = str(meta.get("result_msg") or "no message")
-        if code < 300:
-            data = answer.get("data")
-            return data if isinstance(data, dict) else {}
-        raise _error(endpoint, code, subcode, message)
-    if status < 300:
-        raise ApiUnanswered(
-            endpoint, f"{address} answered {kind}, not as a ClearML API server: is it the web server's address?"
-        )
-    if status < 400:
-        raise ApiRefused(endpoint, status, 0, f"{address} redirects to {target}: use that address")
-    raise _error(endpoint, status, 0, f"{address} answered {kind}, not as a ClearML API server")
-
-
-def _error(endpoint: str, code: int, subcode: int, message: str) -> ApiRefused | ApiUnanswered:
-    if code >= 500 or code == 408:
-        return ApiUnanswered(endpoint, message, code=code, subcode=subcode)
-    kind: type[ApiRefused] = ApiRefused
-    if code == 401:
-        kind = AuthRefused
-    elif code == 403:
-        kind = Forbidden
-    elif code == 404:
-        kind = NotSupported
-    elif (code, subcode) in _NOT_FOUND:
-        kind = NotFound
-    elif (code, subcode) == (400, 110):
-        kind = InvalidStatus
-    return kind(endpoint, code, subcode, message)
-
-
-def _number(value: object, default: int) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else default

@@ -228,7 +228,9 @@ def _add_config_options(command: argparse.ArgumentParser, *, selects_queues: boo
         "--clearml-conf-secret", metavar="NAME", help="Secret whose key clearml.conf is mounted into task pods"
     )
     flags.add_argument(
-        "--name", metavar="NAME", help=f"name of this controller, one per namespace (default: {DEFAULT_NAME})"
+        "--name",
+        metavar="NAME",
+        help=f"name of this controller; several in one namespace need one each (default: {DEFAULT_NAME})",
     )
     command.set_defaults(refused=[])
     for flag in REFUSED:

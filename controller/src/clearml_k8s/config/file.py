@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -78,8 +78,17 @@ class ConfigProblems(errors.ConfigError):
         super().__init__("\n".join(self.problems))
 
 
+# Helm's YAML knows neither dates nor a lone `=`, and writes such text without quotes.
+_NO_TYPES: Final = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
+
+
 class _StrictLoader(yaml.CSafeLoader):
-    """CSafeLoader that refuses duplicate keys and keys that are not text."""
+    """CSafeLoader that refuses duplicate keys and keys that are not text, and reads dates as text."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {  # noqa: RUF012 - yaml reads it from the class
+        first: [(tag, expression) for tag, expression in resolvers if tag not in _NO_TYPES]
+        for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: dict[Any, yaml.Mark] = {}

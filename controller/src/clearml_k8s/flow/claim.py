@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
@@ -26,6 +26,13 @@ from clearml_k8s.kube.record import Claim, ClaimRecord
 from clearml_k8s.logs import kv
 
 log = logging.getLogger(__name__)
+
+GIVEN_BACK = (Launch.NOT_NOW, Launch.IN_THE_WAY)
+
+IN_THE_WAY_SECONDS = 15.0
+"""How long a task is not looked at again whose Job's name is taken."""
+
+SHOW_SECONDS = 3.0
 
 TELL_AT_DOUBT = 2
 """The doubt in a row about its Job at which the task's user is told why nothing happens."""
@@ -46,9 +53,9 @@ class Claims:
         served: ServedQueues,
         teller: Teller,
         controller: str,
-        stopping: Callable[[], bool],
+        stop: asyncio.Event,
     ) -> None:
-        """``stopping``: true once the process is told to end."""
+        """``stop``: set once the process is told to end."""
         self._session = session
         self._record = record
         self._book = book
@@ -58,7 +65,7 @@ class Claims:
         self._served = served
         self._teller = teller
         self._controller = controller
-        self._stopping = stopping
+        self._stop = stop
         self.launched = 0
 
     # ---- the claim of a batch -------------------------------------------------------------------------------------
@@ -115,6 +122,15 @@ class Claims:
         finally:
             self._book.end(taking.task.id for taking in takings)
 
+    async def give_up(self, takings: Sequence[Taking], *, why: str) -> None:
+        """Put tasks back that were taken before a doubt or a restart, and whose Jobs are not to be made any more."""
+        self._book.begin(takings)
+        try:
+            back = [t for t in takings if not await self._launcher.standing(t.task)]
+            await self._returning.give_back([Returned(taking=t, why=why) for t in back])
+        finally:
+            self._book.end(taking.task.id for taking in takings)
+
     async def release(self) -> None:
         """The last step of an orderly end: take our marks away from what we have not taken. Raises Fenced alone."""
         gate = asyncio.Semaphore(CONCURRENCY)
@@ -163,7 +179,7 @@ class Claims:
         return [t for t, taken in zip(takings, await each(self._book, takings, self._take), strict=True) if taken]
 
     async def _take(self, taking: Taking) -> bool:
-        if self._stopping() or not self._session.health.healthy:
+        if self._stop.is_set() or not self._session.health.healthy:
             # The first half-way failure ends all takes, and so does the end; nothing was sent for this one.
             await self._book.forget(taking.task.id)
             return False
@@ -182,25 +198,28 @@ class Claims:
         return False
 
     async def _show(self, taking: Taking) -> None:
-        """Step 5: for people; the claim does not depend on it."""
+        """Step 5: for people; the claim does not depend on it, so it must not wait for it either."""
         pending = self._served.pending_queue
-        if pending is None:
+        if pending is None or self._stop.is_set() or not self._session.health.healthy:
             return
         try:
-            await queues.add_task(self._session, pending, taking.task.id)
+            async with self._session.clock.timeout(SHOW_SECONDS):
+                await queues.add_task(self._session, pending, taking.task.id)
+        except TimeoutError:
+            log.debug("not shown in the pending queue: no answer within %.0f s", SHOW_SECONDS)
         except (Refused, Unanswered) as error:
             log.debug("not shown in the pending queue: %s", error)
 
     async def _created(self, takings: Sequence[Taking]) -> int:
         """Steps 6 and 7; how many Jobs there are now."""
         launches = list(zip(takings, await each(self._book, takings, self._create), strict=True))
-        back = [Returned(taking=t, why=done.why) for t, done in launches if done and done.how is Launch.NOT_NOW]
+        back = [Returned(taking=t, why=done.why) for t, done in launches if done and done.how in GIVEN_BACK]
         if back:
             await self._returning.give_back(back)
         return sum(1 for _, done in launches if done and done.how is Launch.CREATED)
 
     async def _create(self, taking: Taking) -> Launched:
-        """Create the Job and see to all ends but NOT_NOW: those are given back together."""
+        """Create the Job and see to all ends but those that are given back together."""
         task = taking.task.id
         launched = await self._launch(taking)
         match launched.how:
@@ -209,9 +228,8 @@ class Claims:
                 await self._book.forget(task)
                 self._book.unmarked(task)
             case Launch.IN_THE_WAY:
-                # The older Job is ended by reconciling; the record keeps the task until then.
-                self._teller.say(task, f"Waiting: {launched.why}", level="WARNING")
-                self._book.hold(taking, launched.why)
+                # An older attempt's is ended by reconciling, another release's by that.
+                self._book.skip(task, seconds=IN_THE_WAY_SECONDS)
             case Launch.DOUBT:
                 self._book.hold(taking, launched.why, doubt=True)
                 if launched.erring:
@@ -233,7 +251,7 @@ class Claims:
             else:
                 # Once more: what refused all Jobs a moment ago may have passed since, and then it was not this task.
                 launched = await self._launcher.launch(taking.task, queue=taking.queue)
-        if taking.resumed and launched.how in (Launch.IMPOSSIBLE, Launch.NOT_NOW):
+        if taking.resumed and launched.how in (Launch.IMPOSSIBLE, *GIVEN_BACK):
             # An earlier call may have made the Job unseen, and quota and rights are looked at before names.
             try:
                 if await self._launcher.standing(taking.task):

@@ -50,6 +50,9 @@ CONFIG_PATIENCE = 60.0
 CAUSE_PATIENCE = 5.0
 """How long a better reason for a pod's end may come after the end itself."""
 
+FINAL_SECONDS = 60
+"""How long after its containers' end a deleted pod may stay; who ended longer ago was not ended by the deletion."""
+
 _BAD_IMAGE = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 _PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"})
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
@@ -110,17 +113,9 @@ def ended(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord
     ``gone``: the last states of pods that are not there any more.
     """
     pod = newest([*pods, *gone])
-    disrupted = pod.condition("DisruptionTarget") if pod else None
-    if disrupted is not None:
-        text = disrupted.message or disrupted.reason
-        if "Preempt" in disrupted.reason:
-            return Diagnosis(category=Category.PREEMPTED, summary=f"The pod was preempted: {text}")
-        return Diagnosis(category=Category.EVICTED, summary=f"The pod was evicted: {text}")
-    if pod is not None and pod.reason == "Evicted":
-        return Diagnosis(category=Category.EVICTED, summary=f"The pod was evicted: {pod.message}")
-    failed = job.condition("Failed") or job.condition("FailureTarget")
-    if (failed is not None and failed.reason == _DEADLINE) or (pod is not None and pod.reason == _DEADLINE):
-        return Diagnosis(category=Category.DEADLINE, summary="The pod ran longer than its activeDeadlineSeconds")
+    found = _disruption(job, pod)
+    if found is not None:
+        return found
     for container in pod.containers if pod else ():
         if container.terminated == "OOMKilled":
             return Diagnosis(
@@ -135,10 +130,8 @@ def ended(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord
                 summary="The pod could not ask the ClearML server whether to start the task",
                 advice="See the pod's last lines",
             )
-    if pod is not None and _deleted(pod, gone=pod in gone):
-        if job.suspend:
-            return Diagnosis(category=Category.EVICTED, summary="The pod was deleted: its Job was suspended")
-        return Diagnosis(category=Category.DELETED, summary="The pod was deleted")
+    if pod is not None and _ended_by_deletion(pod, gone=pod in gone):
+        return _deletion(job)
     for container in pod.containers if pod else ():
         if container.terminated is not None and container.exit_code:
             how = f"signal {container.signal}" if container.signal else f"exit code {container.exit_code}"
@@ -147,6 +140,7 @@ def ended(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord
                 category=Category.CRASHED,
                 summary=f"Container {container.name} ended with {how} ({container.terminated}){text}",
             )
+    failed = job.condition("Failed")
     if failed is not None:
         return Diagnosis(category=Category.CRASHED, summary=f"The Job failed: {failed.message or failed.reason}")
     return Diagnosis(category=Category.ENDED, summary="The pod ended")
@@ -154,21 +148,48 @@ def ended(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord
 
 def interrupted(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord] = ()) -> Diagnosis:
     """Who told the pod to end whose agent reports a SIGTERM."""
-    found = ended(job=job, pods=pods, gone=gone)
-    if found.category in (Category.EVICTED, Category.PREEMPTED, Category.DEADLINE):
+    pod = newest([*pods, *gone])
+    found = _disruption(job, pod)
+    if found is not None:
         return found
-    if found.category is not Category.DELETED:
+    if pod is not None and (pod.deleted is not None or pod in gone):
+        found = _deletion(job)
+    else:
         found = Diagnosis(
             category=Category.ENDED, summary="The pod was told to end (SIGTERM); nothing in the cluster says by whom"
         )
     return replace(found, patience=0.0 if job.finished else CAUSE_PATIENCE)
 
 
-def _deleted(pod: PodRecord, *, gone: bool) -> bool:
-    """The pod's deletion ended it: it had not ended before."""
+def _disruption(job: JobRecord, pod: PodRecord | None) -> Diagnosis | None:
+    """What the cluster itself says of why it ended the pod."""
+    disrupted = pod.condition("DisruptionTarget") if pod else None
+    if disrupted is not None:
+        text = disrupted.message or disrupted.reason
+        if "Preempt" in disrupted.reason:
+            return Diagnosis(category=Category.PREEMPTED, summary=f"The pod was preempted: {text}")
+        return Diagnosis(category=Category.EVICTED, summary=f"The pod was evicted: {text}")
+    if pod is not None and pod.reason == "Evicted":
+        return Diagnosis(category=Category.EVICTED, summary=f"The pod was evicted: {pod.message}")
+    reasons = [condition.reason for kind in ("Failed", "FailureTarget") if (condition := job.condition(kind))]
+    if _DEADLINE in [*reasons, pod.reason if pod else ""]:
+        return Diagnosis(category=Category.DEADLINE, summary="The pod ran longer than its activeDeadlineSeconds")
+    return None
+
+
+def _deletion(job: JobRecord) -> Diagnosis:
+    if job.suspend:
+        return Diagnosis(category=Category.EVICTED, summary="The pod was deleted: its Job was suspended")
+    return Diagnosis(category=Category.DELETED, summary="The pod was deleted")
+
+
+def _ended_by_deletion(pod: PodRecord, *, gone: bool) -> bool:
+    """The pod had not ended before its deletion was asked for."""
     if pod.deleted is None:
         return gone and not pod.finished
-    asked = datetime.fromisoformat(pod.deleted) - timedelta(seconds=pod.grace_seconds or 0)
+    # The last call of a deletion has no grace left, and its own time.
+    before = pod.grace_seconds or FINAL_SECONDS
+    asked = datetime.fromisoformat(pod.deleted) - timedelta(seconds=before)
     ends = [datetime.fromisoformat(c.finished_at) for c in pod.containers if c.finished_at and not c.init]
     return not ends or max(ends) >= asked
 

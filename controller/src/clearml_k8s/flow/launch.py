@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from clearml_k8s import names
 from clearml_k8s.backoff import Backoff
 from clearml_k8s.clearml.tasks import TaskView
+from clearml_k8s.clock import sleep_until
 from clearml_k8s.config import Config, ResolvedQueue
 from clearml_k8s.errors import (
     KubeAlreadyExists,
@@ -35,8 +36,11 @@ from clearml_k8s.spec.job import build_job
 log = logging.getLogger(__name__)
 
 
-TELL_AFTER_FAILURES = 5
-"""Failed tries after which the task's user is told why nothing happens."""
+RETRY_AFTER_MOST = 60.0
+"""Seconds; what the API server asks for beyond is not believed."""
+
+MOST_FAILURES = 5
+"""Failed tries after which a task is put back, or its user told why nothing happens when the API cannot be reached."""
 
 
 class Launch(enum.Enum):
@@ -75,10 +79,10 @@ class Launcher:
         teller: Teller,
         worker_id: str,
         controller: str,
-        stopping: Callable[[], bool],
+        stop: asyncio.Event,
     ) -> None:
-        """``stopping``: true once the process is told to end, and nothing may be waited for any more."""
-        self._stopping = stopping
+        """``stop``: set once the process is told to end, and nothing may be waited for any more."""
+        self._stop = stop
         self._config = config
         self._client = client
         self._clock = client.clock
@@ -118,15 +122,18 @@ class Launcher:
             except KubeUnanswered as error:
                 return Launched(how=Launch.DOUBT, why=str(error), erring=error.code is not None)
             except (KubeConflict, KubeThrottled, KubeUnauthorized, Unreachable, NotSent) as error:
-                if self._stopping():
+                if self._stop.is_set():
                     # With helm uninstall the account goes while the controller ends.
                     return Launched(how=Launch.NOT_NOW, why=f"this controller ends, and has no Job of it: {error}")
                 # A conflict is the quota controller's: many Jobs were counted at one time.
-                wait = backoff.next() + (getattr(error, "retry_after", None) or 0.0)
+                wait = backoff.next() + min(getattr(error, "retry_after", None) or 0.0, RETRY_AFTER_MOST)
                 log.warning("Job not created yet", extra=kv(task=task.id, retry_in=round(wait, 1), why=str(error)))
-                if backoff.failures == TELL_AFTER_FAILURES:
+                if backoff.failures >= MOST_FAILURES and isinstance(error, KubeRefused):
+                    # Perhaps an admission webhook's answer, which is this queue's trouble alone.
+                    return Launched(how=Launch.NOT_NOW, why=f"the Kubernetes API does not take the Job: {error}")
+                if backoff.failures == MOST_FAILURES:
                     self._teller.say(task.id, f"Waiting: the Kubernetes API does not take the Job: {error}")
-                await self._clock.sleep(wait)
+                await sleep_until(self._stop, wait, clock=self._clock)
             except KubeRefused as error:
                 quota = isinstance(error, KubeForbidden) and error.quota_exceeded
                 return Launched(
@@ -161,9 +168,9 @@ class Launcher:
                 return await self._find(name)
             except (KubeRefused, Unreachable, NotSent, Unanswered) as error:
                 log.warning("Job of that name cannot be read", extra=kv(job=name, why=str(error)))
-                if self._stopping():
+                if self._stop.is_set():
                     return None
-                await self._clock.sleep(backoff.next())
+                await sleep_until(self._stop, backoff.next(), clock=self._clock)
 
     async def _find(self, name: str) -> JobRecord | None:
         found = await self._client.find(JOBS, name, namespace=self._config.namespace)

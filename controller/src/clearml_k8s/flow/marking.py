@@ -92,8 +92,6 @@ class Marking:
         marked = [t for t, done in zip(takings, await each(self._book, takings, self._set_mark), strict=True) if done]
         if not marked:
             return []
-        for taking in marked:
-            self._book.marked(taking.task.id, attempt=taking.attempt, queue=taking.queue.id)
         found = await tasks.get_many(self._session, [t.task.id for t in marked])
         alone: list[Taking] = []
         for taking in marked:
@@ -130,4 +128,5 @@ class Marking:
         except Unanswered as error:
             self._book.hold(taking, str(error), doubt=True)
             return False
+        self._book.marked(taking.task.id, attempt=taking.attempt, queue=taking.queue.id)
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -91,6 +92,12 @@ class Poller:
         if self._running:
             await asyncio.wait(self._running)
 
+    async def drop(self) -> None:
+        """End the claims under way where they stand, as a crash would: they are in the record, whoever holds it."""
+        for task in self._running:
+            task.cancel()
+        await self.stop()
+
     async def _poll(self) -> int:
         active = self._served.active()
         free = MAX_IN_FLIGHT - self._book.active
@@ -121,7 +128,8 @@ class Poller:
 
     def _start(self, claim: Coroutine[Any, Any, int], batch: tuple[Candidate, ...]) -> None:
         self._book.begin(batch)
-        task = asyncio.create_task(claim)
+        # In a context of its own: a claim is no sign of life of this loop.
+        task = asyncio.create_task(claim, context=contextvars.Context())
         self._running.add(task)
         task.add_done_callback(self._ended)
 

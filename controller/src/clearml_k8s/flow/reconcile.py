@@ -153,12 +153,13 @@ class Reconciler:
             if decision.step is Step.FAIL_WAITING and decision.diagnosis is not None:
                 await self._explain.waits(job, decision.diagnosis)
             return left
-        if seen.task is None:
-            doubt = await self._presence.doubt(job, since=seen.at)
-            if doubt is not None:
-                return doubt
+        if seen.task is None and (doubt := await self._presence.doubt(job, since=seen.at)) is not None:
+            return doubt
         # Before anything ends: read again, after the cluster's news came in, and decide anew.
         latest = await self._reads.fresh(task)
+        # A witness after either read: between them the address may have come to name another server.
+        if latest.task is None and (doubt := await self._presence.doubt(job, since=latest.at)) is not None:
+            return doubt
         known = self._jobs.get(job.uid)
         if known is None or known.deleted is not None:
             return None

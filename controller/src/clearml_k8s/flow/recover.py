@@ -9,6 +9,7 @@ from datetime import timedelta
 from clearml_k8s import names
 from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
+from clearml_k8s.config import QueueConfig, ResolvedQueue
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.capacity import Room
 from clearml_k8s.flow.claim import Claims
@@ -68,7 +69,10 @@ class Recovery:
             if taking is not None:
                 (absent if taking.absent else ours).append(taking)
         await self._claims.claim_absent(self._with_room(absent))
-        await self._claims.resume(ours)
+        await self._claims.resume([taking for taking in ours if self._served.by_id(taking.queue.id)])
+        left = [taking for taking in ours if not self._served.by_id(taking.queue.id)]
+        if left:
+            await self._claims.give_up(left, why="its queue is not served here any more")
 
     def _ours(self, task: str) -> list[JobRecord]:
         return [job for job in self._jobs.of_task(task) if job.controller == self._controller]
@@ -89,6 +93,10 @@ class Recovery:
     async def _act(self, settled: Settled) -> Taking | None:
         """Do what the verdict says; a task to be launched or claimed is returned, to go on together with others."""
         held, seen, task = settled.held, settled.seen, settled.task
+        if self._book.under_way(held.task):
+            # Its batch has not ended yet: that ends the task's claim as well.
+            self._graces.hold(held.task, queue=held.queue, why=held.why, doubt=held.doubt)
+            return None
         recorded = self._book.recorded().get(held.task)
         attempt = recorded.attempt if recorded else seen.attempt
         job = next((job.attempt for job in self._ours(held.task) if job.attempt == attempt), None)
@@ -96,15 +104,14 @@ class Recovery:
         log.info("grace over", extra=kv(task=held.task, verdict=said.value, status=seen.status))
         self._book.settled(held.task, seen=seen, queue=held.queue)
         queue = self._served.by_id(held.queue)
-        if said in (Verdict.CREATE, Verdict.CLAIM) and (task is None or queue is None):
-            # The queue is not served any more: whoever serves it next, or its user, decides.
-            log.warning("task left as it is: its queue is not served", extra=kv(task=held.task, queue=held.queue))
-            return None
         match said:
-            case Verdict.CREATE if task is not None and queue is not None:
-                return Taking(task=task, queue=queue, resumed=True)
+            case Verdict.CREATE if task is not None:
+                return Taking(task=task, queue=queue or unserved(held.queue), resumed=True)
             case Verdict.CLAIM if task is not None and queue is not None:
                 return Taking(task=task, queue=queue, absent=True)
+            case Verdict.CLAIM:
+                # Nobody's, and of a queue that is not served any more: whoever serves it next, or its user, decides.
+                log.warning("task left as it is: its queue is not served", extra=kv(task=held.task, queue=held.queue))
             case Verdict.FORGET:
                 await self._book.forget(held.task)
             case Verdict.UNMARK:
@@ -157,3 +164,8 @@ class Recovery:
         for task in (await tasks.get_many(self._session, shown)).values():
             if task.status != QUEUED and mark in task.properties:
                 await queues.remove_task(self._session, pending, task.id)
+
+
+def unserved(queue: str) -> ResolvedQueue:
+    """A queue of this id that the config does not name (any more): tasks can be put back into it."""
+    return ResolvedQueue(config=QueueConfig(name=queue), id=queue, name=queue)

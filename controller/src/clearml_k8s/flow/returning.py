@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from clearml_k8s import names
 from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
+from clearml_k8s.clock import holding
 from clearml_k8s.errors import ClearMLK8sError, Fenced, Refused, Unanswered
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.graces import Graces
@@ -58,9 +59,9 @@ class Returning:
         served: ServedQueues,
         teller: Teller,
         controller: str,
-        stopping: Callable[[], bool],
+        stop: asyncio.Event,
     ) -> None:
-        """``stopping``: true once the process is told to end; the record may not be writable any more."""
+        """``stop``: set once the process is told to end; the record may not be writable any more."""
         self._session = session
         self._record = record
         self._book = book
@@ -68,7 +69,7 @@ class Returning:
         self._served = served
         self._teller = teller
         self._mark = names.mark_key(controller)
-        self._stopping = stopping
+        self._stop = stop
         self._front: list[Front] = []
         self._moving = asyncio.Lock()
 
@@ -107,17 +108,17 @@ class Returning:
 
     async def unmark(self, task: str, *, queue: str) -> None:
         """Take our mark away so that another controller can have the task. Raises Fenced alone."""
-        try:
-            # First: the record says that the task is ours, as long as a mark of ours may still land on it.
-            await self._record.forget([task])
-        except Fenced:
-            raise
-        except ClearMLK8sError as error:
-            if not self._stopping():
+        if not self._stop.is_set():
+            try:
+                # First: the record says that the task is ours, as long as a mark of ours may still land on it.
+                await self._record.forget([task])
+            except Fenced:
+                raise
+            except ClearMLK8sError as error:
                 log.debug("mark not taken away, the record cannot be written: %s", error)
                 return
-            # This life of the process marks nothing any more, and a record without its mark counts for nothing.
-            log.info("record not written", extra=kv(task=task, why=str(error)))
+        # At the end no mark of this life can follow, and a record without its mark counts for nothing: it need not wait
+        # for an API that may be away, or may know us no more.
         try:
             await tasks.delete_properties(self._session, task, [self._mark])
         except Refused as error:
@@ -126,6 +127,7 @@ class Returning:
             self._graces.hold(task, queue=queue, why=str(error), doubt=True)
         else:
             self._book.unmarked(task)
+            await self._book.forget(task)
 
     # ---- one task ---------------------------------------------------------------------------------------------------
 
@@ -147,7 +149,7 @@ class Returning:
 
     async def _to_front(self, takings: Sequence[Returned]) -> list[Returned]:
         """Move the entries to the front, in the order of their claims; those for which it was done."""
-        async with self._moving:
+        async with holding(self._moving, clock=self._session.clock):
             now = self._session.clock.monotonic()
             # Batches end in any order: what others put there a moment ago is put in order with these.
             self._front = [f for f in self._front if now - f.at < TOGETHER_SECONDS]

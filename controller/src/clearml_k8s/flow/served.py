@@ -93,6 +93,7 @@ class ServedQueues:
         """
         resolution = await queues.resolve(self._session, self._served)
         await self._find_pending_queue()
+        keys: dict[str, str] = {}  # queue id -> the key that serves it
         for key, served in list(self._served.items()):
             found = resolution.found.get(key)
             problem = ""
@@ -111,6 +112,12 @@ class ServedQueues:
                     "agentk8sglue.queues, or set agentk8sglue.createQueues: true"
                 )
             if found is None:
+                self._set(key, replace(served, queue=None, problem=problem))
+                continue
+            if keys.setdefault(found.id, key) != key:
+                problem = (
+                    f"agentk8sglue.queues names the same queue twice, as {keys[found.id]!r} and as {key!r}: remove one"
+                )
                 self._set(key, replace(served, queue=None, problem=problem))
                 continue
             queue = ResolvedQueue(config=served.config, id=found.id, name=found.name)

@@ -6,13 +6,14 @@ The semantics of client-go's work queue: a key put while it is worked on comes b
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Hashable
 from random import Random
 from typing import Generic, TypeVar
 
 from clearml_k8s.backoff import Backoff
-from clearml_k8s.clock import Clock
+from clearml_k8s.clock import Clock, in_turns
 
 K = TypeVar("K", bound=Hashable)
 
@@ -69,7 +70,9 @@ class WorkQueue(Generic[K]):
         if earlier is not None and earlier[0] <= due:
             return
         self._cancel_timer(key)
-        self._timers[key] = (due, asyncio.create_task(self._later(key, seconds)))
+        # In a context of its own: it is no sign of life of the worker that puts the key back.
+        timer = asyncio.create_task(self._later(key, seconds), context=contextvars.Context())
+        self._timers[key] = (due, timer)
 
     def put_backoff(self, key: K) -> float:
         """`put_after` with a wait that grows with each call since `forget`; returns the seconds."""
@@ -90,7 +93,7 @@ class WorkQueue(Generic[K]):
             if self._closed:
                 raise QueueClosed
             self._arrived.clear()
-            await self._arrived.wait()
+            await in_turns(self._arrived.wait, clock=self._clock)
         key = self._ready.popleft()
         self._waiting.discard(key)
         self._working.add(key)

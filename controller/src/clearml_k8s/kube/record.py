@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from clearml_k8s import names
 from clearml_k8s.backoff import Backoff
+from clearml_k8s.clock import holding
 from clearml_k8s.errors import (
     ClearMLK8sError,
     Fenced,
@@ -70,6 +71,7 @@ class ClaimRecord:
         self._claims: dict[str, Claim] = {}
         self._version: str | None = None
         self._owned = False
+        self._lost: Fenced | None = None
         self._batch = _Batch()
         self._lock = asyncio.Lock()
 
@@ -84,7 +86,7 @@ class ClaimRecord:
         Called once, after this instance became the leader; whoever held it before gets `Fenced` at its next write.
         Errors as `KubeClient.request`; harmless to repeat.
         """
-        async with self._lock:
+        async with holding(self._lock, clock=self._client.clock):
             deadline = self._client.clock.monotonic() + self._client.max_request_seconds
             backoff = Backoff(first=0.05, cap=1.0, random=self._client.random)
             while True:
@@ -128,10 +130,12 @@ class ClaimRecord:
 
     async def _change(self, changes: Mapping[str, Claim | None]) -> None:
         if not self._owned:
-            raise Fenced(f"the claim record {self._name} was not opened by this instance ({self._holder})")
+            raise self._lost or Fenced(
+                f"the claim record {self._name} was not opened by this instance ({self._holder})"
+            )
         batch = self._batch
         batch.changes.update(changes)
-        async with self._lock:
+        async with holding(self._lock, clock=self._client.clock):
             if batch.done:
                 # A caller before us sent our changes with its own.
                 if batch.error is not None:
@@ -194,7 +198,8 @@ class ClaimRecord:
         holder = ((found.get("metadata") or {}).get("annotations") or {}).get(ANNOTATION_HOLDER)
         if holder != self._holder:
             self._owned = False
-            raise Fenced(f"the claim record {self._name} is held by {holder!r}, no longer by {self._holder!r}")
+            self._lost = Fenced(f"the claim record {self._name} is held by {holder!r}, no longer by {self._holder!r}")
+            raise self._lost
         self._accept(found)
 
     async def _create(self, claims: Mapping[str, Claim | None]) -> dict[str, Any]:

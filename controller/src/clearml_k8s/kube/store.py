@@ -8,6 +8,14 @@ from typing import Generic, Protocol, TypeVar
 
 from clearml_k8s.kube.watch import Event, Listed, Upsert
 
+LATELY = 10_000
+"""Objects whose deletion is remembered: many more than go while one request is under way."""
+
+
+def newer(version: str, other: str) -> bool:
+    """Whether a resourceVersion is later than another; False where they do not tell (they are numbers everywhere)."""
+    return version.isdecimal() and other.isdecimal() and int(version) > int(other)
+
 
 class Record(Protocol):
     """What a store needs of its records."""
@@ -16,6 +24,8 @@ class Record(Protocol):
     def uid(self) -> str: ...
     @property
     def name(self) -> str: ...
+    @property
+    def resource_version(self) -> str: ...
     @property
     def task(self) -> str | None: ...
 
@@ -37,6 +47,8 @@ class Store(Generic[R]):
         self._names: dict[str, str] = {}
         self._tasks: dict[str, set[str]] = {}
         self._gone: dict[str, list[R]] = {}
+        self._listed = ""
+        self._lately_gone: dict[str, None] = {}
         self.synced = asyncio.Event()
 
     def __len__(self) -> int:
@@ -73,8 +85,11 @@ class Store(Generic[R]):
     def apply(self, event: Event[R]) -> None:
         """Take over one event of a `Watch`; the first `Listed` sets ``synced``."""
         if isinstance(event, Listed):
+            self._listed = event.version
             for uid in self._records.keys() - {record.uid for record in event.items}:
-                self._remove(self._records[uid])
+                # A write of ours may be newer than the list: the stream, which begins with the list, shows its end.
+                if not newer(self._records[uid].resource_version, event.version):
+                    self._remove(self._records[uid])
             for record in event.items:
                 self._put(record)
             self.synced.set()
@@ -84,9 +99,12 @@ class Store(Generic[R]):
             self._remove(event.item)
 
     def note(self, record: R) -> None:
-        """Take over what a write of ours answered, unless the watch was faster."""
-        if record.uid not in self._records:
-            self._put(record)
+        """Take over what a write of ours answered, unless the watch was faster, to its end perhaps."""
+        if record.uid in self._records or record.uid in self._lately_gone:
+            return
+        if self._listed and newer(self._listed, record.resource_version):
+            return  # a later list does not have it
+        self._put(record)
 
     def _put(self, record: R) -> None:
         old = self._records.get(record.uid)
@@ -101,6 +119,9 @@ class Store(Generic[R]):
         self._changed(record)
 
     def _remove(self, record: R) -> None:
+        self._lately_gone[record.uid] = None
+        if len(self._lately_gone) > LATELY:
+            del self._lately_gone[next(iter(self._lately_gone))]
         old = self._records.pop(record.uid, None)
         if old is not None:
             self._unlink(old)

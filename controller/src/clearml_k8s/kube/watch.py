@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from clearml_k8s.backoff import Backoff
@@ -31,9 +31,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listed(Generic[T]):
-    """Everything that exists: what is not in it is gone."""
+    """Everything that existed at ``version``, the list's resourceVersion: what is not in it was gone, or came later."""
 
     items: tuple[T, ...]
+    version: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +99,7 @@ class Watch(Generic[T]):
             try:
                 if self._version is None:
                     items, self._version = await self._list()
-                    yield Listed(items=items)
+                    yield Listed(items=items, version=self._version)
                     began = self._clock.monotonic()
                 async with self._client.stream(self._path(), params=self._params(self._version)) as chunks:
                     self._problem = ""

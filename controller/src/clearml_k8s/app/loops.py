@@ -1,0 +1,127 @@
+"""The loops of the process, each by its name."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
+
+from clearml_k8s.app.parts import Parts
+from clearml_k8s.app.waiting import Rounds, patiently
+from clearml_k8s.clearml.health import State
+from clearml_k8s.clock import in_turns
+from clearml_k8s.kube.store import Record, Store
+from clearml_k8s.kube.watch import Watch
+from clearml_k8s.logs import kv
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=Record)
+
+RECOVER_SECONDS = 1.0
+REFRESH_SECONDS = 60.0
+REFRESH_TROUBLED_SECONDS = 10.0
+FLUSH_SECONDS = 1.0
+HEALTH_SECONDS = 0.5
+
+_HINTS = {
+    State.UNAUTHORIZED: "correct clearml.agentk8sglueKey and clearml.agentk8sglueSecret, or the Secret named by "
+    "clearml.existingAgentk8sglueSecret",
+    State.UNREACHABLE: "check agentk8sglue.apiServerUrlReference, and that this pod can reach it; it is tried again",
+    State.HALF_WAY: "the server answers with errors; nothing is taken until a probe succeeds",
+}
+
+
+class Loops:
+    """Drives the parts. ``serving`` once the record is open, and what exists is known; ``unfinished`` are steps that go
+    on when their loop has been ended."""
+
+    def __init__(self, *, parts: Parts, sweep_seconds: float, stop: asyncio.Event) -> None:
+        self._parts = parts
+        self._session = parts.session
+        self._clock = parts.session.clock
+        self._sweep_seconds = sweep_seconds
+        self._stop = stop
+        self.serving = False
+        self.unfinished: set[asyncio.Future[None]] = set()
+
+    def all(self) -> Mapping[str, Coroutine[Any, Any, None]]:
+        """Every loop, not yet begun; none of them ends by itself but by an error."""
+        parts, cluster = self._parts, self._parts.cluster
+        return {
+            "watch of jobs": _follow(cluster.job_watch, cluster.jobs),
+            "watch of pods": _follow(cluster.pod_watch, cluster.pods),
+            "queues": self._refresh(),
+            "take": self._take(),
+            "recovery": self._recover(),
+            "record": self._flush(),
+            "reconcile": parts.reconciler.run(),
+            "task states": parts.reconciler.follow_states(),
+            "console": parts.teller.run(),
+            "server state": self._tell_health(),
+        }
+
+    async def _take(self) -> None:
+        parts = self._parts
+        opened = await patiently("opening the claim record", parts.record.open, clock=self._clock, stop=self._stop)
+        if opened is None:
+            return
+        await in_turns(parts.cluster.jobs.synced.wait, clock=self._clock)
+        await in_turns(parts.cluster.pods.synced.wait, clock=self._clock)
+        await self._session.health.ready()
+        self.serving = True
+        await parts.poller.run()
+
+    async def _recover(self) -> None:
+        parts = self._parts
+        recovery, sweep = Rounds("recovery"), Rounds("sweep")
+        await in_turns(parts.cluster.jobs.synced.wait, clock=self._clock)
+        last_sweep = self._clock.monotonic() - self._sweep_seconds + 5.0
+        while True:
+            await self._clock.sleep(RECOVER_SECONDS)
+            if not self.serving or not parts.cluster.known():
+                continue
+            await self._to_its_end(recovery.once(parts.recovery.step))
+            if self._clock.monotonic() - last_sweep >= self._sweep_seconds and self._session.health.healthy:
+                last_sweep = self._clock.monotonic()
+                await sweep.once(parts.recovery.sweep)
+
+    async def _to_its_end(self, step: Coroutine[Any, Any, None]) -> None:
+        """Await the step; when the loop is ended meanwhile, it goes on, and is found in ``unfinished``."""
+        running = asyncio.ensure_future(step)
+        self.unfinished.add(running)
+        running.add_done_callback(self.unfinished.discard)
+        await asyncio.shield(running)
+
+    async def _refresh(self) -> None:
+        served = self._parts.served
+        rounds = Rounds("looking the queues up", level=logging.WARNING)
+        while True:
+            await rounds.once(served.refresh)
+            troubled = any(s.problem or not s.template_checked for s in served.states.values())
+            await self._clock.sleep(REFRESH_TROUBLED_SECONDS if troubled else REFRESH_SECONDS)
+
+    async def _flush(self) -> None:
+        rounds = Rounds("writing the claim record")
+        while True:
+            await self._clock.sleep(FLUSH_SECONDS)
+            await rounds.once(self._parts.book.flush)
+
+    async def _tell_health(self) -> None:
+        """Log each change of the ClearML server's state once, with what to do."""
+        told, reason = State.HEALTHY, ""
+        while True:
+            now = self._session.health
+            if now.state is not told or (not now.healthy and now.reason[:80] != reason):
+                told, reason = now.state, now.reason[:80]
+                if now.healthy:
+                    log.info("ClearML server is well", extra=kv(server=self._session.address))
+                else:
+                    log.error("ClearML server %s: %s; %s", now.state.value, now.reason, _HINTS[now.state])
+            await self._clock.sleep(HEALTH_SECONDS)
+
+
+async def _follow(watch: Watch[R], store: Store[R]) -> None:
+    async for event in watch.events():
+        store.apply(event)

@@ -1,0 +1,204 @@
+"""All parts of one running controller, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import uuid
+from dataclasses import dataclass
+
+from clearml_k8s import names
+from clearml_k8s.app.connect import Identity
+from clearml_k8s.clearml import workers
+from clearml_k8s.clearml.session import Session
+from clearml_k8s.clock import Clock
+from clearml_k8s.config import Config
+from clearml_k8s.flow.book import ClaimBook
+from clearml_k8s.flow.claim import Claims
+from clearml_k8s.flow.graces import Graces
+from clearml_k8s.flow.launch import Launcher
+from clearml_k8s.flow.marking import Marking
+from clearml_k8s.flow.poll import Poller
+from clearml_k8s.flow.reads import TaskReads
+from clearml_k8s.flow.reconcile import Reconciler
+from clearml_k8s.flow.recover import Recovery
+from clearml_k8s.flow.returning import Returning
+from clearml_k8s.flow.served import ServedQueues
+from clearml_k8s.flow.tell import Teller
+from clearml_k8s.flow.workqueue import WorkQueue
+from clearml_k8s.kube.client import KubeClient
+from clearml_k8s.kube.record import ClaimRecord
+from clearml_k8s.kube.resources import JOBS, PODS
+from clearml_k8s.kube.slim import JobRecord, PodRecord, slim_job, slim_pod
+from clearml_k8s.kube.store import Store
+from clearml_k8s.kube.watch import Watch
+from clearml_k8s.logs import Redactor
+
+STALE_SECONDS = 120.0
+"""A watch silent for longer says nothing about what exists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Followed:
+    """What stands in the cluster, and the streams that it comes by."""
+
+    clock: Clock
+    jobs: Store[JobRecord]
+    pods: Store[PodRecord]
+    job_watch: Watch[JobRecord]
+    pod_watch: Watch[PodRecord]
+
+    def known(self) -> bool:
+        """Listed once, and the streams not silent for long."""
+        now = self.clock.monotonic()
+        seen = (self.job_watch.last_seen, self.pod_watch.last_seen)
+        return (
+            self.jobs.synced.is_set()
+            and self.pods.synced.is_set()
+            and all(at is not None and now - at < STALE_SECONDS for at in seen)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What the loops of the process drive."""
+
+    session: Session
+    cluster: Followed
+    served: ServedQueues
+    record: ClaimRecord
+    book: ClaimBook
+    claims: Claims
+    poller: Poller
+    recovery: Recovery
+    reconciler: Reconciler
+    teller: Teller
+
+
+def make(
+    *,
+    config: Config,
+    session: Session,
+    client: KubeClient,
+    identity: Identity,
+    grace_seconds: float,
+    redact: Redactor,
+    stop: asyncio.Event,
+) -> Parts:
+    """The parts of one controller; asks nobody anything. ``stop`` set says that nothing new is to be begun."""
+    worker_id, controller = identity.worker_id, identity.controller
+    session.health.use_probe(lambda: workers.probe(session, worker_id))
+    teller = Teller(session=session, worker_id=worker_id, redact=redact)
+    work: WorkQueue[str] = WorkQueue(clock=session.clock)
+    jobs: Store[JobRecord] = Store(dirty=work.put)
+    pods: Store[PodRecord] = Store(dirty=work.put, keep_gone=True)
+    selector = names.task_selector(release=config.release_name)
+    cluster = Followed(
+        clock=session.clock,
+        jobs=jobs,
+        pods=pods,
+        job_watch=Watch(
+            client=client, resource=JOBS, slim=slim_job, namespace=config.namespace, label_selector=selector
+        ),
+        pod_watch=Watch(
+            client=client, resource=PODS, slim=slim_pod, namespace=config.namespace, label_selector=selector
+        ),
+    )
+    served = ServedQueues(config=config, session=session, client=client, worker_id=worker_id, controller=controller)
+    graces = Graces(session=session, grace_seconds=grace_seconds)
+    instance = uuid.uuid4().hex[:8]
+    record = ClaimRecord(
+        client=client,
+        namespace=config.namespace,
+        name=names.claims_name(config.fullname),
+        holder=f"{socket.gethostname()}-{os.getpid()}-{instance}",
+        labels={names.LABEL_NAME: names.APP_NAME, names.LABEL_INSTANCE: config.release_name},
+    )
+    launcher = Launcher(
+        config=config,
+        client=client,
+        jobs=jobs,
+        teller=teller,
+        worker_id=worker_id,
+        controller=controller,
+        stop=stop,
+    )
+    book = ClaimBook(session=session, record=record, graces=graces, controller=controller)
+    returning = Returning(
+        session=session,
+        record=record,
+        book=book,
+        graces=graces,
+        served=served,
+        teller=teller,
+        controller=controller,
+        stop=stop,
+    )
+    marking = Marking(
+        session=session,
+        book=book,
+        returning=returning,
+        jobs=jobs,
+        worker_id=worker_id,
+        controller=controller,
+        instance=instance,
+    )
+    claims = Claims(
+        session=session,
+        record=record,
+        book=book,
+        marking=marking,
+        returning=returning,
+        launcher=launcher,
+        served=served,
+        teller=teller,
+        controller=controller,
+        stop=stop,
+    )
+    poller = Poller(
+        config=config,
+        session=session,
+        served=served,
+        claims=claims,
+        book=book,
+        jobs=jobs,
+        pods=pods,
+        may_take=cluster.known,
+    )
+    recovery = Recovery(
+        session=session,
+        claims=claims,
+        book=book,
+        returning=returning,
+        graces=graces,
+        served=served,
+        jobs=jobs,
+        controller=controller,
+        room=poller.room,
+    )
+    reconciler = Reconciler(
+        config=config,
+        session=session,
+        client=client,
+        jobs=jobs,
+        pods=pods,
+        reads=TaskReads(session=session),
+        teller=teller,
+        work=work,
+        worker_id=worker_id,
+        controller=controller,
+        pending_queue=lambda: served.pending_queue,
+    )
+    return Parts(
+        session=session,
+        cluster=cluster,
+        served=served,
+        record=record,
+        book=book,
+        claims=claims,
+        poller=poller,
+        recovery=recovery,
+        reconciler=reconciler,
+        teller=teller,
+    )

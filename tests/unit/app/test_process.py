@@ -1,0 +1,311 @@
+"""The whole process against both servers, with its time under the test's hand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from clearml_k8s import logs, metrics
+from clearml_k8s.app.connect import clearml_session
+from clearml_k8s.app.heartbeat import LIMIT_SECONDS, Heartbeats
+from clearml_k8s.app.process import Controller
+from clearml_k8s.clearml.conf import Credentials
+from clearml_k8s.config import Config, QueueConfig
+from clearml_k8s.flow.book import ClaimBook
+from clearml_k8s.flow.poll import Poller
+from clearml_k8s.flow.reads import TaskReads
+from clearml_k8s.flow.reconcile import Reconciler
+from clearml_k8s.flow.recover import Recovery
+from clearml_k8s.flow.served import ServedQueues
+from clearml_k8s.flow.tell import Teller
+from clearml_k8s.kube.client import KubeClient
+from clearml_k8s.kube.watch import Watch
+from clearml_k8s.settings import Settings
+from clearml_server.process import DevServer
+from flow_parts import make_config
+from manual_clock import ManualClock
+from scripted_kube import Cluster, Fault
+
+Start = Callable[..., Awaitable["Running"]]
+
+
+class Running:
+    """One controller; its time goes on only by `until` and `passes`."""
+
+    def __init__(self, *, config: Config, server: DevServer, session_port: int) -> None:
+        self.clock = ManualClock()
+        self.heartbeats = Heartbeats(clock=self.clock)
+        self.config = config
+        self.port = session_port
+        self.stop = asyncio.Event()
+        self.credentials = Credentials(access_key=server.access_key, secret_key=server.secret_key, source="the test")
+        self.task: asyncio.Task[int] | None = None
+
+    async def run(self, kubeconfig: str) -> int:
+        clock = self.heartbeats.clock
+        client = await KubeClient.connect(clock=clock, kubeconfig=kubeconfig, context=None)
+        session = clearml_session(self.config, credentials=self.credentials, clock=clock)
+        async with client, session:
+            controller = Controller(
+                config=self.config,
+                settings=Settings(port=self.port),
+                session=session,
+                client=client,
+                instruments=metrics.create(),
+                redact=logs.Redactor(),
+                heartbeats=self.heartbeats,
+            )
+            return await controller.run(self.stop)
+
+    async def until(self, condition: Callable[[], Any], *, step: float = 0.1) -> None:
+        """Let the time go on until the condition holds (at most 30 s of the test's own)."""
+        async with asyncio.timeout(30):
+            while not condition():
+                await self.clock.advance(step)
+                await asyncio.sleep(0.005)
+                if self.task is not None and self.task.done():
+                    await self.task
+
+    async def passes(self, seconds: float) -> None:
+        """Let the time go on, and look at /healthz all along."""
+        for _ in range(int(seconds / 5)):
+            await self.clock.advance(5)
+            await asyncio.sleep(0.001)
+            assert self.heartbeats.late() == {}
+        assert await self.get("healthz") == (200, "ok\n")
+
+    async def get(self, path: str) -> tuple[int, str]:
+        url = f"http://127.0.0.1:{self.port}/{path}"
+        async with aiohttp.ClientSession() as http, http.get(url) as reply:
+            return reply.status, await reply.text()
+
+    async def serving(self) -> None:
+        async with asyncio.timeout(30):
+            while "controller: serving" not in (await self.get("readyz"))[1]:
+                await self.clock.advance(0.1)
+                await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def start(
+    server: DevServer, cluster: Cluster, kubeconfig: str, unused_tcp_port_factory: Callable[[], int]
+) -> AsyncIterator[Start]:
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def begin(config: Config | None = None) -> Running:
+            running = Running(
+                config=config or make_config(api_server=server.url),
+                server=server,
+                session_port=unused_tcp_port_factory(),
+            )
+            running.task = asyncio.create_task(running.run(kubeconfig))
+            stack.push_async_callback(asyncio.wait, [running.task])
+            stack.callback(running.task.cancel)
+            async with asyncio.timeout(10):
+                while True:
+                    with contextlib.suppress(aiohttp.ClientConnectionError):
+                        await running.get("healthz")
+                        return running
+                    await asyncio.sleep(0.01)
+
+        yield begin
+
+
+def told(caplog: pytest.LogCaptureFixture, level: int, text: str) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.levelno == level and text in r.getMessage()]
+
+
+async def test_a_task_is_launched_and_the_stop_is_orderly(start: Start, server: DevServer, cluster: Cluster) -> None:
+    running = await start()
+    await running.serving()
+    task = server.create_task(queue="default")
+    await running.until(lambda: cluster.objects.get("jobs"))
+    assert list(cluster.objects["jobs"]) == [f"clearml-id-{task}"]
+    running.stop.set()
+    assert running.task is not None
+    await running.until(running.task.done)
+    assert running.task.result() == 0
+
+
+# ---- the queues -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_lookup_that_fails_as_a_whole_is_a_warning(
+    start: Start, server: DevServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = await start()
+    await running.serving()
+    server.add_fault(kind="error_before", endpoint="^queues.get_all$", status=403, subcode=20)
+    await running.until(lambda: told(caplog, logging.WARNING, "looking the queues up failed"), step=1.0)
+    assert "403/20" in told(caplog, logging.WARNING, "looking the queues up failed")[0]
+
+
+# ---- two instances --------------------------------------------------------------------------------------------------
+
+
+async def test_two_of_one_name_are_told_what_to_write(
+    start: Start, server: DevServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    one, two = await start(), None
+    await one.serving()
+    two = await start()
+    await two.serving()
+    assert one.task is not None
+
+    def ended() -> bool:
+        assert one.task is not None
+        if not one.task.done():
+            server.create_task(queue="default")
+        return one.task.done()
+
+    await one.until(ended, step=0.5)
+    assert one.task.result() == 1
+    (message,) = told(caplog, logging.ERROR, "another instance")
+    assert "release 'gpu' in namespace 'ns'" in message
+    assert "--name" in message
+    assert "is held by" in message
+    # The claims under way ended without a word of their own.
+    assert [r for r in caplog.records if r.exc_info] == []
+
+
+async def test_two_of_different_names_serve_one_namespace(start: Start, server: DevServer, cluster: Cluster) -> None:
+    runnings = []
+    for name in ("lab", "team"):
+        queues = {name: QueueConfig(name=name)}
+        server.create_queue(name)
+        config = make_config(api_server=server.url, queues=queues)
+        runnings.append(await start(dataclasses.replace(config, release_name=name, fullname=name)))
+        await runnings[-1].serving()
+    tasks = {name: server.create_task(queue=name) for name in ("lab", "team")}
+    for running, task in zip(runnings, tasks.values(), strict=True):
+        await running.until(lambda task=task: f"clearml-id-{task}" in cluster.objects.get("jobs", {}))
+    jobs = cluster.objects["jobs"]
+    found = {name: jobs[f"clearml-id-{task}"]["metadata"]["labels"] for name, task in tasks.items()}
+    assert {name: labels["app.kubernetes.io/instance"] for name, labels in found.items()} == {n: n for n in tasks}
+    assert len({labels["clearml-k8s.io/controller"] for labels in found.values()}) == 2
+    assert set(cluster.objects["configmaps"]) == {"lab-claims", "team-claims"}
+    assert not any(running.task.done() for running in runnings if running.task)
+
+
+# ---- signs of life --------------------------------------------------------------------------------------------------
+
+LONG = 10 * LIMIT_SECONDS
+
+
+async def hang(*_: Any, **__: Any) -> None:
+    """In place of a method: a wait that nothing ends."""
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("mode", ["refuse", "close", "503", "hang"])
+async def test_the_absence_of_clearml_is_no_reason_to_restart(start: Start, server: DevServer, mode: str) -> None:
+    running = await start()
+    await running.serving()
+    # Something to do for every loop: a claim, whose Job is to be reconciled.
+    server.create_task(queue="default")
+    if mode == "hang":
+        server.add_fault(kind="delay", seconds=3600)
+    else:
+        server.down(mode=mode)
+    try:
+        await running.passes(LONG)
+    finally:
+        server.up()
+        server.clear_faults()
+    await running.serving()
+
+
+async def test_a_clearml_server_that_never_was_there_is_no_reason_to_restart(
+    start: Start, unused_tcp_port: int
+) -> None:
+    running = await start(make_config(api_server=f"http://127.0.0.1:{unused_tcp_port}"))
+    await running.passes(LONG)
+
+
+async def hold(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """No request is answered any more."""
+    if how == "gone":
+        await cluster.server.close()
+        return
+    fault = {"hang": Fault(stall=True), "5xx": Fault(code=503, status={}), "forbidden": Fault(code=403, status={})}[how]
+    monkeypatch.setattr(cluster, "_fault", lambda _seen: fault)
+    cluster.end_watches()
+
+
+@pytest.mark.parametrize("how", ["gone", "hang", "5xx", "forbidden"])
+async def test_the_absence_of_kubernetes_is_no_reason_to_restart(
+    start: Start, server: DevServer, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    running = await start()
+    await running.serving()
+    server.create_task(queue="default")
+    await running.until(lambda: cluster.objects.get("jobs"))
+    server.create_task(queue="default")
+    await hold(cluster, monkeypatch, how)
+    await running.passes(LONG)
+
+
+@pytest.mark.parametrize("how", ["gone", "hang", "5xx"])
+async def test_a_start_without_kubernetes_is_patient(
+    start: Start, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    await hold(cluster, monkeypatch, how)
+    running = await start()
+    await running.passes(LONG)
+
+
+async def test_lists_that_never_come_are_waited_for(
+    start: Start, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(seen: Any) -> Fault | None:
+        return Fault(code=403, status={}) if seen.path.endswith("/pods") else None
+
+    monkeypatch.setattr(cluster, "_fault", refuse)
+    running = await start()
+    await running.passes(LONG)
+    assert "controller: starting" in (await running.get("readyz"))[1]
+
+
+@pytest.mark.parametrize(
+    ("loop", "owner", "method"),
+    [
+        ("watch of jobs", Watch, "_list"),
+        ("queues", ServedQueues, "refresh"),
+        ("take", Poller, "_poll"),
+        ("recovery", Recovery, "step"),
+        ("record", ClaimBook, "flush"),
+        ("reconcile", Reconciler, "_worker"),
+        ("task states", TaskReads, "refresh"),
+        ("console", Teller, "flush"),
+        ("start", KubeClient, "get"),
+    ],
+)
+async def test_a_loop_that_hangs_is_named(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, loop: str, owner: type, method: str
+) -> None:
+    monkeypatch.setattr(owner, method, hang)
+    running = await start()
+    await running.until(lambda: loop in running.heartbeats.late(), step=1.0)
+    code, text = await running.get("healthz")
+    assert code == 500
+    (line,) = [line for line in text.splitlines() if f"loop {loop!r}" in line]
+    seconds = int(line.split(" for ")[1].split()[0])
+    assert LIMIT_SECONDS <= seconds < LIMIT_SECONDS + 60
+    await running.clock.advance(60)
+    assert (await running.get("healthz"))[0] == 500
+    assert len(told(caplog, logging.ERROR, f"loop {loop!r}")) == 1
+
+
+async def test_a_loop_that_hangs_is_logged_where_nobody_probes(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ServedQueues, "refresh", hang)
+    running = await start()
+    await running.until(lambda: told(caplog, logging.ERROR, "loop 'queues'"), step=1.0)
