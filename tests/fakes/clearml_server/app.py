@@ -79,12 +79,17 @@ class Server:
         return bool(request.transport.get_extra_info("sockname")[1] == self.control_port)
 
     def reset(self) -> None:
-        """As freshly started, but for the clock and the tokens, which stay; calls in flight end on the new data."""
+        """As freshly started, but for the clock and the tokens, which stay.
+
+        A call in flight ends on the new data, a late one never lands.
+        """
         self.store.reset()
         self.auth.reset()
         self.faults.clear()
         self.sink.configure(probability=0.0, delay=(0.0, 0.0), remaining=None)
         self.log.clear()
+        for landing in self._landing:
+            landing.cancel()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path.strip("/")
@@ -94,22 +99,23 @@ class Server:
             return self.downtime.refuse(request)
         if path.startswith("_files"):
             return await self._files.handle(request, path.removeprefix("_files"))
-        self.log.in_flight += 1
+        exchange = _Exchange(self, request, path)
+        self.log.under_way.add(exchange)
         try:
-            return await _Exchange(self, request, path).run()
+            return await exchange.run()
         finally:
-            self.log.in_flight -= 1
+            self.log.under_way.discard(exchange)
 
     def land_later(self, exchange: _Exchange, seconds: float) -> asyncio.Task[None]:
         task = asyncio.create_task(exchange.land(seconds))
         self._landing.add(task)
-        self.log.in_flight += 1  # so that a test can wait for it
+        self.log.under_way.add(task)  # so that a test can wait for it
         task.add_done_callback(self._landed)
         return task
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._landing.discard(task)
-        self.log.in_flight -= 1
+        self.log.under_way.discard(task)
 
 
 class _Exchange:

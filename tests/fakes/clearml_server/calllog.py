@@ -61,7 +61,8 @@ class CallLog:
         self._records: list[CallRecord] = []
         self._next = 1
         self.limit: int | None = None
-        self.in_flight = 0
+        self.under_way: set[object] = set()
+        """One thing for each call that is not done yet, or lands later."""
         self.by_endpoint: Counter[str] = Counter()
         self.by_result: Counter[str] = Counter()
         self.by_fault: Counter[str] = Counter()
@@ -80,6 +81,7 @@ class CallLog:
     def clear(self) -> None:
         """Forgets the records; numbers go on, so that a ``since`` taken before stays right."""
         self._records.clear()
+        self.under_way.clear()
         for counter in (self.by_endpoint, self.by_result, self.by_fault):
             counter.clear()
 
@@ -100,7 +102,7 @@ class CallLog:
     def counters(self) -> dict[str, Any]:
         return {
             "calls": self._next - 1,
-            "in_flight": self.in_flight,
+            "in_flight": len(self.under_way),
             "by_endpoint": dict(self.by_endpoint),
             "by_result": dict(self.by_result),
             "by_fault": dict(self.by_fault),

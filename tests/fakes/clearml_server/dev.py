@@ -92,7 +92,7 @@ class DevApi:
                 for queue in store.queues
             },
             "workers": sorted(store.workers),
-            "in_flight": self._server.log.in_flight,
+            "in_flight": len(self._server.log.under_way),
             "down": self._server.downtime.mode,
             "faults": len(self._server.faults.rules),
             "clock_offset": self._server.clock.offset,
