@@ -181,7 +181,7 @@ async def test_sixty_kills_lose_no_task_and_start_none_twice(
             # One queue alone is full, and there is room in all: its own limit is all that holds its tasks back.
             for _ in tasks:
                 places["alpha"].release()
-            enqueue(LIMITS["beta"] + AT_ONCE, queue="beta")
+            enqueue(LIMITS["beta"] + 3 * AT_ONCE, queue="beta")
 
             def beta_alone() -> bool:
                 there = Counter(queue_of[task] for task in running - aborted)
