@@ -68,11 +68,6 @@ class KubeFaults:
         return fate
 
 
-async def quick(task: str) -> None:
-    """The work of a task."""
-    await asyncio.sleep(0.5)
-
-
 async def test_errors_after_commit_lost_replies_and_late_calls(
     scene: Scene, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,15 +80,14 @@ async def test_errors_after_commit_lost_replies_and_late_calls(
     began = time.monotonic()
     async with (
         Proxy(scene.access.server, tls=scene.access.tls) as to_kube,
-        scene.agents(work=quick) as agents,
+        scene.agents() as agents,
     ):
         to_kube.steps, to_kube.decide = Steps(sources=frozenset(sources.values()), pending=pending), kube_faults.decide
         async with scene.controller("faulty", limits=limits, kube=to_kube):
             for mode in ("refuse", "close", "503"):  # and is away now and then
                 await asyncio.sleep(6)
                 server.down(mode=mode, seconds=2.5)
-            # Each 5xx to a Job's creation pauses its queue for half a minute.
-            await scene.settled(tasks, releases={"faulty": scene.namespaces[0]}, agents=agents, limit=400)
+            await scene.settled(tasks, releases={"faulty": scene.namespaces[0]}, agents=agents)
     counts = scene.count(tasks, agents=agents)
     with capsys.disabled():
         facts = {
@@ -119,7 +113,7 @@ async def test_two_controllers_and_a_plain_agent_on_the_same_queues(
     async with AsyncExitStack() as stack:
         clearml = await stack.enter_async_context(ClearML(server, name="agent"))
         plain = PlainConsumer(clearml=clearml, queues=queues, every=0.3)
-        agents = await stack.enter_async_context(scene.agents(work=quick))
+        agents = await stack.enter_async_context(scene.agents())
         for release, namespace in releases.items():
             await stack.enter_async_context(scene.controller(release, namespace=namespace, limits=limits))
         consuming = asyncio.create_task(plain.run())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
@@ -14,12 +13,6 @@ from chaos_scene import Scene
 TASKS = 80
 
 
-async def quick(task: str) -> None:
-    """The work of a task: a moment, so that the places change hands often."""
-    del task
-    await asyncio.sleep(0.2)
-
-
 async def test_two_controllers_of_one_worker_id(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     scene.server.create_queue("alpha")
     tasks = scene.server.bulk_tasks(TASKS, queue="alpha")
@@ -27,7 +20,7 @@ async def test_two_controllers_of_one_worker_id(scene: Scene, capsys: pytest.Cap
     limits = {"alpha": None, "": 8}
     began = time.monotonic()
     async with AsyncExitStack() as stack:
-        agents = await stack.enter_async_context(scene.agents(work=quick))
+        agents = await stack.enter_async_context(scene.agents())
         for release, namespace in releases.items():
             await stack.enter_async_context(
                 scene.controller(release, namespace=namespace, limits=limits, workerId="one-for-both")

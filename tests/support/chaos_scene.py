@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,12 @@ from chaos_counts import Counts, count, settled, stored
 from chaos_kube import Access, AuditLog, JobCreated, Kube, plain_kubeconfig
 from chaos_proxy import Proxy
 from clearml_server.process import DevServer
+
+
+async def quick(task: str) -> None:
+    """The work of a task, simulated: long enough that the places are full, and soon free."""
+    del task
+    await asyncio.sleep(0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +71,7 @@ class Scene:
         )
 
     @asynccontextmanager
-    async def agents(self, *, work: Callable[[str], Awaitable[None]]) -> AsyncIterator[list[Agents]]:
+    async def agents(self, *, work: Callable[[str], Awaitable[None]] = quick) -> AsyncIterator[list[Agents]]:
         """Those of both namespaces; their calls to the ClearML server carry the client's name "agent"."""
         async with AsyncExitStack() as stack:
             clearml = await stack.enter_async_context(ClearML(self.server, name="agent"))

@@ -81,6 +81,12 @@ async def test_loops_run_until_the_stop_and_an_error_of_one_ends_all() -> None:
     assert await until(stop, [for_ever(), fails(fenced)]) is fenced
     with pytest.raises(ValueError, match="ours"):
         await until(stop, [for_ever(), fails(ValueError("ours"))])
+
+    async def returns() -> None:
+        pass
+
+    with pytest.raises(RuntimeError, match="came to an end"):
+        await until(stop, [for_ever(), returns()])
     stop.set()
     assert await until(stop, [for_ever()]) is None
-    assert ended == ["for ever"] * 3
+    assert ended == ["for ever"] * 4

@@ -121,7 +121,9 @@ def test_two_different_namespaces_are_a_mistake(template: Path) -> None:
     ("changes", "expected"),
     [
         ({"max_pods": 0}, "command line: maxPods: found 0; expected at least 1"),
-        ({"name": "x" * 60}, "command line: fullname: found"),
+        ({"name": "x" * 60}, f"--name: found '{'x' * 60}'; expected lower-case letters"),
+        ({"name": "My Agent"}, "--name: found 'My Agent'; expected lower-case letters"),
+        ({"name": "agent-"}, "--name: found 'agent-'; expected lower-case letters"),
     ],
 )
 def test_values_are_checked_as_those_of_a_file(changes: dict[str, Any], expected: str) -> None:

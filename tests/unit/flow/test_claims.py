@@ -9,6 +9,7 @@ import pytest
 from clearml_k8s import names
 from clearml_k8s.errors import Fenced
 from clearml_k8s.flow.choose import Candidate
+from clearml_k8s.flow.served import FIRST_PAUSE
 from clearml_k8s.kube import record
 from clearml_server.process import DevServer, wait_for
 from flow_parts import GRACE, Side, make_config, mark_of
@@ -466,30 +467,22 @@ async def test_an_uninstall_in_the_middle_of_claims_leaves_no_task_behind(
     assert again.stored() == {}
 
 
-async def test_an_end_with_all_rights_takes_nothing_more(side: Side, server: DevServer) -> None:
+@pytest.mark.parametrize(("call", "launched"), [(MARK, 0), (SHOW, 12)], ids=["marked", "taken"])
+async def test_an_end_with_all_rights_launches_what_is_taken_and_takes_nothing_more(
+    side: Side, server: DevServer, call: str, launched: int
+) -> None:
     ids = server.bulk_tasks(12, queue="default")
-    server.add_fault(kind="delay", endpoint=f"^{MARK}$", count=1, seconds=0.5, task=ids[5])
+    server.add_fault(kind="delay", endpoint=f"^{call}$", count=1, seconds=0.5, task=ids[5])
     polling = asyncio.create_task(side.poll())
     await asyncio.to_thread(wait_for, lambda: server.faults()[0]["hits"] == 1, timeout=5)
     side.stop.set()
-    assert await polling == 0
+    assert await polling == launched
     await side.claims.release()
     await side.book.flush()
-    free(side, ids)
+    assert sum(len(side.created(task)) for task in ids) == launched
     assert side.stored() == {}
-
-
-async def test_an_end_with_all_rights_launches_what_is_taken(side: Side, server: DevServer) -> None:
-    ids = server.bulk_tasks(12, queue="default")
-    server.add_fault(kind="delay", endpoint=f"^{SHOW}$", count=1, seconds=0.5, task=ids[5])
-    polling = asyncio.create_task(side.poll())
-    await asyncio.to_thread(wait_for, lambda: server.faults()[0]["hits"] == 1, timeout=5)
-    side.stop.set()
-    assert await polling == 12
-    await side.claims.release()
-    await side.book.flush()
-    assert [len(side.created(task)) for task in ids] == [1] * 12
-    assert side.stored() == {}
+    if not launched:
+        free(side, ids)
 
 
 async def test_a_mark_that_waits_for_another_to_give_way_is_taken_back_at_the_end(
@@ -593,3 +586,18 @@ async def test_a_cluster_that_errs_on_every_job_is_told_and_pauses_the_queue(
     once(side, first)
     await side.served.refresh()
     assert len(side.served.active()) == 1
+
+
+async def test_an_error_that_passes_leaves_the_queue_alone_for_a_moment(
+    side: Side, cluster: Cluster, server: DevServer
+) -> None:
+    first, second = server.create_task(queue="default"), None
+    cluster.fault("POST", Fault(code=500, status=WEBHOOK), path="jobs")  # the dry run that follows is taken
+    assert await side.poll() == 0
+    assert side.served.states["default"].problem == ""
+    assert side.served.active() == ()
+    second = server.create_task(queue="default")
+    await side.clock.advance(FIRST_PAUSE)
+    assert await side.poll() == 1
+    await side.rest()
+    assert [len(side.created(task)) for task in (first, second)] == [1, 1]

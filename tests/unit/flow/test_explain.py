@@ -6,6 +6,8 @@ import dataclasses
 from typing import Any
 
 import pytest
+from clearml_k8s.clearml import tasks
+from clearml_k8s.errors import Forbidden
 from clearml_k8s.kube.slim import Condition
 from clearml_server.process import DevServer
 from flow_parts import Side, make_container
@@ -179,6 +181,25 @@ async def test_an_abort_that_the_agent_carried_out_is_no_eviction(loop: Loop, se
     await loop.looks(task)
     await loop.side.teller.flush()
     assert "evicted" not in server.console(task)
+    assert loop.jobs() == set()
+
+
+async def test_a_message_that_is_refused_keeps_no_job(
+    loop: Loop, server: DevServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await loop.launched()
+    start(server, task, worker=f"worker-a:{task}")
+    loop.pod(task, ENDED, phase="Failed", conditions=disrupted("EvictionByEvictionAPI"))
+    sigterm(server, task)
+    await loop.reads.refresh([task])
+
+    async def refuses(*_: Any, **__: Any) -> None:
+        raise Forbidden("tasks.update", 403, 20, "not with this role")
+
+    monkeypatch.setattr(tasks, "set_status_message", refuses)
+    await loop.looks(task)
+    await loop.side.teller.flush()
+    assert server.console(task).count("evicted") == 1
     assert loop.jobs() == set()
 
 

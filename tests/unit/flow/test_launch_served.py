@@ -10,6 +10,7 @@ from clearml_k8s import names
 from clearml_k8s.config import QueueConfig
 from clearml_k8s.errors import Unreachable
 from clearml_k8s.flow.launch import MOST_FAILURES, Launch
+from clearml_k8s.flow.served import FIRST_PAUSE, LONGEST_PAUSE
 from clearml_server.process import DevServer
 from flow_parts import LATER, TASK, Side, make_config, make_queue, make_task
 from scripted_kube import Cluster, Fault, status
@@ -214,6 +215,40 @@ async def test_a_paused_queue_is_checked_before_it_is_served_again(side: Side, c
     await side.served.refresh()
     assert len([seen for seen in cluster.of("POST", "jobs") if "dryRun" in seen.query]) == dry_runs + 1
     assert side.served.active() == (queue,)
+
+
+async def test_pauses_grow_until_a_job_is_made(side: Side) -> None:
+    await side.served.refresh()
+    (queue,) = side.served.active()
+
+    async def pause() -> float:
+        began = side.clock.monotonic()
+        side.served.pause(queue, "quota")
+        side.served.pause(queue, "quota")  # of another task of the same batch
+        until = side.served.states["default"].paused_until
+        await side.clock.advance(until - began)
+        assert side.served.active() == (queue,)
+        return until - began
+
+    pauses = [await pause() for _ in range(40)]
+    assert pauses[0] <= FIRST_PAUSE
+    assert LONGEST_PAUSE / 2 < max(pauses) <= LONGEST_PAUSE
+    side.served.goes_on(queue)
+    assert await pause() <= FIRST_PAUSE
+
+
+async def test_what_a_recheck_finds_stands_until_a_refresh_finds_it_mended(side: Side, cluster: Cluster) -> None:
+    await side.served.refresh()
+    (queue,) = side.served.active()
+    assert await side.served.recheck(queue)
+    cluster.fault("POST", Fault(code=500), path="jobs")
+    assert not await side.served.recheck(queue)
+    assert not await side.served.recheck(queue)  # not asked again
+    assert side.served.active() == ()
+    assert side.served.troubled
+    await side.served.refresh()
+    assert side.served.active() == (queue,)
+    assert not side.served.troubled
 
 
 async def test_a_queue_that_is_deleted_and_comes_back(side: Side, server: DevServer) -> None:

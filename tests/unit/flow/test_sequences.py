@@ -15,7 +15,7 @@ from clearml_k8s.flow import poll
 from clearml_k8s.kube.slim import slim_job
 from clearml_k8s.kube.store import Store
 from clearml_k8s.kube.watch import Gone, Listed, Upsert
-from clearml_server.process import DevServer
+from clearml_server.process import DevServer, wait_for
 from flow_parts import GRACE, Side, make_config
 from reconcile_loop import Loop
 from scripted_kube import Cluster, Fault, status
@@ -59,32 +59,20 @@ async def test_a_create_that_answers_after_its_job_was_deleted_blocks_no_task(
     assert len(side.created(task)) == 2
 
 
-async def test_the_ghost_blocks_for_ever(
-    side: Side, cluster: Cluster, server: DevServer, monkeypatch: pytest.MonkeyPatch
+async def test_an_end_frees_what_it_puts_back_before_it_puts_it_in_order(
+    side: Side, cluster: Cluster, server: DevServer
 ) -> None:
-    """As above; what the user sees of it."""
-    loop = Loop(side)
-    task = server.create_task(queue="default")
-    real = side.client.create
-
-    async def slow(resource: Any, body: Any, **arguments: Any) -> Any:
-        made = await real(resource, body, **arguments)
-        if resource.plural == "jobs" and not arguments.get("dry_run"):
-            side.jobs.apply(Upsert(item=slim_job(made)))
-            await asyncio.to_thread(server.call, "tasks.stopped", task=task, force=True)
-            await loop.looks(task)
-            side.jobs.apply(Gone(item=slim_job(made)))
-        return made
-
-    with monkeypatch.context() as patch:
-        patch.setattr(side.client, "create", slow)
-        await side.poll()
-    server.call("tasks.enqueue", task=task, queue_name="default")
-    for _ in range(5):
-        await side.rest()
-        await loop.reads.refresh([task])
-        await loop.look(task)
-    assert len(side.created(task)) == 2
+    """Moving to the front is one call after the other; with a slow server the time for the end is over first."""
+    ids = server.bulk_tasks(5, queue="default")
+    cluster.fault("POST", *[Fault(code=403, status=QUOTA)] * 5, path="jobs")
+    server.add_fault(kind="delay", endpoint="^queues.move_task_to_front$", seconds=30)
+    polling = asyncio.create_task(side.poll())
+    await asyncio.to_thread(wait_for, lambda: server.faults()[0]["hits"] == 1, timeout=5)
+    assert sorted(server.entries(server.queue_id("default"))) == sorted(ids)
+    assert {side.mark(task) for task in ids} == {None}
+    assert side.stored() == {}
+    polling.cancel()
+    await asyncio.wait([polling])
 
 
 async def test_a_list_older_than_a_create_passes_no_limit(new_side: Any, cluster: Cluster, server: DevServer) -> None:

@@ -14,6 +14,7 @@ from clearml_k8s.errors import (
     KubeUnanswered,
 )
 from clearml_k8s.kube.resources import JOBS, NAMESPACES, PODS
+from clearml_k8s.kube.status import RETRY_AFTER_MOST
 from scripted_kube import Fault, status
 
 JOB = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "clearml-id-ab"}, "spec": {"x": 8}}
@@ -81,6 +82,16 @@ async def test_throttled_writes_say_how_long_and_are_not_repeated(cluster, clien
         await client.create(JOBS, JOB, namespace="ns")
     assert caught.value.retry_after == 7
     assert len(cluster.of("POST")) == 1
+
+
+@pytest.mark.parametrize("where", ["header", "status"])
+async def test_no_wait_of_hours_is_believed(cluster, client, where):
+    body = status(429, "TooManyRequests", "slow down", **({"retryAfterSeconds": 7200} if where == "status" else {}))
+    headers = {"Retry-After": "7200"} if where == "header" else {}
+    cluster.fault("POST", Fault(code=429, status=body, headers=headers))
+    with pytest.raises(KubeThrottled) as caught:
+        await client.create(JOBS, JOB, namespace="ns")
+    assert caught.value.retry_after == RETRY_AFTER_MOST
 
 
 async def test_reads_are_repeated_and_honour_retry_after(cluster, client, clock):

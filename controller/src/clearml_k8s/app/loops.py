@@ -21,7 +21,9 @@ R = TypeVar("R", bound=Record)
 
 RECOVER_SECONDS = 1.0
 REFRESH_SECONDS = 60.0
-REFRESH_TROUBLED_SECONDS = 10.0
+LOOK_SECONDS = 10.0
+"""Between two looks at whether a queue is in trouble, which has all looked up at once."""
+
 FLUSH_SECONDS = 1.0
 HEALTH_SECONDS = 0.5
 
@@ -99,8 +101,10 @@ class Loops:
         rounds = Rounds("looking the queues up", level=logging.WARNING)
         while True:
             await rounds.once(served.refresh)
-            troubled = any(s.problem or not s.template_checked for s in served.states.values())
-            await self._clock.sleep(REFRESH_TROUBLED_SECONDS if troubled else REFRESH_SECONDS)
+            due = self._clock.monotonic() + REFRESH_SECONDS
+            await self._clock.sleep(LOOK_SECONDS)
+            while self._clock.monotonic() < due and not served.troubled:
+                await self._clock.sleep(LOOK_SECONDS)
 
     async def _flush(self) -> None:
         rounds = Rounds("writing the claim record")

@@ -69,6 +69,8 @@ async def until(stop: asyncio.Event, loops: Iterable[Awaitable[None]]) -> Fenced
                 return error
             if error is not None:
                 raise error
+        if not stop.is_set():
+            raise RuntimeError("a loop of the process came to an end: please report it")
         return None
     finally:
         ending: list[asyncio.Future[Any]] = [stopping, *running]

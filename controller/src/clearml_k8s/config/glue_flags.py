@@ -7,6 +7,7 @@ manifest as the glue takes it: its labels and annotations go to `base_pod_templa
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from clearml_k8s.config.file import ConfigProblems, config_from_document
 from clearml_k8s.config.pod_template import PodTemplate, read_pod_template
 
 DEFAULT_NAME: Final = "clearml-k8s"
+NAME_MAX: Final = 52
 DEFAULT_NAMESPACE: Final = "clearml"
 """The glue's own default."""
 
@@ -85,6 +87,11 @@ def config_from_flags(flags: GlueFlags, *, server: Server) -> Config:
     names = [name.strip() for text in flags.queues for name in text.split(",") if name.strip()]
     if not names:
         problems.append("--queue: missing; name the queues to serve, as in --queue gpu --queue cpu or --queue gpu,cpu")
+    if len(flags.name) > NAME_MAX or not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", flags.name):
+        problems.append(
+            f"--name: found {flags.name!r}; expected lower-case letters, digits, '-' and '.', at most {NAME_MAX}, "
+            "beginning and ending with a letter or digit: it is a label and part of an object's name"
+        )
     if not server.api_server:
         problems.append("the ClearML server is not known: set CLEARML_API_HOST or api.api_server in clearml.conf")
     addresses = {

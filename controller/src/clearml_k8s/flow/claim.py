@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.errors import ClearMLK8sError, Fenced, Refused, Unanswered
-from clearml_k8s.flow.batch import CONCURRENCY, each
+from clearml_k8s.flow.batch import each, gathered
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.choose import Candidate
 from clearml_k8s.flow.launch import Launch, Launched, Launcher
@@ -77,15 +77,10 @@ class Claims:
         """
         try:
             found = await tasks.get_many(self._session, [c.task for c in candidates])
-            takings = [
-                t for c in candidates if (t := self._marking.wanted(found.get(c.task), c.task, c.queue)) is not None
-            ]
-            beside, takings = (
-                [t for t in takings if self._marking.has_job(t)],
-                [t for t in takings if not self._marking.has_job(t)],
-            )
-            await each(self._book, beside, self._clean)
-            takings = await self._marking.marked(takings)
+            wanted = [self._marking.wanted(found.get(c.task), c.task, c.queue) for c in candidates]
+            takings = [taking for taking in wanted if taking is not None]
+            await each(self._book, [t for t in takings if self._marking.has_job(t)], self._clean)
+            takings = await self._marking.marked([t for t in takings if not self._marking.has_job(t)])
             takings = await self._recorded(takings)
             takings = await self._taken(takings)
             await each(self._book, takings, self._show)
@@ -132,14 +127,9 @@ class Claims:
             self._book.end(taking.task.id for taking in takings)
 
     async def release(self) -> None:
-        """The last step of an orderly end: take our marks away from what we have not taken. Raises Fenced alone."""
-        gate = asyncio.Semaphore(CONCURRENCY)
-
-        async def unmark(task: str, queue: str) -> None:
-            async with gate:
-                await self._returning.unmark(task, queue=queue)
-
-        await asyncio.gather(*(unmark(task, queue) for task, queue in self._book.idle_marks().items()))
+        """The last step of an orderly end: take our marks away from what we have not taken."""
+        marks = self._book.idle_marks()
+        await gathered(marks, lambda task: self._returning.unmark(task, queue=marks[task]))
 
     # ---- steps ----------------------------------------------------------------------------------------------------
 
@@ -225,6 +215,7 @@ class Claims:
         match launched.how:
             case Launch.CREATED:
                 self.launched += 1
+                self._served.goes_on(taking.queue)
                 await self._book.forget(task)
                 self._book.unmarked(task)
             case Launch.IN_THE_WAY:
@@ -232,7 +223,8 @@ class Claims:
                 self._book.skip(task, seconds=IN_THE_WAY_SECONDS)
             case Launch.DOUBT:
                 self._book.hold(taking, launched.why, doubt=True)
-                if launched.erring:
+                if launched.erring and await self._served.recheck(taking.queue):
+                    # It passes, or errs on real Jobs alone.
                     self._served.pause(taking.queue, launched.why)
                 if self._book.doubts(task) == TELL_AT_DOUBT:
                     self._teller.say(task, f"Waiting: the Kubernetes API does not take the Job: {launched.why}")
@@ -246,7 +238,7 @@ class Claims:
         """Create the Job; IMPOSSIBLE only when Kubernetes takes the queue's template without this task's settings."""
         launched = await self._launcher.launch(taking.task, queue=taking.queue)
         if launched.how is Launch.IMPOSSIBLE:
-            if not await self._served.template_is_well(taking.queue):
+            if not await self._served.recheck(taking.queue):
                 launched = Launched(how=Launch.NOT_NOW, why=launched.why)
             else:
                 # Once more: what refused all Jobs a moment ago may have passed since, and then it was not this task.

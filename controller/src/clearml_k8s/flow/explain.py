@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from clearml_k8s import names
 from clearml_k8s.clearml import tasks
 from clearml_k8s.clearml.session import Session
-from clearml_k8s.errors import KubeRefused, Refused, Unanswered
+from clearml_k8s.errors import ApiRefused, AuthRefused, KubeRefused, Refused, Unanswered
 from clearml_k8s.flow.decide import TOLD
 from clearml_k8s.flow.diagnose import Category, Diagnosis, newest
 from clearml_k8s.flow.tell import Teller
@@ -70,10 +70,16 @@ class Explainer:
             self._teller.say(task, line, level="ERROR")
 
     async def interrupted(self, job: JobRecord, diagnosis: Diagnosis) -> None:
-        """Tell that what reads as a user's abort was none. Errors as `Session.call`."""
+        """Tell that what reads as a user's abort was none. Errors as `Session.call`, but for a refusal: it is final."""
         task = job.task or ""
         self._teller.say(task, f"Not aborted by its user: {diagnosis}", level="ERROR")
-        await tasks.set_status_message(self._session, task, TOLD + str(diagnosis))
+        try:
+            await tasks.set_status_message(self._session, task, TOLD + str(diagnosis))
+        except AuthRefused:
+            raise
+        except ApiRefused as error:
+            # The console has it; the Job must not stay for want of the rest.
+            log.warning("status message not set", extra=kv(task=task, why=str(error)))
         log.warning(
             "task's pod was told to end", extra=kv(task=task, category=diagnosis.category.value, why=diagnosis.summary)
         )

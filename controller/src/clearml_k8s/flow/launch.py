@@ -36,9 +36,6 @@ from clearml_k8s.spec.job import build_job
 log = logging.getLogger(__name__)
 
 
-RETRY_AFTER_MOST = 60.0
-"""Seconds; what the API server asks for beyond is not believed."""
-
 MOST_FAILURES = 5
 """Failed tries after which a task is put back, or its user told why nothing happens when the API cannot be reached."""
 
@@ -126,7 +123,7 @@ class Launcher:
                     # With helm uninstall the account goes while the controller ends.
                     return Launched(how=Launch.NOT_NOW, why=f"this controller ends, and has no Job of it: {error}")
                 # A conflict is the quota controller's: many Jobs were counted at one time.
-                wait = backoff.next() + min(getattr(error, "retry_after", None) or 0.0, RETRY_AFTER_MOST)
+                wait = backoff.next() + (getattr(error, "retry_after", None) or 0.0)
                 log.warning("Job not created yet", extra=kv(task=task.id, retry_in=round(wait, 1), why=str(error)))
                 if backoff.failures >= MOST_FAILURES and isinstance(error, KubeRefused):
                     # Perhaps an admission webhook's answer, which is this queue's trouble alone.

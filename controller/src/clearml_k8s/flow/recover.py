@@ -72,7 +72,7 @@ class Recovery:
         await self._claims.resume([taking for taking in ours if self._served.by_id(taking.queue.id)])
         left = [taking for taking in ours if not self._served.by_id(taking.queue.id)]
         if left:
-            await self._claims.give_up(left, why="its queue is not served here any more")
+            await self._claims.give_up(left, why="this controller does not serve its queue (any more)")
 
     def _ours(self, task: str) -> list[JobRecord]:
         return [job for job in self._jobs.of_task(task) if job.controller == self._controller]

@@ -12,6 +12,7 @@ from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import holding
 from clearml_k8s.errors import ClearMLK8sError, Fenced, Refused, Unanswered
+from clearml_k8s.flow.batch import gathered
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.graces import Graces
 from clearml_k8s.flow.picture import picture
@@ -22,8 +23,6 @@ from clearml_k8s.kube.record import ClaimRecord
 from clearml_k8s.logs import kv
 
 log = logging.getLogger(__name__)
-
-CONCURRENCY = 16
 
 TOGETHER_SECONDS = 10.0
 """Tasks put back within this time come to stand in the order in which they were taken."""
@@ -41,7 +40,7 @@ class Returned:
 class Front:
     """A task put to the front of its queue: its claim's place among others, and when (monotonic)."""
 
-    returned: Returned
+    taking: Taking
     order: int
     at: float
 
@@ -91,20 +90,21 @@ class Returning:
         await self._book.forget(task)
 
     async def give_back(self, takings: Sequence[Returned]) -> None:
-        """Put the tasks back to the front of their queues, in the order given; then free them for other controllers."""
+        """Put the tasks back into their queues and free them for other controllers; then put them to the front."""
         try:
             wanted = await self._wanted(takings)
             added = await self._each([r for r in takings if r.taking.task.id in wanted], self._add)
-            moved = await self._to_front(added)
-            still = await self._wanted(moved)
-            for taking in (r.taking for r in moved if r.taking.task.id not in still):
+            still = await self._wanted(added)
+            for taking in (r.taking for r in added if r.taking.task.id not in still):
                 # Aborted meanwhile: an agent that pops the entry would start it all the same.
                 await queues.remove_task(self._session, taking.queue.id, taking.task.id)
         except (Refused, Unanswered) as error:
             for returned in takings:
                 self._book.hold(returned.taking, f"not put back yet: {error}", doubt=True)
             return
-        await self._each([*moved, *(r for r in takings if r.taking.task.id not in wanted)], self._let_go)
+        await self._each([*added, *(r for r in takings if r.taking.task.id not in wanted)], self._let_go)
+        # Last, as it is one call after the other: at an end there may be no time for it.
+        await self._to_front(added)
 
     async def unmark(self, task: str, *, queue: str) -> None:
         """Take our mark away so that another controller can have the task. Raises Fenced alone."""
@@ -147,22 +147,19 @@ class Returning:
         await queues.add_task(self._session, taking.queue.id, taking.task.id)
         log.warning("task put back", extra=kv(task=taking.task.id, queue=taking.queue.name, why=returned.why))
 
-    async def _to_front(self, takings: Sequence[Returned]) -> list[Returned]:
-        """Move the entries to the front, in the order of their claims; those for which it was done."""
+    async def _to_front(self, takings: Sequence[Returned]) -> None:
+        """Move the entries to the front, in the order of their claims; no more than courtesy to those who wait."""
         async with holding(self._moving, clock=self._session.clock):
             now = self._session.clock.monotonic()
             # Batches end in any order: what others put there a moment ago is put in order with these.
             self._front = [f for f in self._front if now - f.at < TOGETHER_SECONDS]
-            self._front += [Front(returned=r, order=self._book.order(r.taking.task.id), at=now) for r in takings]
+            self._front += [Front(taking=r.taking, order=self._book.order(r.taking.task.id), at=now) for r in takings]
             self._front.sort(key=lambda front: front.order)
-            moved = []
-            for front in reversed(self._front):
-                if await self._guarded(front.returned, self._move) and front.returned in takings:
-                    moved.append(front.returned)
-            return moved
-
-    async def _move(self, returned: Returned) -> None:
-        await queues.move_task_to_front(self._session, returned.taking.queue.id, returned.taking.task.id)
+            for taking in (front.taking for front in reversed(self._front)):
+                try:
+                    await queues.move_task_to_front(self._session, taking.queue.id, taking.task.id)
+                except (Refused, Unanswered) as error:
+                    log.debug("not moved to the front of queue %s: %s", taking.queue.name, error)
 
     async def _let_go(self, returned: Returned) -> None:
         taking = returned.taking
@@ -176,22 +173,16 @@ class Returning:
         if pending is not None and pending != taking.queue.id:
             await queues.remove_task(self._session, pending, taking.task.id)
 
-    async def _guarded(self, returned: Returned, step: Callable[[Returned], Awaitable[None]]) -> bool:
-        """The step; False, and the task on hold, when it was refused or nobody knows."""
-        try:
-            await step(returned)
-        except (Refused, Unanswered) as error:
-            self._book.hold(returned.taking, f"not put back yet: {error}", doubt=True)
-            return False
-        return True
-
     async def _each(self, takings: Sequence[Returned], step: Callable[[Returned], Awaitable[None]]) -> list[Returned]:
-        """The step for each, a few at a time; those for which it was done, in order."""
-        gate = asyncio.Semaphore(CONCURRENCY)
+        """The step for each; those for which it was done, in order. The others, refused or in doubt, are on hold."""
 
-        async def one(returned: Returned) -> bool:
-            async with gate:
-                return await self._guarded(returned, step)
+        async def guarded(returned: Returned) -> bool:
+            try:
+                await step(returned)
+            except (Refused, Unanswered) as error:
+                self._book.hold(returned.taking, f"not put back yet: {error}", doubt=True)
+                return False
+            return True
 
-        done = await asyncio.gather(*(one(returned) for returned in takings))
+        done = await gathered(takings, guarded)
         return [returned for returned, ok in zip(takings, done, strict=True) if ok]

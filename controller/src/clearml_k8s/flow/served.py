@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from clearml_k8s import names
+from clearml_k8s.backoff import Backoff
 from clearml_k8s.clearml import queues
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.config import Config, QueueConfig, ResolvedQueue
@@ -26,7 +27,7 @@ from clearml_k8s.spec.job import template_probe_job
 
 log = logging.getLogger(__name__)
 
-PAUSE_SECONDS = 30.0
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,11 +57,19 @@ class ServedQueues:
         self.pending_queue: str | None = None
         """The id of the queue that shows what waits for the cluster; None until it is known."""
         self._pending_problem = ""
+        self._pauses = {
+            key: Backoff(first=FIRST_PAUSE, cap=LONGEST_PAUSE, random=client.random) for key in config.queues
+        }
 
     @property
     def states(self) -> Mapping[str, Served]:
         """By key of ``queues``."""
         return self._served
+
+    @property
+    def troubled(self) -> bool:
+        """Some queue is not served, or its template is to be checked again."""
+        return any(s.problem or not s.template_checked for s in self._served.values())
 
     def active(self) -> tuple[ResolvedQueue, ...]:
         """The queues to take from now."""
@@ -80,11 +89,17 @@ class ServedQueues:
         return tuple(s.queue for s in self._served.values() if s.queue)
 
     def pause(self, queue: ResolvedQueue, why: str) -> None:
-        """Take nothing from the queue for a while: the cluster refuses its Jobs."""
-        key = queue.config.name
-        log.warning("queue paused", extra=kv(queue=queue.name, seconds=PAUSE_SECONDS, why=why))
-        until = self._clock.monotonic() + PAUSE_SECONDS
-        self._served[key] = replace(self._served[key], paused_until=until, template_checked=False)
+        """Take nothing from the queue for a while: the cluster takes no Job of it. Longer each time until it does."""
+        key, now = queue.config.name, self._clock.monotonic()
+        if self._served[key].paused_until > now:
+            return  # the others of its batch meet the same
+        seconds = self._pauses[key].next()
+        log.warning("queue paused", extra=kv(queue=queue.name, seconds=round(seconds, 1), why=why))
+        self._served[key] = replace(self._served[key], paused_until=now + seconds, template_checked=False)
+
+    def goes_on(self, queue: ResolvedQueue) -> None:
+        """A Job of the queue was made: its next pause is a short one again."""
+        self._pauses[queue.config.name].reset()
 
     async def refresh(self) -> None:
         """Look the queues up, create what may be created, and check the templates not checked yet.
@@ -141,9 +156,18 @@ class ServedQueues:
         else:
             self.pending_queue = pending.id
 
-    async def template_is_well(self, queue: ResolvedQueue) -> bool:
-        """Whether Kubernetes takes the queue's template as it is, without any task's own settings."""
-        return not await self.template_problem(queue)
+    async def recheck(self, queue: ResolvedQueue) -> bool:
+        """Whether Kubernetes takes the queue's template as it is, without any task's own settings, asked now.
+
+        What is wrong with it stands in the queue's state: nothing is taken from it until a refresh finds it mended.
+        """
+        key = queue.config.name
+        if self._served[key].problem:
+            return False
+        problem = await self.template_problem(queue)
+        if problem:
+            self._set(key, replace(self._served[key], problem=problem, template_checked=False))
+        return not problem
 
     async def template_problem(self, queue: ResolvedQueue) -> str:
         """Why Kubernetes refuses Jobs of this queue, by a server-side dry run; "" when it does not."""

@@ -11,6 +11,9 @@ from clearml_k8s import errors
 from clearml_k8s.errors import Cause, KubeRefused, KubeUnanswered, trimmed
 
 MAX_CAUSES: Final = 8
+RETRY_AFTER_MOST: Final = 60.0
+"""Seconds; a longer wait is some proxy's mistake, and would stop everything for as long."""
+
 _SHOWN_VALUE: Final = 64
 # The API server quotes the bad value, which may be a whole pod template with its environment.
 _VALUE = re.compile(r"(Invalid value|Unsupported value|Duplicate value): (.*)(: )", re.DOTALL)
@@ -41,13 +44,15 @@ def error(
 ) -> KubeRefused | KubeUnanswered:
     """The error for HTTP ``code`` with this ``Status``: doubt for 408 and 5xx, refused for the rest.
 
-    ``retry_after`` is the header of that name; the Status' own ``retryAfterSeconds`` counts when it is missing.
+    ``retry_after`` is the header of that name; the Status' own ``retryAfterSeconds`` counts when it is missing; neither
+    is believed beyond `RETRY_AFTER_MOST`.
     """
     details = status.get("details")
     details = details if isinstance(details, Mapping) else {}
     wait = _seconds(retry_after)
     if wait is None:
         wait = _seconds(details.get("retryAfterSeconds"))
+    wait = None if wait is None else min(wait, RETRY_AFTER_MOST)
     reason = str(status.get("reason") or http_reason or code)
     causes = _causes(details.get("causes"))
     message = _message(status, details, causes) or http_reason or "no message"
