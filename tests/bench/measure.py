@@ -24,8 +24,8 @@ from clearml_k8s.clock import SystemClock
 from clearml_k8s.config import ResolvedQueue
 from clearml_k8s.config.file import load_config_file
 from clearml_k8s.errors import KubeUnanswered
+from clearml_k8s.flow.batch import CONCURRENCY
 from clearml_k8s.flow.capacity import MAX_IN_FLIGHT
-from clearml_k8s.flow.claim import CONCURRENCY
 from clearml_k8s.flow.poll import BATCH
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import JOBS, NAMESPACES, PODS, Resource
