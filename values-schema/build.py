@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Builds the chart's values.schema.json and values.yaml and the controller's config.schema.json from the YAML sources.
+"""Builds the chart's values.schema.json and values.yaml, the controller's config.schema.json and docs/values-status.md.
 
     python3 values-schema/build.py            write them
     python3 values-schema/build.py --check    write nothing; print the difference and end with 1 if there is one
@@ -20,12 +20,16 @@ from typing import Any
 
 import jsonschema
 import kubernetes_types
-from schema_sources import CHART, CONFIG_SOURCE, NOTES, ROOT, SHORTHANDS, VALUES_SOURCE, Schema, load
+from refusals import RULES, conflicts, never, refused
+from schema_sources import CHART, CONFIG_SOURCE, NOTES, ROOT, SHORTHANDS, STATUS_SOURCE, VALUES_SOURCE, Schema, load
+from status import with_refusals
+from status_page import status_page
 from values_yaml import values_yaml
 
 VALUES_TARGET = CHART / "values.schema.json"
 DEFAULTS_TARGET = CHART / "values.yaml"
 CONFIG_TARGET = ROOT / "controller" / "src" / "clearml_k8s" / "config.schema.json"
+STATUS_TARGET = ROOT / "docs" / "values-status.md"
 PLAIN_TYPES = {"string", "boolean", "number", "integer"}
 
 
@@ -51,9 +55,12 @@ class Builder:
         for shorthand in SHORTHANDS:
             if shorthand in node:
                 return self.reference(shorthand=shorthand, node=node)
+        if "refused" in node:
+            return refused(node)
         result: Schema = {}
+        rules: list[Schema] = [*never(node), *conflicts(node)]
         for key, value in node.items():
-            if key in self.dropped:
+            if key in self.dropped or key in RULES:
                 continue
             if key == "properties":
                 result[key] = {name: self.expand(child) for name, child in value.items()}
@@ -63,6 +70,8 @@ class Builder:
                 result[key] = value
         if "properties" in result:
             result.setdefault("additionalProperties", False)
+        if rules:
+            result["allOf"] = [*result.get("allOf", []), *rules]
         return result
 
     def reference(self, *, shorthand: str, node: Schema) -> Schema:
@@ -127,14 +136,14 @@ def referred(node: Any, place: str = "") -> Iterator[tuple[str, str]]:
             yield from referred(value, place)
 
 
-def require_defaulted(schema: Schema) -> None:
-    """Marks plain keys and sections as required: `key: null` deletes a default, and templates rely on these."""
-    properties = schema.get("properties", {})
-    required = [name for name, child in properties.items() if has_to_stay(child)]
+def require_defaulted(schema: Schema, *, source: Schema) -> None:
+    """Marks plain keys and sections of the source as required: `key: null` deletes a default that templates rely on."""
+    properties, known = schema.get("properties", {}), source.get("properties", {})
+    required = [name for name, child in properties.items() if name in known and has_to_stay(child)]
     if required:
         schema["required"] = required
-    for child in properties.values():
-        require_defaulted(child)
+    for name, child in properties.items():
+        require_defaulted(child, source=known.get(name, {}))
 
 
 def has_to_stay(schema: Schema) -> bool:
@@ -162,13 +171,15 @@ def compact(value: Any) -> str:
 
 def outputs() -> dict[Path, str]:
     """Path and text of the built files."""
-    values, config = load(VALUES_SOURCE), load(CONFIG_SOURCE)
-    built_values = Builder(values=values).build(values)
-    require_defaulted(built_values)
+    values, config, table = load(VALUES_SOURCE), load(CONFIG_SOURCE), load(STATUS_SOURCE)
+    contract = with_refusals(values=values, table=table)
+    built_values = Builder(values=contract).build(contract)
+    require_defaulted(built_values, source=values)
     return {
         VALUES_TARGET: text(built_values),
         DEFAULTS_TARGET: values_yaml(values),
         CONFIG_TARGET: text(Builder(values=values, keep=frozenset({"description", "default"})).build(config)),
+        STATUS_TARGET: status_page(table),
     }
 
 

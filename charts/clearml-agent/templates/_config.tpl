@@ -40,7 +40,7 @@
       "fileServer" (.Values.agentk8sglue.fileServerUrlReference | default "" | trimSuffix "/" | default nil)
       "verifyCertificate" .Values.agentk8sglue.clearmlcheckCertificate
       "taskCredentials" (dict
-        "secretName" (include "clearml-agent.credentialsSecretName" .)
+        "secretName" (include "clearml-agent.taskCredentialsSecretName" .)
         "accessKeyKey" "agentk8sglue_key"
         "secretKeyKey" "agentk8sglue_secret")
       "configSecret" ($configSecret | default nil) -}}

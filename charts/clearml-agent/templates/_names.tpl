@@ -1,4 +1,4 @@
-{{/* Names: one template for each object. The base leaves room for the longest suffix, "-controller", within 63. */}}
+{{/* Names: one template for each object. The base leaves room for the longest suffix within 63. */}}
 
 {{- define "clearml-agent.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
@@ -47,6 +47,21 @@
 
 {{- define "clearml-agent.credentialsSecretName" -}}
 {{- .Values.clearml.existingAgentk8sglueSecret | default (include "clearml-agent.ownCredentialsSecretName" .) -}}
+{{- end -}}
+
+{{- define "clearml-agent.ownTaskCredentialsSecretName" -}}
+{{- include "clearml-agent.fullname" . }}-task-ac
+{{- end -}}
+
+{{/* What task pods use: credentials of their own, or else the controller's. */}}
+{{- define "clearml-agent.taskCredentialsSecretName" -}}
+{{- if .Values.clearml.taskCredentials.existingSecret -}}
+{{- .Values.clearml.taskCredentials.existingSecret -}}
+{{- else if .Values.clearml.taskCredentials.accessKey -}}
+{{- include "clearml-agent.ownTaskCredentialsSecretName" . -}}
+{{- else -}}
+{{- include "clearml-agent.credentialsSecretName" . -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "clearml-agent.ownConfSecretName" -}}
