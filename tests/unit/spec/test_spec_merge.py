@@ -31,9 +31,10 @@ def test_extra_volumes_are_appended_base_first() -> None:
 
 def test_each_field_of_the_pass_through_counts_for_itself() -> None:
     base = {"podSpec": {"hostUsers": False, "containers": [{"name": "a"}], "overhead": None}}
-    merged = merge_templates(base=base, override={"podSpec": {"containers": [{"name": "b"}], "preemptionPolicy": "Never"}})
-    assert merged["podSpec"] == {"hostUsers": False, "overhead": None, "containers": [{"name": "b"}],
-                                 "preemptionPolicy": "Never"}  # fmt: skip
+    override = {"podSpec": {"containers": [{"name": "b"}], "preemptionPolicy": "Never"}}
+    merged = merge_templates(base=base, override=override)
+    wanted = {"hostUsers": False, "overhead": None, "containers": [{"name": "b"}], "preemptionPolicy": "Never"}
+    assert merged["podSpec"] == wanted
     assert merge_templates(base=base, override={"podSpec": {"hostUsers": None}})["podSpec"]["hostUsers"] is False
 
 
