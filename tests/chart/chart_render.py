@@ -18,7 +18,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "clearml-agent"
-HELMS = ("helm4", "helm3")
+HELMS = ("helm4", "helm3", "helm314")
 KUBERNETES_VERSIONS = ("1.29", "1.37")
 RELEASE = "rel"
 NAMESPACE = "tasks"
