@@ -67,7 +67,11 @@ def conflicts(node: Schema) -> list[Schema]:
     """The rules of `conflicts`, one `if`/`then` for each."""
     return [
         {
-            "if": {"properties": rule["when"], "required": list(rule["when"])},
+            # Helm 4 leaves keys out whose default is null: where null matches, a missing key does.
+            "if": {
+                "properties": rule["when"],
+                "required": [key for key, schema in rule["when"].items() if None not in schema.get("enum", [])],
+            },
             "then": {"properties": {key: but(advice, accepted=UNSET) for key, advice in rule["refuse"].items()}},
         }
         for rule in node.get("conflicts", [])
