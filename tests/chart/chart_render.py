@@ -38,7 +38,7 @@ class Refused(Exception):
 
 @functools.cache
 def helm_path(name: str) -> str:
-    """The program: from the environment (HELM4, HELM3), else the one that ci/tools built. A missing one is an error."""
+    """The program: from the environment (HELM4, ...), else the one that ci/tools built. A missing one is an error."""
     path = os.environ.get(name.upper())
     if not path:
         build = ROOT / "ci" / "tools" / "build.py"
