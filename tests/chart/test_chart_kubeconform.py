@@ -23,7 +23,7 @@ TEMPLATE = "{{.NormalizedKubernetesVersion}}/{{.ResourceKind}}{{.KindSuffix}}.js
 
 def referred(node: Any) -> set[str]:
     """Names of the definitions that a schema refers to."""
-    return set(re.findall(r'"/api/_definitions\.json#/\$defs/([^"]+)"', json.dumps(node)))
+    return set(re.findall(r'"(?:/api/_definitions\.json)?#/\$defs/([^"]+)"', json.dumps(node)))
 
 
 @pytest.fixture(scope="module")
