@@ -18,7 +18,9 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("name", "old"), [("values.yaml", "cpu: 50m"), ("README.md.gotmpl", "## Install"), ("README.md", "## Install")])
+@pytest.mark.parametrize(
+    ("name", "old"), [("values.yaml", "cpu: 50m"), ("README.md.gotmpl", "## Install"), ("README.md", "## Install")]
+)
 def test_a_change_of_any_of_the_three_is_told(copy: Path, name: str, old: str) -> None:
     charts.readme(folder=copy, check=True)
     file = copy / "charts/clearml-agent" / name
