@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from chart_render import ACCESS_KEY, CHART, CREDENTIALS, FULLNAME, NAMESPACE, SECRET_KEY, Refused, Rendered, helm
+from clearml_k8s.clearml.keys import ACCESS_KEY_FILE, SECRET_KEY_FILE
 
 Render = Callable[..., Rendered]
 
@@ -91,16 +92,20 @@ def test_credentials_reach_the_controller_by_reference(render: Render) -> None:
     rendered = render()
     assert rendered.secret(f"{FULLNAME}-ac") == {"agentk8sglue_key": ACCESS_KEY, "agentk8sglue_secret": SECRET_KEY}
     for pod in (rendered.spec, rendered.test_pod["spec"]):
-        assert pod["containers"][0]["env"] == [
-            {
-                "name": "CLEARML_API_ACCESS_KEY",
-                "valueFrom": {"secretKeyRef": {"name": f"{FULLNAME}-ac", "key": "agentk8sglue_key"}},
-            },
-            {
-                "name": "CLEARML_API_SECRET_KEY",
-                "valueFrom": {"secretKeyRef": {"name": f"{FULLNAME}-ac", "key": "agentk8sglue_secret"}},
-            },
-        ]
+        (container,) = pod["containers"]
+        folder = "/etc/clearml-k8s-credentials"
+        assert container["env"] == [{"name": "CLEARML_K8S_CREDENTIALS_DIR", "value": folder}]
+        (mount,) = [mount for mount in container["volumeMounts"] if mount["mountPath"] == folder]
+        assert mount["readOnly"] is True
+        assert "subPath" not in mount, "a subPath never changes"
+        (secret,) = [volume["secret"] for volume in pod["volumes"] if volume["name"] == mount["name"]]
+        assert secret == {
+            "secretName": f"{FULLNAME}-ac",
+            "items": [
+                {"key": "agentk8sglue_key", "path": ACCESS_KEY_FILE},
+                {"key": "agentk8sglue_secret", "path": SECRET_KEY_FILE},
+            ],
+        }
 
 
 def test_whole_config_file(render: Render) -> None:

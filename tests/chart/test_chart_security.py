@@ -133,28 +133,19 @@ def test_no_secret_outside_secrets(render: Render) -> None:
     assert in_secrets == {f"{FULLNAME}-ac", f"{FULLNAME}-conf", f"{FULLNAME}-ark"}
 
 
-def test_checksums_follow_what_the_controller_reads_and_nothing_else(render: Render) -> None:
+def test_the_checksum_follows_what_the_controller_reads_at_its_start_and_nothing_else(render: Render) -> None:
     def annotations(values: dict[str, Any]) -> dict[str, str]:
         found: dict[str, str] = render(values).pod["metadata"]["annotations"]
         return found
 
     base = annotations({})
-    config = annotations({"agentk8sglue": {"maxPods": 3}})
-    assert config["checksum/config"] != base["checksum/config"]
-    assert config["checksum/credentials"] == base["checksum/credentials"]
-    credentials = annotations({"clearml": {"agentk8sglueSecret": "other"}})
-    assert credentials["checksum/config"] == base["checksum/config"]
-    assert credentials["checksum/credentials"] != base["checksum/credentials"]
-    # What does not reach the controller does not restart it.
+    assert set(base) == {"checksum/config"}
+    assert annotations({"agentk8sglue": {"maxPods": 3}}) != base
+    # What it follows while it runs, or never sees, does not restart it.
     named = {"imageCredentials": {"password": "one"}, "clearml": {"clearmlConfig": "a: 1"}}
     changed = {
         "imageCredentials": {"password": "two"},
-        "clearml": {"clearmlConfig": "a: 2"},
+        "clearml": {"clearmlConfig": "a: 2", "agentk8sglueKey": "other", "agentk8sglueSecret": "other"},
         "test": {"checkServer": False},
     }
-    assert annotations(named) == annotations(merged(named, changed))
-
-
-def test_existing_credentials_have_no_checksum(render_bare: Render) -> None:
-    rendered = render_bare({"clearml": {"existingAgentk8sglueSecret": "mine"}})
-    assert set(rendered.pod["metadata"]["annotations"]) == {"checksum/config"}
+    assert render(named).deployment == render(merged(named, changed)).deployment

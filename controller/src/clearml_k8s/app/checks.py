@@ -9,7 +9,7 @@ from typing import TextIO
 from clearml_k8s import names
 from clearml_k8s.app.connect import Identity, clearml_session, identity_of
 from clearml_k8s.clearml import queues
-from clearml_k8s.clearml.conf import Credentials
+from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import SystemClock
 from clearml_k8s.config import Config, ResolvedQueue
