@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,25 @@ def test_complete_set_of_objects(render: Render) -> None:
         ("Secret", f"{FULLNAME}-ac"),
         ("Pod", f"{FULLNAME}-test"),
     }
+
+
+def test_an_upgrade_without_a_cluster_renders_the_same(helm_name: str, render: Render) -> None:
+    """Where `lookup` finds nothing, as in `helm template` and Argo CD."""
+    values = json.dumps(CREDENTIALS)
+    done = helm(
+        helm_name,
+        "template",
+        "rel",
+        str(CHART),
+        "-n",
+        NAMESPACE,
+        "--is-upgrade",
+        "--kube-version",
+        "1.37.0",
+        values=values,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [found for found in yaml.safe_load_all(done.stdout) if found] == list(render().objects)
 
 
 def test_everything_is_in_the_namespace_of_the_release(render: Render) -> None:

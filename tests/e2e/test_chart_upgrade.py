@@ -125,6 +125,10 @@ def test_from_the_open_source_chart(
     # Somebody uses a session, and keeps its Service as docs/migration.md says.
     kubectl("annotate", "service", "clearml-session-1", "helm.sh/resource-policy=keep")
 
+    reused = new("upgrade", new.name, CHART, "--reuse-values", check=False)
+    assert reused.code != 0
+    assert "sessions" in reused.text, reused.text
+
     new.upgrade(values, folder, *words)
     account = ("ServiceAccount", f"{new.fullname}-sa")
     assert new.owned() == named(new, OBJECTS) | {account, ("Service", "clearml-session-1")}
@@ -149,6 +153,8 @@ def test_from_the_open_source_chart(
     assert new.owned() == named(new, OBJECTS) | {("Service", "clearml-session-1")}
     assert controller_pod(kubectl, new)["metadata"]["uid"] == first["metadata"]["uid"]
     kubectl("delete", "service", "clearml-session-1")
+    kubectl("delete", "pods", "--selector", "CLEARML", "--field-selector", "status.phase=Succeeded")
+    assert [kubectl.get("pod", pod) for pod in pods] == [None, None]
 
     new.rollback(1)
     assert new.owned() == named(old, OLD_OBJECTS) | sessions
@@ -200,7 +206,9 @@ def test_from_an_older_version_of_this_chart(
     """With all values changed that end in fields which Kubernetes lets nobody change, or that Helm merges."""
     kubectl = namespaces()
     queue = f"own-{kubectl.namespace}"
-    kubectl("create", "serviceaccount", "my-controller")
+    # The user's own, though its name is that of the old chart's: it is left alone.
+    mine = "own-clearml-agent-sa"
+    kubectl("create", "serviceaccount", mine)
     before = values_for(url=server.url, access_key=server.access_key, secret_key=server.secret_key,
                         queues={queue: {"queueSettings": {"maxPods": 1}}, f"{queue}-2": {}}, base={"env": QUICK},
                         labels={"team": "a"}, annotations={"note": "a"}, nodeSelector={"kubernetes.io/os": "linux"},
@@ -209,7 +217,7 @@ def test_from_an_older_version_of_this_chart(
     before["clearml"]["clearmlConfig"] = "sdk {}"
     after = values_for(url=server.url, access_key=server.access_key, secret_key=server.secret_key,
                        queues={queue: {}}, base={"env": QUICK}, labels={"unit": "b"}, workerIdOverride="by-hand",
-                       extraEnvs=[{"name": "B", "value": "c"}], serviceExistingAccountName="my-controller",
+                       extraEnvs=[{"name": "B", "value": "c"}], serviceExistingAccountName=mine,
                        volumes=[{"name": "more", "emptyDir": {}}])  # fmt: skip
     old, new = (Helm("own", kubectl.namespace, program) for program in (installer, upgrader))
     old.upgrade(before, folder, chart=older_chart)
@@ -220,11 +228,14 @@ def test_from_an_older_version_of_this_chart(
 
     new.upgrade(after, folder, *words)
     gone = [("Secret", "-ark"), ("Secret", "-conf"), ("ServiceAccount", "-controller")]
-    assert new.owned() == named(new, [item for item in OBJECTS if item not in gone])
+    kept = named(new, [item for item in OBJECTS if item not in gone])
+    assert new.owned() == kept
+    new.upgrade(after, folder)
+    assert new.owned() == kept
     found = controller_pod(kubectl, new)
     assert ready(found)
     spec, labels = found["spec"], found["metadata"]["labels"]
-    assert spec["serviceAccountName"] == "my-controller"
+    assert spec["serviceAccountName"] == mine
     assert [(e["name"], e["value"]) for e in spec["containers"][0]["env"] if len(e["name"]) == 1] == [("B", "c")]
     assert "nodeSelector" not in spec
     assert "imagePullSecrets" not in spec
@@ -251,4 +262,4 @@ def test_from_an_older_version_of_this_chart(
     kubectl.gone(running)
     kubectl.gone(another)
     new.uninstall()
-    assert left(kubectl) == {f"ConfigMap/{new.fullname}-claims", "ServiceAccount/my-controller"}
+    assert left(kubectl) == {f"ConfigMap/{new.fullname}-claims", f"ServiceAccount/{mine}"}
