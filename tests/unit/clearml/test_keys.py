@@ -140,6 +140,25 @@ async def test_changed_files_are_used_within_seconds_while_the_old_token_is_stil
     assert OLD[1] not in caplog.text
 
 
+async def test_files_that_change_during_a_login_are_not_forgotten(api, folder, session_of, monkeypatch):
+    mount(folder, (ACCESS, SECRET))
+    session = session_of()
+    api.script("queues.get_all", Reply(data={"queues": []}))
+    attempt = session._attempt
+
+    async def and_meanwhile(endpoint, *words, **named):
+        data = await attempt(endpoint, *words, **named)
+        if endpoint == "auth.login":
+            mount(folder, OLD, version="2")
+            session._keys.follow(now=True)  # another call's look
+        return data
+
+    monkeypatch.setattr(session, "_attempt", and_meanwhile)
+    await session.ping()
+    with pytest.raises(AuthRefused):
+        await session.ping()
+
+
 async def test_a_refusal_makes_it_look_at_once(api, folder, session_of):
     """The old key is revoked, and the new one is mounted already."""
     mount(folder, OLD)

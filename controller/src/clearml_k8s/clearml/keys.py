@@ -66,31 +66,25 @@ def _pair(folder: Path) -> tuple[str, str]:
 
 
 class Keys:
-    """What to log in with, now."""
+    """What to log in with, now: ``basic`` is the value of a login's Authorization header."""
 
     def __init__(self, credentials: Credentials, *, clock: Clock, learn: Callable[[str], None]) -> None:
         """``learn`` is told every key there ever is, so that none is shown."""
         self._clock = clock
         self._learn = learn
         self._folder = credentials.folder
-        self._pair = ("", "")
         self._looked = clock.monotonic()
         self._told = ""
         self._use((credentials.access_key, credentials.secret_key))
 
-    @property
-    def basic(self) -> str:
-        """The value of the Authorization header of a login."""
-        return "Basic " + base64.b64encode(":".join(self._pair).encode()).decode("ascii")
-
-    def changed(self, *, now: bool = False) -> bool:
-        """Whether the files hold another pair than at the last look, which is used from here on.
+    def follow(self, *, now: bool = False) -> None:
+        """Use the pair that the files hold.
 
         They are looked at only every `LOOK_SECONDS`, unless ``now``. Files that cannot be read change nothing.
         """
         at = self._clock.monotonic()
         if self._folder is None or not (now or at - self._looked >= LOOK_SECONDS):
-            return False
+            return
         self._looked = at
         try:
             pair = read(self._folder)
@@ -98,15 +92,14 @@ class Keys:
             if str(error) != self._told:
                 log.warning("%s; those read before are used", error)
             self._told = str(error)
-            return False
+            return
         self._told = ""
-        if pair == self._pair:
-            return False
-        self._use(pair)
-        log.info("ClearML credentials have changed: logging in with the new ones", extra=kv(folder=self._folder))
-        return True
+        if pair != self._pair:
+            self._use(pair)
+            log.info("ClearML credentials have changed: logging in with the new ones", extra=kv(folder=self._folder))
 
     def _use(self, pair: tuple[str, str]) -> None:
         self._pair = pair
+        self.basic = "Basic " + base64.b64encode(":".join(pair).encode()).decode("ascii")
         for key in pair:
             self._learn(key)

@@ -60,6 +60,7 @@ class Session:
         self._metrics = metrics
         self._random = random or Random()
         self._token: tokens.Token | None = None
+        self._token_of = ""
         self._login_lock = asyncio.Lock()
         self.health = ServerHealth(clock=clock, probe=self.ping, random=self._random, metrics=metrics)
 
@@ -156,20 +157,20 @@ class Session:
 
     async def _fresh(self, refused: tokens.Token | None, until: float) -> tokens.Token:
         """A token that is neither old nor the refused one; concurrent callers share one login."""
-        if self._keys.changed():
-            self._token = None
-        token = self._token
+        self._keys.follow()
+        token = self._current()
         now = self.clock.monotonic()
         if token is not None and token is not refused and now < token.renew_at:
             return token
         async with holding(self._login_lock, clock=self.clock):
-            token = self._token
+            token = self._current()
             now = self.clock.monotonic()
             usable = token is not None and token is not refused and now < token.expires_at
             if token is not None and usable and now < token.renew_at:
                 return token
-            if self._keys.changed(now=True):
-                token = self._token = None
+            self._keys.follow(now=True)
+            token = self._current()
+            keys = self._keys.basic
             try:
                 data = await self._attempt(LOGIN, b"{}", "application/json", None, until, read=True, version=None)
             except (Unanswered, Unreachable):
@@ -180,8 +181,12 @@ class Session:
             value = data.get("token")
             if not isinstance(value, str) or not value:
                 raise ApiUnanswered(LOGIN, f"the answer of {self.address} holds no token")
-            self._token = tokens.read(value, at=self.clock.monotonic())
+            self._token, self._token_of = tokens.read(value, at=self.clock.monotonic()), keys
             return self._token
+
+    def _current(self) -> tokens.Token | None:
+        """The token, if it is of the keys that are in use now."""
+        return self._token if self._token_of == self._keys.basic else None
 
     async def _attempt(
         self,
