@@ -108,6 +108,10 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
         at("agentk8sglue.extraEnvs", [{"name": "A", "value": "a"}, {"name": "CLEARML_API_SECRET_KEY", "value": SECRET}]),
         ["agentk8sglue.extraEnvs[1]: found CLEARML_API_SECRET_KEY", "clearml.existingAgentk8sglueSecret"],
     ),
+    "folder of credentials by environment": (
+        at("agentk8sglue.extraEnvs", [{"name": "CLEARML_K8S_CREDENTIALS_DIR", "value": "/x"}]),
+        ["agentk8sglue.extraEnvs[0]: found CLEARML_K8S_CREDENTIALS_DIR", "clearml.existingAgentk8sglueSecret"],
+    ),
     "volume of the chart": (
         at("agentk8sglue.volumes", [{"name": "clearml-k8s-tmp", "emptyDir": {}}]),
         ["agentk8sglue.volumes[0]: found the name clearml-k8s-tmp"],
@@ -115,6 +119,10 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "mount of the chart": (
         at("agentk8sglue.volumeMounts", [{"name": "a", "mountPath": "/etc/clearml-k8s/"}]),
         ["agentk8sglue.volumeMounts[0]: found the mountPath /etc/clearml-k8s/"],
+    ),
+    "mount over the credentials": (
+        at("agentk8sglue.volumeMounts", [{"name": "a", "mountPath": "/etc/clearml-k8s-credentials"}]),
+        ["agentk8sglue.volumeMounts[0]: found the mountPath /etc/clearml-k8s-credentials"],
     ),
     "annotations of an account that is not ours": (
         {"agentk8sglue": {"serviceExistingAccountName": "mine", "serviceAccountAnnotations": {"a": "b"}}},

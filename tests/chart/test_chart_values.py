@@ -84,7 +84,7 @@ def pull_secrets(rendered: Rendered) -> list[str]:
 
 
 def credentials_secret(rendered: Rendered) -> Any:
-    names = {item["valueFrom"]["secretKeyRef"]["name"] for item in both_containers("env")(rendered)}
+    names = {volume["secret"]["secretName"] for volume in both_pods("volumes")(rendered) if "secret" in volume}
     assert names == {rendered.config["clearml"]["taskCredentials"]["secretName"]}
     own = ("Secret", f"{FULLNAME}-ac") in rendered.names()
     return names.pop(), own

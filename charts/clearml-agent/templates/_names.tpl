@@ -4,7 +4,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* The full name as ClearML's own chart builds it; its Secret of credentials is named after it. */}}
+{{/* The full name as ClearML's own chart builds it; what its pods refer to is named after it. */}}
 {{- define "clearml-agent.longName" -}}
 {{- $name := include "clearml-agent.name" . -}}
 {{- if .Values.fullnameOverride -}}
@@ -77,6 +77,7 @@
 {{- end -}}
 {{- end -}}
 
+{{/* As with the credentials: old pods that have not started yet pull their images with it. */}}
 {{- define "clearml-agent.ownPullSecretName" -}}
-{{- include "clearml-agent.fullname" . }}-ark
+{{- include "clearml-agent.longName" . }}-ark
 {{- end -}}

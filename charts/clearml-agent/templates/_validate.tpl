@@ -98,8 +98,8 @@ and what to write instead. Values of secrets are never shown.
 {{- $state := .state -}}
 {{- $glue := .values.agentk8sglue -}}
 {{- range $index, $env := $glue.extraEnvs -}}
-{{- if has $env.name (list "CLEARML_API_ACCESS_KEY" "CLEARML_API_SECRET_KEY") -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "the chart sets it; use clearml.existingAgentk8sglueSecret, or clearml.agentk8sglueKey and clearml.agentk8sglueSecret") -}}
+{{- if has $env.name (list "CLEARML_API_ACCESS_KEY" "CLEARML_API_SECRET_KEY" "CLEARML_K8S_CREDENTIALS_DIR") -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "the chart gives the controller its credentials; use clearml.existingAgentk8sglueSecret, or clearml.agentk8sglueKey and clearml.agentk8sglueSecret") -}}
 {{- end -}}
 {{- end -}}
 {{- range $index, $volume := $glue.volumes -}}
@@ -108,7 +108,7 @@ and what to write instead. Values of secrets are never shown.
 {{- end -}}
 {{- end -}}
 {{- range $index, $mount := $glue.volumeMounts -}}
-{{- if has (trimSuffix "/" $mount.mountPath) (list "/tmp" "/etc/clearml-k8s") -}}
+{{- if has (trimSuffix "/" $mount.mountPath) (list "/tmp" "/etc/clearml-k8s" "/etc/clearml-k8s-credentials") -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.volumeMounts[%d]" $index) "found" (printf "the mountPath %s" $mount.mountPath) "advice" "the chart mounts its own volume there; choose another path") -}}
 {{- end -}}
 {{- end -}}

@@ -15,7 +15,7 @@ from clearml_k8s import logs, metrics
 from clearml_k8s.app.connect import clearml_session
 from clearml_k8s.app.heartbeat import LIMIT_SECONDS, Heartbeats
 from clearml_k8s.app.process import Controller
-from clearml_k8s.clearml.conf import Credentials
+from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.config import Config, QueueConfig
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.poll import Poller
