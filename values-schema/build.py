@@ -32,12 +32,13 @@ PLAIN_TYPES = {"string", "boolean", "number", "integer"}
 class Builder:
     """Expands one source; remembers which definitions and Kubernetes types it met.
 
-    `keep` names the notes that stay, outside the definitions: Helm has no use for any, the controller's loader reads
-    the defaults.
+    `target` is whose schema it is, chart or controller: keys that are `only` the other's are left out. `keep` names
+    the notes that stay, outside the definitions: Helm has no use for any, the controller's loader reads the defaults.
     """
 
-    def __init__(self, *, values: Schema, keep: frozenset[str] = frozenset()) -> None:
+    def __init__(self, *, values: Schema, target: str, keep: frozenset[str] = frozenset()) -> None:
         self.values = values
+        self.target = target
         self.dropped = frozenset(NOTES) - keep
         self.definitions: set[str] = set()
         self.types: set[str] = set()
@@ -56,7 +57,11 @@ class Builder:
             if key in self.dropped:
                 continue
             if key == "properties":
-                result[key] = {name: self.expand(child) for name, child in value.items()}
+                result[key] = {
+                    name: self.expand(child)
+                    for name, child in value.items()
+                    if child.get("only", self.target) == self.target
+                }
             elif key in ("items", "additionalProperties", "propertyNames", "allOf", "anyOf", "oneOf", "not"):
                 result[key] = self.expand(value)
             else:
@@ -163,12 +168,14 @@ def compact(value: Any) -> str:
 def outputs() -> dict[Path, str]:
     """Path and text of the built files."""
     values, config = load(VALUES_SOURCE), load(CONFIG_SOURCE)
-    built_values = Builder(values=values).build(values)
+    built_values = Builder(values=values, target="chart").build(values)
     require_defaulted(built_values)
     return {
         VALUES_TARGET: text(built_values),
         DEFAULTS_TARGET: values_yaml(values),
-        CONFIG_TARGET: text(Builder(values=values, keep=frozenset({"description", "default"})).build(config)),
+        CONFIG_TARGET: text(
+            Builder(values=values, target="controller", keep=frozenset({"description", "default"})).build(config)
+        ),
     }
 
 

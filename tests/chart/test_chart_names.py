@@ -47,6 +47,29 @@ def test_valid_for_any_release(render: Render, release: str, values: dict[str, A
         assert len(volume["name"]) <= 63
 
 
+def test_bindings_of_roles_with_any_name(render: Render) -> None:
+    """Unique whatever the roles are called; a cluster-scoped one names the namespace."""
+    roles = ["controller", "a", "A", "a:b", "a.b", "x" * 250 + "1", "x" * 250 + "2", ":"]
+    values = {"agentk8sglue": {"additionalRoleBindings": roles, "additionalClusterRoleBindings": roles}}
+    seen: set[str] = set()
+    for release, namespace in (
+        ("rel", "one"),
+        ("rel", "two"),
+        ("other", "one"),
+        (LONGEST, "n" * 63),
+        (LONGEST, "m" * 63),
+    ):
+        rendered = render(values, release=release, namespace=namespace)
+        found = [o["metadata"] for o in rendered.objects if o["kind"] == "ClusterRoleBinding"]
+        assert all("namespace" not in metadata and metadata["name"].startswith(namespace[:54]) for metadata in found)
+        names = {metadata["name"] for metadata in found}
+        assert all(NAME.match(name) and len(name) <= 63 for name in names)
+        assert len(names) == len(roles) and not names & seen
+        seen |= names
+        own = {name for kind, name in rendered.names() if kind == "RoleBinding"}
+        assert len(own) == len(roles) + 1 and all(NAME.match(name) and len(name) <= 63 for name in own)
+
+
 def test_release_that_holds_the_charts_name(render: Render) -> None:
     assert render(release="clearml-agent").config["fullname"] == "clearml-agent"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from chart_render import FULLNAME, NAMESPACE, Rendered, merged, strings
+from chart_render import FULLNAME, NAMESPACE, Rendered, at, merged, strings
 from clearml_k8s.app.checks import NEEDED
 
 Render = Callable[..., Rendered]
@@ -122,6 +122,7 @@ def test_no_secret_outside_secrets(render: Render) -> None:
             "clearmlConfig": "sdk.aws.s3.key: MARK-conf",
         },
         "imageCredentials": {"password": "MARK-password"},
+        "agentk8sglue": {"fileMounts": [{"name": "a", "folderPath": "/a", "fileContent": "MARK-file"}]},
     }
     rendered = render(marked)
     for found in rendered.objects:
@@ -130,7 +131,7 @@ def test_no_secret_outside_secrets(render: Render) -> None:
                 assert "MARK" not in text, f"{found['kind']} {path}"
                 assert "TUFSSy" not in text, f"{found['kind']} {path} (base64)"
     in_secrets = {o["metadata"]["name"] for o in rendered.objects if o["kind"] == "Secret"}
-    assert in_secrets == {f"{FULLNAME}-ac", f"{FULLNAME}-conf", f"{FULLNAME}-ark"}
+    assert in_secrets == {f"{FULLNAME}-{suffix}" for suffix in ("ac", "conf", "ark", "afm")}
 
 
 def test_checksums_follow_what_the_controller_reads_and_nothing_else(render: Render) -> None:
@@ -145,6 +146,13 @@ def test_checksums_follow_what_the_controller_reads_and_nothing_else(render: Ren
     credentials = annotations({"clearml": {"agentk8sglueSecret": "other"}})
     assert credentials["checksum/config"] == base["checksum/config"]
     assert credentials["checksum/credentials"] != base["checksum/credentials"]
+    assert "checksum/files" not in base
+    files = [
+        annotations(at("agentk8sglue.fileMounts", [{"name": "a", "folderPath": "/a", "fileContent": content}]))
+        for content in ("one", "two")
+    ]
+    assert len({found["checksum/files"] for found in files}) == 2
+    assert {found["checksum/config"] for found in files} == {base["checksum/config"]}
     # What does not reach the controller does not restart it.
     named = {"imageCredentials": {"password": "one"}, "clearml": {"clearmlConfig": "a: 1"}}
     changed = {

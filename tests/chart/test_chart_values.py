@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from chart_job import mounted_files
 from chart_render import CHART, CREDENTIALS, FULLNAME, Rendered, at, load_yaml, merged
 from chart_render import render as render_values
 
@@ -112,6 +113,30 @@ def controller_account(rendered: Rendered) -> Any:
     return names.pop(), sorted(name for kind, name in rendered.names() if kind == "ServiceAccount")
 
 
+def files(rendered: Rendered) -> Any:
+    """What both pods mount; the chart's Secret holds just that."""
+    found = mounted_files(rendered, rendered.spec)
+    assert found == mounted_files(rendered, rendered.test_pod["spec"])
+    own = ("Secret", f"{FULLNAME}-afm") in rendered.names()
+    assert len(rendered.secret(f"{FULLNAME}-afm") if own else {}) == len(found)
+    return found
+
+
+def bindings(kind: str) -> Look:
+    """Roles that bindings of this kind give to the controller's account, without the chart's own; and their kind."""
+
+    def look(rendered: Rendered) -> Any:
+        found = [o for o in rendered.objects if o["kind"] == kind and o["roleRef"]["name"] != f"{FULLNAME}-controller"]
+        for binding in found:
+            assert binding["subjects"] == [
+                {"kind": "ServiceAccount", "name": rendered.spec["serviceAccountName"], "namespace": "tasks"}
+            ]
+            assert binding["roleRef"]["kind"] == kind.removesuffix("Binding")
+        return [binding["roleRef"]["name"] for binding in found]
+
+    return look
+
+
 def image(rendered: Rendered) -> Any:
     return both_containers("image")(rendered)
 
@@ -201,6 +226,27 @@ CASES = [
          given=[{"name": "ca", "configMap": {"name": "ca"}}], absent=[]),
     Case(key="agentk8sglue.volumeMounts", value=[{"name": "ca", "mountPath": "/ca"}], base=at("agentk8sglue.volumes", [{"name": "ca"}]),
          look=extra(both_containers("volumeMounts"), name="ca"), given=[{"name": "ca", "mountPath": "/ca"}], absent=[]),
+    Case(key="agentk8sglue.extraInitContainers", value=[{"name": "wait", "image": "busybox", "command": ["true"]}],
+         look=both_pods("initContainers"), given=[{"name": "wait", "image": "busybox", "command": ["true"]}], absent=None),
+    Case(key="agentk8sglue.extraVolumes", value=[{"name": "ca", "configMap": {"name": "ca"}}],
+         base=at("agentk8sglue.volumes", [{"name": "first", "emptyDir": {}}]),
+         look=lambda r: [item["name"] for item in both_pods("volumes")(r) if not item["name"].startswith("clearml-k8s-")],
+         given=["first", "ca"], absent=["first"]),
+    Case(key="agentk8sglue.extraVolumeMounts", value=[{"name": "ca", "mountPath": "/ca"}],
+         base={"agentk8sglue": {"extraVolumes": [{"name": "ca"}], "volumeMounts": [{"name": "ca", "mountPath": "/first"}]}},
+         look=lambda r: [item["mountPath"] for item in both_containers("volumeMounts")(r) if item["name"] == "ca"],
+         given=["/first", "/ca"], absent=["/first"]),
+    Case(key="agentk8sglue.fileMounts", look=files, absent={},
+         value=[{"name": "a b.py", "folderPath": "/opt/x/", "fileContent": "one\n"},
+                {"name": "a-b.py", "folderPath": "/opt//x", "fileContent": ""},
+                {"name": "a b.py", "folderPath": "/", "fileContent": "ü{{ 1 }}"}],
+         given={"/opt/x/a b.py": "one\n", "/opt/x/a-b.py": "", "/a b.py": "ü{{ 1 }}"}),
+    Case(key="agentk8sglue.additionalRoleBindings", value=["pvc", "system:a:B"], look=bindings("RoleBinding"),
+         given=["pvc", "system:a:B"], absent=[]),
+    Case(key="agentk8sglue.additionalRoleBindings", value=["pvc"], base=at("agentk8sglue.serviceExistingAccountName", "mine"),
+         look=bindings("RoleBinding"), given=["pvc"], absent=[]),
+    Case(key="agentk8sglue.additionalClusterRoleBindings", value=["pvc", "system:openshift:scc:privileged"],
+         look=bindings("ClusterRoleBinding"), given=["pvc", "system:openshift:scc:privileged"], absent=[]),
     Case(key="agentk8sglue.serviceAccountAnnotations", value={"eks.amazonaws.com/role-arn": "arn:x"},
          look=lambda r: r.one("ServiceAccount", f"{FULLNAME}-controller")["metadata"].get("annotations"),
          given={"eks.amazonaws.com/role-arn": "arn:x"}, absent=None),
@@ -284,7 +330,18 @@ def test_null_takes_a_default_away(render: Render) -> None:
 
 
 @pytest.mark.parametrize(
-    "section", ["resources", "labels", "tolerations", "affinity", "extraEnvs", "volumes", "queues", "basePodTemplate"]
+    "section",
+    [
+        "resources",
+        "labels",
+        "tolerations",
+        "affinity",
+        "extraEnvs",
+        "volumes",
+        "fileMounts",
+        "queues",
+        "basePodTemplate",
+    ],
 )
 def test_null_instead_of_a_list_or_map_means_none(render: Render, section: str) -> None:
     assert render({"agentk8sglue": {section: None}}).config == render().config

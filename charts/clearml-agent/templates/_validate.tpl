@@ -11,6 +11,8 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.servers" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.queues" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.controller" (dict "state" $state "values" .Values) -}}
+{{- include "clearml-agent.validate.controllerVolumes" (dict "state" $state "values" .Values) -}}
+{{- include "clearml-agent.validate.taskFiles" (dict "state" $state "values" .Values "conf" (include "clearml-agent.confSecretName" .)) -}}
 {{- include "clearml-agent.validate.labels" (dict "state" $state "values" .Values) -}}
 {{- with $state.problems -}}
 {{- fail (printf "\n\nThe values of chart %s cannot be used:\n\n%s\n" $.Chart.Name (join "\n" .)) -}}
@@ -138,22 +140,75 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "the chart sets it; use clearml.existingAgentk8sglueSecret, or clearml.agentk8sglueKey and clearml.agentk8sglueSecret") -}}
 {{- end -}}
 {{- end -}}
-{{- range $index, $volume := $glue.volumes -}}
-{{- if hasPrefix "clearml-k8s-" $volume.name -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.volumes[%d]" $index) "found" (printf "the name %s" $volume.name) "advice" "names that begin with clearml-k8s- belong to the chart; choose another one") -}}
-{{- end -}}
-{{- end -}}
-{{- range $index, $mount := $glue.volumeMounts -}}
-{{- if has (trimSuffix "/" $mount.mountPath) (list "/tmp" "/etc/clearml-k8s") -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.volumeMounts[%d]" $index) "found" (printf "the mountPath %s" $mount.mountPath) "advice" "the chart mounts its own volume there; choose another path") -}}
-{{- end -}}
-{{- end -}}
 {{- if and $glue.serviceExistingAccountName $glue.serviceAccountAnnotations -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" "agentk8sglue.serviceAccountAnnotations" "found" (printf "annotations, and agentk8sglue.serviceExistingAccountName is %q" $glue.serviceExistingAccountName) "advice" "the chart writes annotations only on an account that it makes; annotate the existing one yourself and leave them out") -}}
 {{- end -}}
 {{- range $key, $_ := $glue.annotations -}}
 {{- if hasPrefix "checksum/" $key -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" "agentk8sglue.annotations" "found" $key "advice" "the prefix checksum/ belongs to the chart; choose another key") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Names and paths of what the controller's pod mounts: those of the chart are taken, and each is there once. */}}
+{{- define "clearml-agent.validate.controllerVolumes" -}}
+{{- $state := .state -}}
+{{- $glue := .values.agentk8sglue -}}
+{{- $names := dict -}}
+{{- range $key := list "volumes" "extraVolumes" -}}
+{{- range $index, $volume := get $glue $key | default list -}}
+{{- $place := printf "agentk8sglue.%s[%d]" $key $index -}}
+{{- if hasPrefix "clearml-k8s-" $volume.name -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the name %s" $volume.name) "advice" "names that begin with clearml-k8s- belong to the chart; choose another one") -}}
+{{- else if hasKey $names $volume.name -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the name %s, which %s has, too" $volume.name (get $names $volume.name)) "advice" "volumes and extraVolumes are joined, so name each volume once") -}}
+{{- end -}}
+{{- $_ := set $names $volume.name $place -}}
+{{- end -}}
+{{- end -}}
+{{- $paths := dict -}}
+{{- range $key := list "volumeMounts" "extraVolumeMounts" "fileMounts" -}}
+{{- range $index, $mount := get $glue $key | default list -}}
+{{- $place := printf "agentk8sglue.%s[%d]" $key $index -}}
+{{- $field := ternary "path" "mountPath" (eq $key "fileMounts") -}}
+{{- $path := eq $key "fileMounts" | ternary (include "clearml-agent.filePath" (dict "folderPath" ($mount.folderPath | default "") "name" $mount.name)) (clean ($mount.mountPath | default "")) -}}
+{{- if or (has $path (list "/tmp" "/etc/clearml-k8s")) (hasPrefix "/etc/clearml-k8s/" $path) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the %s %s" $field ($mount.mountPath | default $path)) "advice" "the chart mounts its own volume there; choose another path") -}}
+{{- else if hasKey $paths $path -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the %s %s, which %s has, too" $field $path (get $paths $path)) "advice" "mount one thing at each path") -}}
+{{- end -}}
+{{- $_ := set $paths $path $place -}}
+{{- end -}}
+{{- end -}}
+{{- $containers := dict "controller" "the controller" -}}
+{{- range $index, $container := $glue.extraInitContainers -}}
+{{- $place := printf "agentk8sglue.extraInitContainers[%d]" $index -}}
+{{- if hasKey $containers $container.name -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the name %s, which %s has, too" $container.name (get $containers $container.name)) "advice" "name each container once") -}}
+{{- end -}}
+{{- $_ := set $containers $container.name $place -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Takes {state, values, conf}: conf is set when task pods get a clearml.conf. */}}
+{{- define "clearml-agent.validate.taskFiles" -}}
+{{- $state := .state -}}
+{{- $conf := .conf -}}
+{{- $places := dict "agentk8sglue.basePodTemplate" .values.agentk8sglue.basePodTemplate -}}
+{{- range $name, $queue := .values.agentk8sglue.queues -}}
+{{- $_ := set $places (printf "agentk8sglue.queues.%s.templateOverrides" $name) (get ($queue | default dict) "templateOverrides") -}}
+{{- end -}}
+{{- range $place, $template := $places -}}
+{{- $paths := dict -}}
+{{- range $index, $file := get ($template | default dict) "fileMounts" | default list -}}
+{{- $key := printf "%s.fileMounts[%d]" $place $index -}}
+{{- $path := include "clearml-agent.filePath" $file -}}
+{{- if and $conf (hasPrefix "/etc/clearml/" $path) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" (printf "the path %s" $path) "advice" "the chart mounts clearml.conf in that folder; choose another one, or write into clearml.clearmlConfig") -}}
+{{- else if hasKey $paths $path -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" (printf "the path %s, which %s has, too" $path (get $paths $path)) "advice" "mount one file at each path") -}}
+{{- end -}}
+{{- $_ := set $paths $path $key -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
