@@ -22,6 +22,7 @@ from schema_sources import CHART, VALUES_SOURCE, Schema, children, dotted, leave
 #: Objects that take any key, by JSON path in the built schema, with the reason.
 OPEN_OBJECTS = {
     "properties.global": "shared with parent and sibling charts, which put keys of their own there",
+    "properties.extraObjects.items": "objects of any kind; the API server knows their types",
     "definitions.FieldsV1": "bookkeeping of the API server, any shape",
 }
 #: Keys that templates hand over as a whole, so that no template names the keys below.

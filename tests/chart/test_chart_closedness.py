@@ -32,6 +32,10 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("/agentk8sglue/queues/gpu/templateOverrides", at("agentk8sglue.queues.gpu.templateOverrides.resource", {}), "resource"),
     ("/agentk8sglue/queues/gpu/templateOverrides/affinity", at("agentk8sglue.queues.gpu.templateOverrides.affinity", {"nodeAfinity": {}}), "nodeAfinity"),
     ("/test", at("test.checkserver", False), "checkserver"),
+    ("/networkPolicy", at("networkPolicy.enabled", True), "enabled"),
+    ("/networkPolicy/tasks/ingress/0", at("networkPolicy.tasks.ingress", [{"form": []}]), "form"),
+    ("/podDisruptionBudget", at("podDisruptionBudget.minAvailable", 1), "minAvailable"),
+    ("/extraObjects/0", {"extraObjects": [{"kind": "ConfigMap", "metadata": {}}]}, "apiVersion"),
     # Misplaced.
     ("", {"queues": {"a": {}}}, "queues"),
     ("", {"basePodTemplate": {}}, "basePodTemplate"),
@@ -48,6 +52,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("/agentk8sglue/replicaCount", at("agentk8sglue.replicaCount", 2), "1"),
     ("/agentk8sglue/fileMounts/0", at("agentk8sglue.fileMounts", [{"name": "a", "folderPath": "/", "content": ""}]), "fileContent"),
     # Of the wrong kind.
+    ("/podDisruptionBudget/maxUnavailable", at("podDisruptionBudget.maxUnavailable", 2), "1"),
+    ("/extraObjects", {"extraObjects": {"a": {}}}, "array"),
     ("/agentk8sglue/fileMounts/0/folderPath", at("agentk8sglue.fileMounts", [{"name": "a", "folderPath": "b", "fileContent": ""}]), "pattern"),
     ("/agentk8sglue/fileMounts/0/name", at("agentk8sglue.fileMounts", [{"name": "..", "folderPath": "/b", "fileContent": ""}]), "pattern"),
     ("/agentk8sglue/fileMounts/0/name", at("agentk8sglue.fileMounts", [{"name": "a/b", "folderPath": "/b", "fileContent": ""}]), "pattern"),

@@ -143,6 +143,24 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
              "fileMounts": [{"name": "more.conf", "folderPath": "/etc/clearml", "fileContent": SECRET}]}}}}},
         ["agentk8sglue.queues.a.templateOverrides.fileMounts[0]: found the path /etc/clearml/more.conf"],
     ),
+    "rules of a policy that is off": (
+        at("networkPolicy.tasks.egress", [{}]),
+        ["networkPolicy.tasks.egress: found rules, but networkPolicy.tasks.enabled is false; set it to true"],
+    ),
+    "extra objects that are none": (
+        {"extraObjects": [
+            "kind: A\n---\nkind: B\n",
+            f"text: a: {SECRET}",
+            "- a list",
+            f"kind: Secret\nstringData: {{a: {SECRET}}}\n",
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Values.nameOverride }}"}},
+        ]},
+        ["extraObjects[0]: found several objects in one text; make an entry of each",
+         "extraObjects[1]: found no object in YAML",
+         "extraObjects[2]: found no object in YAML",
+         "extraObjects[3]: found an object without apiVersion, kind or metadata.name",
+         "extraObjects[4]: found an object without apiVersion, kind or metadata.name"],
+    ),
     "init container twice": (
         at("agentk8sglue.extraInitContainers", [{"name": "a"}, {"name": "a"}, {"name": "controller"}]),
         ["agentk8sglue.extraInitContainers[1]: found the name a, which agentk8sglue.extraInitContainers[0] has, too",

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from chart_job import job_of
 from chart_render import FULLNAME, NAMESPACE, Rendered, at, merged, strings
 from clearml_k8s.app.checks import NEEDED
+from clearml_k8s.names import task_selector
 
 Render = Callable[..., Rendered]
 
@@ -112,6 +114,27 @@ def test_only_the_controller_is_bound(render: Render) -> None:
     assert task != rendered.spec["serviceAccountName"]
     assert rendered.one("ServiceAccount", task)["automountServiceAccountToken"] is False
     assert not any(kind.startswith("Cluster") for kind, _ in rendered.names())
+
+
+def test_policy_of_tasks_selects_the_pods_that_the_controller_makes(render: Render) -> None:
+    values = {"nameOverride": "other", "networkPolicy": {"tasks": {"enabled": True}, "controller": {"enabled": True}}}
+    rendered = render(values, release="r2")
+    selectors = {
+        o["metadata"]["name"]: o["spec"]["podSelector"]["matchLabels"]
+        for o in rendered.objects
+        if o["kind"] == "NetworkPolicy"
+    }
+    task = job_of(rendered)["spec"]["template"]["metadata"]["labels"]
+    for name, selector in selectors.items():
+        assert (selector.items() <= task.items()) is name.endswith("-task")
+        assert (selector.items() <= rendered.pod["metadata"]["labels"].items()) is name.endswith("-controller")
+    assert ",".join(f"{key}={value}" for key, value in selectors["r2-other-task"].items()) == task_selector(
+        release="r2"
+    )
+    assert (
+        not selectors["r2-other-task"].items()
+        <= job_of(render(release="r3"))["spec"]["template"]["metadata"]["labels"].items()
+    )
 
 
 def test_no_secret_outside_secrets(render: Render) -> None:

@@ -137,6 +137,31 @@ def bindings(kind: str) -> Look:
     return look
 
 
+def spec(kind: str, name: str) -> Look:
+    """The spec of an object, or None if there is none."""
+    return lambda r: r.one(kind, name)["spec"] if (kind, name) in r.names() else None
+
+
+def policy(component: str, ingress: list[Any], egress: list[Any] | None = None) -> dict[str, Any]:
+    name = (
+        {"app.kubernetes.io/name": "clearml-agent"}
+        if component == "controller"
+        else {"app.kubernetes.io/managed-by": "clearml-agent"}
+    )
+    labels = {**name, "app.kubernetes.io/instance": "rel", "app.kubernetes.io/component": component}
+    out = {} if egress is None else {"egress": egress}
+    return {
+        "podSelector": {"matchLabels": labels},
+        "policyTypes": ["Ingress", "Egress"][: 1 + len(out)],
+        "ingress": ingress,
+        **out,
+    }
+
+
+def extra_objects(rendered: Rendered) -> Any:
+    return [found for found in rendered.objects if found["metadata"]["name"].startswith("extra")]
+
+
 def image(rendered: Rendered) -> Any:
     return both_containers("image")(rendered)
 
@@ -148,6 +173,29 @@ def empty(*names: str) -> dict[str, Any]:
 PASSWORD = {"imageCredentials": {"password": "p"}}
 OWN_ACCOUNTS = [f"{FULLNAME}-controller", f"{FULLNAME}-task"]
 GHCR = "ghcr.io/clearml-k8s/controller"
+
+SELECTOR = {
+    "app.kubernetes.io/name": "clearml-agent",
+    "app.kubernetes.io/instance": "rel",
+    "app.kubernetes.io/component": "controller",
+}
+SPREAD = {
+    "maxSkew": 1,
+    "topologyKey": "zone",
+    "whenUnsatisfiable": "ScheduleAnyway",
+    "labelSelector": {"matchLabels": {"a": "b"}},
+}
+RULE = {"ports": [{"port": 9}]}
+HTTP = {"ports": [{"port": 8080, "protocol": "TCP"}]}
+DNS = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+EXTRA_TEXT = """---
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: extra-text
+  labels:
+    {{- include "clearml-agent.matchLabels" (dict "context" $ "component" "mine") | nindent 4 }}
+"""
 
 CASES = [
     Case(key="nameOverride", value="glue", look=lambda r: r.deployment["metadata"]["name"],
@@ -286,6 +334,29 @@ CASES = [
          given=1.5, absent=0),
     Case(key="agentk8sglue.workerIdOverride", value="k8s:team:gpu", look=config("workerId"), given="k8s:team:gpu", absent=None),
     Case(key="agentk8sglue.workerIdOverride", value="", look=config("workerId"), given=None, absent=None),
+    Case(key="agentk8sglue.topologySpreadConstraints", value=[SPREAD], look=both_pods("topologySpreadConstraints"), given=[SPREAD], absent=None),
+    Case(key="networkPolicy.controller.enabled", value=True, look=spec("NetworkPolicy", f"{FULLNAME}-controller"),
+         given=policy("controller", [HTTP]), absent=None),
+    Case(key="networkPolicy.controller.ingress", value=[RULE], base=at("networkPolicy.controller.enabled", True),
+         look=spec("NetworkPolicy", f"{FULLNAME}-controller"),
+         given=policy("controller", [HTTP, RULE]), absent=policy("controller", [HTTP])),
+    Case(key="networkPolicy.controller.egress", value=[RULE], base=at("networkPolicy.controller.enabled", True),
+         look=spec("NetworkPolicy", f"{FULLNAME}-controller"),
+         given=policy("controller", [HTTP], [DNS, RULE]), absent=policy("controller", [HTTP])),
+    Case(key="networkPolicy.tasks.enabled", value=True, look=spec("NetworkPolicy", f"{FULLNAME}-task"), given=policy("task", []), absent=None),
+    Case(key="networkPolicy.tasks.ingress", value=[RULE], base=at("networkPolicy.tasks.enabled", True),
+         look=spec("NetworkPolicy", f"{FULLNAME}-task"), given=policy("task", [RULE]), absent=policy("task", [])),
+    Case(key="networkPolicy.tasks.egress", value=[RULE], base=at("networkPolicy.tasks.enabled", True),
+         look=spec("NetworkPolicy", f"{FULLNAME}-task"), given=policy("task", [], [DNS, RULE]), absent=policy("task", [])),
+    Case(key="podDisruptionBudget.enabled", value=True, look=lambda r: [o["spec"] for o in r.objects if o["kind"] == "PodDisruptionBudget"],
+         given=[{"maxUnavailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow", "selector": {"matchLabels": SELECTOR}}], absent=[]),
+    Case(key="podDisruptionBudget.maxUnavailable", value=0, base=at("podDisruptionBudget.enabled", True),
+         look=lambda r: spec("PodDisruptionBudget", f"{FULLNAME}-controller")(r)["maxUnavailable"], given=0, absent=1),
+    Case(key="extraObjects", look=extra_objects, absent=[],
+         value=[{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "extra-{{ .Release.Name }}"}},
+                EXTRA_TEXT, "{{ if false }}\nkind: none\n{{ end }}"],
+         given=[{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "extra-rel"}},
+                {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "extra-text", "labels": {**SELECTOR, "app.kubernetes.io/component": "mine"}}}]),
     Case(key="test.checkServer", value=False, look=lambda r: r.test_pod["spec"]["containers"][0]["args"],
          given=["check", "--config", "/etc/clearml-k8s/config.yaml", "--skip-server"],
          absent=["check", "--config", "/etc/clearml-k8s/config.yaml"]),

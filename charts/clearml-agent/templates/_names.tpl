@@ -40,6 +40,10 @@
 {{- include "clearml-agent.fullname" . }}-task
 {{- end -}}
 
+{{- define "clearml-agent.taskNetworkPolicyName" -}}
+{{- include "clearml-agent.fullname" . }}-task
+{{- end -}}
+
 {{/* Name and keys of this Secret are those of ClearML's own chart: pods which that chart's agent made still refer to it. */}}
 {{- define "clearml-agent.ownCredentialsSecretName" -}}
 {{- include "clearml-agent.longName" . }}-ac

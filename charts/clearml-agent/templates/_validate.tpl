@@ -13,6 +13,8 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.controller" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.controllerVolumes" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.taskFiles" (dict "state" $state "values" .Values "conf" (include "clearml-agent.confSecretName" .)) -}}
+{{- include "clearml-agent.validate.networkPolicy" (dict "state" $state "values" .Values) -}}
+{{- include "clearml-agent.validate.extraObjects" (dict "state" $state "context" .) -}}
 {{- include "clearml-agent.validate.labels" (dict "state" $state "values" .Values) -}}
 {{- with $state.problems -}}
 {{- fail (printf "\n\nThe values of chart %s cannot be used:\n\n%s\n" $.Chart.Name (join "\n" .)) -}}
@@ -209,6 +211,37 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" (printf "the path %s, which %s has, too" $path (get $paths $path)) "advice" "mount one file at each path") -}}
 {{- end -}}
 {{- $_ := set $paths $path $key -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "clearml-agent.validate.networkPolicy" -}}
+{{- $state := .state -}}
+{{- range $name, $policy := .values.networkPolicy -}}
+{{- range $key := list "ingress" "egress" -}}
+{{- if and (get $policy $key) (not $policy.enabled) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "networkPolicy.%s.%s" $name $key) "found" (printf "rules, but networkPolicy.%s.enabled is false" $name) "advice" "set it to true, or leave the rules out") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Takes {state, context}. An entry that renders to nothing is none. */}}
+{{- define "clearml-agent.validate.extraObjects" -}}
+{{- $state := .state -}}
+{{- $context := .context -}}
+{{- range $index, $object := $context.Values.extraObjects -}}
+{{- $text := include "clearml-agent.extraObject" (dict "context" $context "object" $object) | trim | trimPrefix "---" | trim -}}
+{{- if $text -}}
+{{- $place := printf "extraObjects[%d]" $index -}}
+{{- $parsed := fromYaml $text -}}
+{{- if regexMatch "(?m)^---" $text -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" "several objects in one text" "advice" "make an entry of each") -}}
+{{- else if and (hasKey $parsed "Error") (not $parsed.kind) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" "no object in YAML" "advice" "write one with apiVersion, kind and metadata.name") -}}
+{{- else if not (and $parsed.apiVersion $parsed.kind (kindIs "map" $parsed.metadata) (get ($parsed.metadata | default dict) "name")) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" "an object without apiVersion, kind or metadata.name" "advice" "write all three") -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

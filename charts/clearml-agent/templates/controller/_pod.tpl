@@ -32,6 +32,10 @@ tolerations:
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with $context.Values.agentk8sglue.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- with $context.Values.agentk8sglue.extraInitContainers }}
 initContainers:
   {{- toYaml . | nindent 2 }}
