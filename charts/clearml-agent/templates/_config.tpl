@@ -28,6 +28,17 @@ them. Takes {context, template, queue}; queue is empty for the template of all.
 {{- omit $result "fileMounts" | toJson -}}
 {{- end -}}
 
+{{/* Names of the queues to serve, as people read them. Making the whole config for it is slow. */}}
+{{- define "clearml-agent.queueNames" -}}
+{{- $names := keys (.Values.agentk8sglue.queues | default dict) -}}
+{{- if not $names -}}
+{{- range splitList "," (.Values.agentk8sglue.queue | default "default") -}}
+{{- $names = append $names (trim .) -}}
+{{- end -}}
+{{- end -}}
+{{- $names | uniq | sortAlpha | join ", " -}}
+{{- end -}}
+
 {{/* Map of the queues to serve, in the shape of agentk8sglue.queues, as JSON. */}}
 {{- define "clearml-agent.queues" -}}
 {{- $result := dict -}}

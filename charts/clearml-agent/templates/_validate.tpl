@@ -4,7 +4,9 @@ and what to write instead. Values of secrets are never shown.
 */}}
 {{- define "clearml-agent.validate" -}}
 {{- $state := dict "problems" list -}}
+{{- if regexMatch "\"<[A-Z][A-Z0-9_ -]*>\"" (toRawJson .Values) -}}
 {{- include "clearml-agent.validate.placeholders" (dict "state" $state "path" "" "value" .Values) -}}
+{{- end -}}
 {{- include "clearml-agent.validate.credentials" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.pullSecret" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.image" (dict "state" $state "values" .Values) -}}

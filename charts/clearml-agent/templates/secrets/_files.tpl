@@ -16,7 +16,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* Takes {context, name, files}. */}}
+{{/* Takes {context, name, labels, files}; labels as text: with many queues, making them once for each is slow. */}}
 {{- define "clearml-agent.taskFilesSecret" }}
 ---
 apiVersion: v1
@@ -25,7 +25,7 @@ metadata:
   name: {{ .name | quote }}
   namespace: {{ .context.Release.Namespace | quote }}
   labels:
-    {{- include "clearml-agent.labels" (dict "context" .context "component" "task") | nindent 4 }}
+    {{- .labels | nindent 4 }}
 type: Opaque
 data:
   {{- include "clearml-agent.filesData" .files | trim | nindent 2 }}
