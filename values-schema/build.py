@@ -36,12 +36,13 @@ PLAIN_TYPES = {"string", "boolean", "number", "integer"}
 class Builder:
     """Expands one source; remembers which definitions and Kubernetes types it met.
 
-    `keep` names the notes that stay, outside the definitions: Helm has no use for any, the controller's loader reads
-    the defaults.
+    `target` is whose schema it is, chart or controller: keys that are `only` the other's are left out. `keep` names
+    the notes that stay, outside the definitions: Helm has no use for any, the controller's loader reads the defaults.
     """
 
-    def __init__(self, *, values: Schema, keep: frozenset[str] = frozenset()) -> None:
+    def __init__(self, *, values: Schema, target: str, keep: frozenset[str] = frozenset()) -> None:
         self.values = values
+        self.target = target
         self.dropped = frozenset(NOTES) - keep
         self.definitions: set[str] = set()
         self.types: set[str] = set()
@@ -63,7 +64,11 @@ class Builder:
             if key in self.dropped or key in RULES:
                 continue
             if key == "properties":
-                result[key] = {name: self.expand(child) for name, child in value.items()}
+                result[key] = {
+                    name: self.expand(child)
+                    for name, child in value.items()
+                    if child.get("only", self.target) == self.target
+                }
             elif key in ("items", "additionalProperties", "propertyNames", "allOf", "anyOf", "oneOf", "not"):
                 result[key] = self.expand(value)
             else:
@@ -173,12 +178,14 @@ def outputs() -> dict[Path, str]:
     """Path and text of the built files."""
     values, config, table = load(VALUES_SOURCE), load(CONFIG_SOURCE), load(STATUS_SOURCE)
     contract = with_refusals(values=values, table=table)
-    built_values = Builder(values=contract).build(contract)
+    built_values = Builder(values=contract, target="chart").build(contract)
     require_defaulted(built_values, source=values)
     return {
         VALUES_TARGET: text(built_values),
         DEFAULTS_TARGET: values_yaml(values),
-        CONFIG_TARGET: text(Builder(values=values, keep=frozenset({"description", "default"})).build(config)),
+        CONFIG_TARGET: text(
+            Builder(values=values, target="controller", keep=frozenset({"description", "default"})).build(config)
+        ),
         STATUS_TARGET: status_page(table),
     }
 

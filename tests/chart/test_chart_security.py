@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
-from chart_render import CHART, FULLNAME, NAMESPACE, Rendered, load_yaml, merged, strings
+from chart_job import job_of
+from chart_render import CHART, FULLNAME, NAMESPACE, Rendered, at, load_yaml, merged, strings
+from clearml_k8s.app.checks import NEEDED
 from clearml_k8s.config import ResolvedQueue
 from clearml_k8s.config.file import load_config_file
+from clearml_k8s.names import task_selector
 from clearml_k8s.spec.job import template_probe_job
 
 Render = Callable[..., Rendered]
@@ -95,6 +98,27 @@ def test_only_the_controller_is_bound(render: Render) -> None:
     assert not any(kind.startswith("Cluster") for kind, _ in rendered.names())
 
 
+def test_policy_of_tasks_selects_the_pods_that_the_controller_makes(render: Render) -> None:
+    values = {"nameOverride": "other", "networkPolicy": {"tasks": {"enabled": True}, "controller": {"enabled": True}}}
+    rendered = render(values, release="r2")
+    selectors = {
+        o["metadata"]["name"]: o["spec"]["podSelector"]["matchLabels"]
+        for o in rendered.objects
+        if o["kind"] == "NetworkPolicy"
+    }
+    task = job_of(rendered)["spec"]["template"]["metadata"]["labels"]
+    for name, selector in selectors.items():
+        assert (selector.items() <= task.items()) is name.endswith("-task")
+        assert (selector.items() <= rendered.pod["metadata"]["labels"].items()) is name.endswith("-controller")
+    assert ",".join(f"{key}={value}" for key, value in selectors["r2-other-task"].items()) == task_selector(
+        release="r2"
+    )
+    assert (
+        not selectors["r2-other-task"].items()
+        <= job_of(render(release="r3"))["spec"]["template"]["metadata"]["labels"].items()
+    )
+
+
 def test_no_secret_outside_secrets(render: Render) -> None:
     marked = {
         "clearml": {
@@ -103,6 +127,7 @@ def test_no_secret_outside_secrets(render: Render) -> None:
             "clearmlConfig": "sdk.aws.s3.key: MARK-conf",
         },
         "imageCredentials": {"password": "MARK-password"},
+        "agentk8sglue": {"fileMounts": [{"name": "a", "folderPath": "/a", "fileContent": "MARK-file"}]},
     }
     rendered = render(marked)
     for found in rendered.objects:
@@ -111,7 +136,7 @@ def test_no_secret_outside_secrets(render: Render) -> None:
                 assert "MARK" not in text, f"{found['kind']} {path}"
                 assert "TUFSSy" not in text, f"{found['kind']} {path} (base64)"
     in_secrets = {o["metadata"]["name"] for o in rendered.objects if o["kind"] == "Secret"}
-    assert in_secrets == {f"{FULLNAME}-ac", f"{FULLNAME}-conf", f"{FULLNAME}-ark"}
+    assert in_secrets == {f"{FULLNAME}-{suffix}" for suffix in ("ac", "conf", "ark", "afm")}
 
 
 def test_the_checksum_follows_what_the_controller_reads_at_its_start_and_nothing_else(render: Render) -> None:
@@ -122,6 +147,12 @@ def test_the_checksum_follows_what_the_controller_reads_at_its_start_and_nothing
     base = annotations({})
     assert set(base) == {"checksum/config"}
     assert annotations({"agentk8sglue": {"maxPods": 3}}) != base
+    files = [
+        annotations(at("agentk8sglue.fileMounts", [{"name": "a", "folderPath": "/a", "fileContent": content}]))
+        for content in ("one", "two")
+    ]
+    assert len({found["checksum/files"] for found in files}) == 2
+    assert {found["checksum/config"] for found in files} == {base["checksum/config"]}
     # What it follows while it runs, or never sees, does not restart it.
     named = {"imageCredentials": {"password": "one"}, "clearml": {"clearmlConfig": "a: 1"}}
     changed = {

@@ -11,6 +11,34 @@
 {{- $result | toJson -}}
 {{- end -}}
 
+{{/*
+A pod template for the controller, as JSON: its set keys; in place of fileMounts, which hold contents, the Secret that has
+them. Takes {context, template, queue}; queue is empty for the template of all.
+*/}}
+{{- define "clearml-agent.podTemplate" -}}
+{{- $result := include "clearml-agent.setKeys" (.template | default dict) | fromJson -}}
+{{- with $result.fileMounts -}}
+{{- $items := list -}}
+{{- range . -}}
+{{- $items = append $items (dict "key" (include "clearml-agent.fileKey" .) "path" (include "clearml-agent.filePath" .)) -}}
+{{- end -}}
+{{- $secret := ternary (include "clearml-agent.queueFilesSecretName" $) (include "clearml-agent.filesSecretName" $.context) (ne $.queue "") -}}
+{{- $_ := set $result "files" (dict "secretName" $secret "items" $items) -}}
+{{- end -}}
+{{- omit $result "fileMounts" | toJson -}}
+{{- end -}}
+
+{{/* Names of the queues to serve, as people read them. Making the whole config for it is slow. */}}
+{{- define "clearml-agent.queueNames" -}}
+{{- $names := keys (.Values.agentk8sglue.queues | default dict) -}}
+{{- if not $names -}}
+{{- range splitList "," (.Values.agentk8sglue.queue | default "default") -}}
+{{- $names = append $names (trim .) -}}
+{{- end -}}
+{{- end -}}
+{{- $names | uniq | sortAlpha | join ", " -}}
+{{- end -}}
+
 {{/* Map of the queues to serve, in the shape of agentk8sglue.queues, as JSON. */}}
 {{- define "clearml-agent.queues" -}}
 {{- $result := dict -}}
@@ -18,7 +46,7 @@
 {{- range $name, $queue := .Values.agentk8sglue.queues -}}
 {{- $given := $queue | default dict -}}
 {{- $_ := set $result $name (dict
-      "templateOverrides" (include "clearml-agent.setKeys" ($given.templateOverrides | default dict) | fromJson)
+      "templateOverrides" (include "clearml-agent.podTemplate" (dict "context" $ "template" $given.templateOverrides "queue" $name) | fromJson)
       "queueSettings" (include "clearml-agent.setKeys" ($given.queueSettings | default dict) | fromJson)) -}}
 {{- end -}}
 {{- else -}}
@@ -58,7 +86,7 @@
       "task" (dict
         "serviceAccountName" (include "clearml-agent.taskServiceAccountName" .)
         "imagePullSecrets" (include "clearml-agent.pullSecrets" . | fromJson).names)
-      "basePodTemplate" (include "clearml-agent.setKeys" (.Values.agentk8sglue.basePodTemplate | default dict) | fromJson)
+      "basePodTemplate" (include "clearml-agent.podTemplate" (dict "context" . "template" .Values.agentk8sglue.basePodTemplate "queue" "") | fromJson)
       "queues" (include "clearml-agent.queues" . | fromJson) -}}
 {{- toYaml $config -}}
 {{- end -}}

@@ -32,6 +32,14 @@ tolerations:
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with $context.Values.agentk8sglue.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $context.Values.agentk8sglue.extraInitContainers }}
+initContainers:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 containers:
   - name: controller
     image: {{ include "clearml-agent.image" $context | quote }}
@@ -80,7 +88,16 @@ containers:
         readOnly: true
       - name: clearml-k8s-tmp
         mountPath: /tmp
+      {{- range $context.Values.agentk8sglue.fileMounts }}
+      - name: clearml-k8s-files
+        mountPath: {{ include "clearml-agent.filePath" . | quote }}
+        subPath: {{ include "clearml-agent.fileKey" . | quote }}
+        readOnly: true
+      {{- end }}
       {{- with $context.Values.agentk8sglue.volumeMounts }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+      {{- with $context.Values.agentk8sglue.extraVolumeMounts }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
 volumes:
@@ -98,7 +115,15 @@ volumes:
           path: secret_key
   - name: clearml-k8s-tmp
     emptyDir: {}
+  {{- if $context.Values.agentk8sglue.fileMounts }}
+  - name: clearml-k8s-files
+    secret:
+      secretName: {{ include "clearml-agent.controllerFilesSecretName" $context | quote }}
+  {{- end }}
   {{- with $context.Values.agentk8sglue.volumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- with $context.Values.agentk8sglue.extraVolumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end -}}
