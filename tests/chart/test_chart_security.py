@@ -10,7 +10,6 @@ import pytest
 import yaml
 from chart_job import job_of
 from chart_render import CHART, FULLNAME, NAMESPACE, Rendered, at, load_yaml, merged, strings
-from clearml_k8s.app.checks import NEEDED
 from clearml_k8s.config import ResolvedQueue
 from clearml_k8s.config.file import load_config_file
 from clearml_k8s.names import task_selector

@@ -108,7 +108,6 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "the chart gives the controller its credentials; use clearml.existingAgentk8sglueSecret, or clearml.agentk8sglueKey and clearml.agentk8sglueSecret") -}}
 {{- end -}}
 {{- end -}}
-{{- end -}}
 {{- range $key, $_ := $glue.annotations -}}
 {{- if hasPrefix "checksum/" $key -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" "agentk8sglue.annotations" "found" $key "advice" "the prefix checksum/ belongs to the chart; choose another key") -}}
