@@ -55,6 +55,7 @@
       "maxPods" .Values.agentk8sglue.maxPods
       "defaultContainerImage" .Values.agentk8sglue.defaultContainerImage
       "completedPodDeletionDelayMinutes" .Values.agentk8sglue.completedPodDeletionDelayMinutes
+      "patienceSeconds" .Values.agentk8sglue.patienceSeconds
       "task" (dict
         "serviceAccountName" (include "clearml-agent.taskServiceAccountName" .)
         "imagePullSecrets" (include "clearml-agent.pullSecrets" . | fromJson).names)

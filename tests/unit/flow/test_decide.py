@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.flow.decide import SIGTERM_REASON, TOLD, Step, decide
-from clearml_k8s.flow.diagnose import Category
+from clearml_k8s.flow.diagnosis import Category
 from clearml_k8s.kube.slim import JobRecord, PodRecord
 from flow_parts import LATER, make_container, make_job, make_pod, make_task
 
