@@ -156,5 +156,5 @@ def test_the_list_of_categories_is_stable() -> None:
 def test_every_category_is_documented() -> None:
     text = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
-    missing = {c.value for c in Category if c is not Category.STARTING and not any(f"`{c.value}`" in row for row in rows)}
-    assert missing == set()
+    told = {c.value for c in Category} - {Category.STARTING.value}
+    assert {value for value in told if not any(f"`{value}`" in row for row in rows)} == set()
