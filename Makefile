@@ -69,8 +69,9 @@ cluster-status: ## health of each component, and the variables to use the cluste
 ##@ Code
 
 .PHONY: generate
-generate: ## write the generated files anew (schemas, values.yaml)
+generate: ## write the generated files anew (schemas, values.yaml, docs)
 	@$(RUN) python values-schema/build.py
+	@$(RUN) python tests/support/reconcile_page.py
 
 .PHONY: lint
 lint: ## ruff, mypy, import layers

@@ -47,6 +47,12 @@ def config(path: str) -> Look:
     return look
 
 
+def patience(rendered: Rendered) -> Any:
+    """Three of the eleven."""
+    seconds = rendered.config["patienceSeconds"]
+    return [seconds[key] for key in ("imagePull", "unschedulable", "containerConfig")]
+
+
 def both_pods(key: str) -> Look:
     """The same field of the controller's pod and of the test pod, once if they agree."""
 
@@ -332,6 +338,13 @@ CASES = [
     Case(key="agentk8sglue.queuePollFrequencySeconds", value=0.5, look=config("queuePollFrequencySeconds"), given=0.5, absent=5),
     Case(key="agentk8sglue.completedPodDeletionDelayMinutes", value=1.5, look=config("completedPodDeletionDelayMinutes"),
          given=1.5, absent=0),
+    Case(key="agentk8sglue.patienceSeconds", value={"imagePull": 7.5, "unschedulable": 0}, look=patience, given=[7.5, 0, 60],
+         absent=[300, None, 60]),
+    Case(key="agentk8sglue.patienceSeconds", value={"imagePull": None, "containerConfig": None}, look=patience,
+         given=[None, None, None], absent=[300, None, 60]),
+    Case(key="agentk8sglue.queues", value={"gpu": {"queueSettings": {"patienceSeconds": {"quota": 60, "volume": None}}}},
+         look=config("queues"), absent=empty("default"),
+         given={"gpu": {"templateOverrides": {}, "queueSettings": {"patienceSeconds": {"quota": 60, "volume": None}}}}),
     Case(key="agentk8sglue.workerIdOverride", value="k8s:team:gpu", look=config("workerId"), given="k8s:team:gpu", absent=None),
     Case(key="agentk8sglue.workerIdOverride", value="", look=config("workerId"), given=None, absent=None),
     Case(key="agentk8sglue.topologySpreadConstraints", value=[SPREAD], look=both_pods("topologySpreadConstraints"), given=[SPREAD], absent=None),

@@ -57,6 +57,15 @@ them. Takes {context, template, queue}; queue is empty for the template of all.
 {{- $result | toJson -}}
 {{- end -}}
 
+{{/* agentk8sglue.patienceSeconds, as JSON. Helm takes away a key with a default that is set to null, which means "never". */}}
+{{- define "clearml-agent.patience" -}}
+{{- $result := dict -}}
+{{- range $key := list "imageName" "imagePull" "containerConfig" "unschedulable" "noPod" "quota" "limitRange" "podSecurity" "admission" "volume" "sandbox" -}}
+{{- $_ := set $result $key (ternary (get $.Values.agentk8sglue.patienceSeconds $key) nil (hasKey $.Values.agentk8sglue.patienceSeconds $key)) -}}
+{{- end -}}
+{{- $result | toJson -}}
+{{- end -}}
+
 {{- define "clearml-agent.config" -}}
 {{- $configSecret := dict -}}
 {{- with include "clearml-agent.confSecretName" . -}}
@@ -83,6 +92,7 @@ them. Takes {context, template, queue}; queue is empty for the template of all.
       "maxPods" .Values.agentk8sglue.maxPods
       "defaultContainerImage" .Values.agentk8sglue.defaultContainerImage
       "completedPodDeletionDelayMinutes" .Values.agentk8sglue.completedPodDeletionDelayMinutes
+      "patienceSeconds" (include "clearml-agent.patience" . | fromJson)
       "task" (dict
         "serviceAccountName" (include "clearml-agent.taskServiceAccountName" .)
         "imagePullSecrets" (include "clearml-agent.pullSecrets" . | fromJson).names)
