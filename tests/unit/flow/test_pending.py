@@ -143,6 +143,7 @@ def test_why_no_node_takes_it(message: str, category: Category, advice: str) -> 
     assert (found.category, found.patience) == (category, None)
     assert advice in found.advice
     assert "preemption" not in found.summary.lower()
+    assert ".." not in str(found)
 
 
 def test_an_autoscaler_that_adds_a_node_begins_the_time_anew() -> None:

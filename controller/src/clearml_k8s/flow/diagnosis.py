@@ -53,7 +53,7 @@ class Diagnosis:
     since: str = ""
 
     def __str__(self) -> str:
-        return f"{self.summary}. {self.advice}" if self.advice else self.summary
+        return f"{self.summary.rstrip('.')}. {self.advice}" if self.advice else self.summary
 
 
 Patience = Mapping[Category, float | None]
