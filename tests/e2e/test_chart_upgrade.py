@@ -23,7 +23,7 @@ from e2e_tasks import WAITS_FOR_FILE, NewTask, enqueue
 from old_glue import OldGlue
 
 OLD_CHART = Path(__file__).parent / "charts/oss-5.3.2"
-LIMIT = 90.0
+LIMIT = 150.0
 QUICK = [
     {"name": "CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL", "value": "1"},
     {"name": "CLEARML_AGENT_QUEUE_POLL_FREQ_SEC", "value": "1"},
