@@ -111,7 +111,7 @@ test-e2e: ## SDK to finished task, with the chart, the controller and the real a
 	@$(TEST) e2e
 
 .PHONY: test-long
-test-long: ## the tests marked long: kills and faults with hundreds of tasks
+test-long: ## the tests marked long: every way of an upgrade
 	@$(TEST) --long cluster e2e
 
 .PHONY: bench

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import yaml
 from clearml_k8s import names
@@ -44,26 +45,23 @@ def helm(kubectl: Kubectl, folder: Path) -> Iterator[Helm]:
 
 
 @pytest.fixture(scope="module")
-def proxy(kubectl: Kubectl) -> Iterator[str]:
+def proxy() -> Iterator[str]:
     """The API server without credentials of one's own: thousands of questions need no process each."""
-    del kubectl
-    with subprocess.Popen(
-        ["kubectl", "proxy", "--port=0", "--reject-paths=^$"], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        said = process.stdout.readline()
-        assert said.startswith("Starting to serve on "), said
-        yield "http://" + said.split()[-1]
-        process.terminate()
+    with subprocess.Popen(["kubectl", "proxy", "--port=0"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            assert said.startswith("Starting to serve on "), said
+            yield "http://" + said.split()[-1]
+        finally:
+            process.terminate()
 
 
-def everything(proxy: str) -> list[tuple[str, str]]:
+def everything(kubectl: Kubectl) -> list[tuple[str, str]]:
     """(group, resource) of all that the API server knows, with subresources."""
-    import urllib.request
 
     def fetch(path: str) -> Any:
-        with urllib.request.urlopen(proxy + path, timeout=30) as answer:
-            return json.load(answer)
+        return json.loads(kubectl("get", "--raw", path))
 
     versions = ["/api/v1"]
     versions += [f"/apis/{v['groupVersion']}" for group in fetch("/apis")["groups"] for v in group["versions"]]
@@ -77,8 +75,6 @@ def everything(proxy: str) -> list[tuple[str, str]]:
 
 async def allowed(proxy: str, account: str, resources: list[tuple[str, str]], namespace: str) -> set[Asked]:
     """What the account may do with any object; ``namespace`` "": in all of them, and beside them."""
-    import aiohttp
-
     free = asyncio.Semaphore(AT_ONE_TIME)
     found: set[Asked] = set()
 
@@ -124,7 +120,7 @@ def granted(row: Permission, *, named: bool) -> set[Asked]:
 
 async def test_full_matrix(kubectl: Kubectl, helm: Helm, proxy: str) -> None:
     """Every resource and verb that the API server knows, for both accounts, in the namespace and in all."""
-    resources = everything(proxy)
+    resources = everything(kubectl)
     assert ("", "secrets") in resources
     assert ("", "pods/exec") in resources
     controller, task = (account(kubectl, helm.fullname + suffix) for suffix in ("-controller", "-task"))

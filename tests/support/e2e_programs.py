@@ -159,7 +159,7 @@ class Helm:
         return self("uninstall", self.name, "--wait", "--timeout", "90s")
 
     def rollback(self, revision: int) -> Done:
-        return self("rollback", self.name, str(revision), "--wait", "--timeout", "90s")
+        return self("rollback", self.name, str(revision), "--wait", "--timeout", "150s")
 
     def owned(self) -> set[tuple[str, str]]:
         """(kind, name) of the objects in the namespace that Helm calls this release's."""
