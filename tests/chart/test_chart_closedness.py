@@ -91,8 +91,16 @@ def test_refused_with_its_path(helm_name: str, command: str, pointer: str, value
     args = ["lint", str(CHART)] if command == "lint" else ["template", "rel", str(CHART), "--kube-version", "1.37.0"]
     done = helm(helm_name, *args, values=json.dumps(merged(CREDENTIALS, values)))
     assert done.returncode != 0
-    line = next((line for line in (done.stdout + done.stderr).splitlines() if f"at '{pointer}'" in line), "")
-    assert word in line, done.stdout + done.stderr
+    place = at_place(helm_name, pointer)
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if place in line]
+    assert any(word in line for line in lines), done.stdout + done.stderr
+
+
+def at_place(helm_name: str, pointer: str) -> str:
+    """How that Helm names the place of a value: the engine up to 3.17 has words of its own."""
+    if helm_name == "helm314":
+        return f"- {pointer.strip('/').replace('/', '.') or '(root)'}: "
+    return f"at '{pointer}'"
 
 
 @pytest.mark.parametrize("amount", [1, "1", 0.5, "500m", "16Gi", 1000000000000, None])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from chart_render import ACCESS_KEY, CHART, CREDENTIALS, FULLNAME, NAMESPACE, SECRET_KEY, Refused, Rendered, helm
+from chart_render import ACCESS_KEY, CHART, CREDENTIALS, FULLNAME, HELMS, NAMESPACE, SECRET_KEY, Refused, Rendered, helm
 from clearml_k8s.clearml.keys import ACCESS_KEY_FILE, SECRET_KEY_FILE
 
 Render = Callable[..., Rendered]
@@ -204,11 +204,11 @@ def test_plain_defaults_lint_clean(helm_name: str, strict: list[str]) -> None:
     assert "[ERROR]" not in done.stdout
 
 
-def test_same_objects_from_both_helms() -> None:
+def test_same_objects_from_every_helm() -> None:
     from chart_render import render as render_values
 
-    first, second = (render_values(name, CREDENTIALS) for name in ("helm4", "helm3"))
-    assert {str(o) for o in first.objects} == {str(o) for o in second.objects}
+    first, *others = ({str(o) for o in render_values(name, CREDENTIALS).objects} for name in HELMS)
+    assert others == [first] * (len(HELMS) - 1)
 
 
 def test_chart_metadata() -> None:
