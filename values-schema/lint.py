@@ -17,6 +17,7 @@ from typing import Any
 
 import jsonschema
 import yaml
+from refusals import listed, wrong_types
 from schema_sources import CHART, STATUS_SOURCE, VALUES_SOURCE, Schema, children, dotted, leaves, load, resolve
 from status import ORIGINS, find, rows
 
@@ -90,7 +91,7 @@ def loose(node: Any, *, path: str) -> Iterator[str]:
     if not isinstance(node, dict):
         return
     kinds = node.get("type", [])
-    kinds = [kinds] if isinstance(kinds, str) else kinds
+    kinds = set(listed(kinds)) - wrong_types(node)
     extra = node.get("additionalProperties")
     if "object" in kinds and extra is not False and not isinstance(extra, dict):
         yield path

@@ -1,6 +1,9 @@
 {{/* The controller's config file (docs/architecture.md, "The config file"). */}}
 
-{{/* Keys of a pod template that are set: null, "", {} and [] mean "not set", 0 and false do not. As JSON. */}}
+{{/*
+Keys of a pod template or of a queue's settings that are set: null, "", {} and [] mean "not set", 0 and false do not. As
+JSON. Left out are keys that the controller does not know and that are accepted where they change nothing.
+*/}}
 {{- define "clearml-agent.setKeys" -}}
 {{- $result := dict -}}
 {{- range $key, $value := . -}}
@@ -8,7 +11,7 @@
 {{- $_ := set $result $key $value -}}
 {{- end -}}
 {{- end -}}
-{{- $result | toJson -}}
+{{- omit $result "backoffLimit" "restartPolicy" "useImageEntrypoint" | toJson -}}
 {{- end -}}
 
 {{/*
