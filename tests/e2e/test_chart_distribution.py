@@ -1,6 +1,6 @@
 """The chart as users get it: a signed package, a Helm repository over HTTP, an OCI registry with user and password.
 
-The commands are those of ClearML's documentation page "Kubernetes"; `--plain-http` because the registry here has no TLS.
+The commands are those of ClearML's documentation page "Kubernetes"; `--plain-http` as the registry here has no TLS.
 """
 
 from __future__ import annotations
@@ -61,7 +61,17 @@ def keyring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     gpg = functools.partial(run, "gpg", "--homedir", home, "--batch", "--quiet")
     try:
         for who in ("Releases <releases@example.com>", "Somebody Else <else@example.com>"):
-            gpg("--passphrase", "", "--pinentry-mode", "loopback", "--quick-generate-key", who, "rsa2048", "sign", "never")
+            gpg(
+                "--passphrase",
+                "",
+                "--pinentry-mode",
+                "loopback",
+                "--quick-generate-key",
+                who,
+                "rsa2048",
+                "sign",
+                "never",
+            )
         gpg("--output", folder / "secret.gpg", "--export-secret-keys", "releases@example.com")
         gpg("--output", folder / "public.gpg", "--export", "releases@example.com")
         gpg("--output", folder / "other.gpg", "--export", "else@example.com")
@@ -72,7 +82,9 @@ def keyring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_a_signed_package_is_verified(helm: Helm, keyring: Path, tmp_path: Path) -> None:
-    helm("package", CHART, "--destination", tmp_path, "--sign", "--key", "Releases", "--keyring", keyring / "secret.gpg")
+    helm(
+        "package", CHART, "--destination", tmp_path, "--sign", "--key", "Releases", "--keyring", keyring / "secret.gpg"
+    )
     package = tmp_path / f"clearml-agent-{VERSION}.tgz"
     assert "Releases <releases@example.com>" in helm("verify", package, "--keyring", keyring / "public.gpg").text
     stranger = helm("verify", package, "--keyring", keyring / "other.gpg", check=False)
@@ -171,8 +183,8 @@ def test_a_chart_in_a_registry(helm: Helm, closed_registry: Registry, tmp_path: 
 def push_image(name: str, target: str) -> None:
     """One of the images that `ci.run --images` has built."""
     archive = os.environ[f"IMAGE_{name.upper()}"]
-    run("skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", "--dest-creds", f"{USER}:{PASSWORD}",
-        f"oci-archive:{archive}", f"docker://{target}")  # fmt: skip
+    options = ("--quiet", "--dest-tls-verify=false", "--dest-creds", f"{USER}:{PASSWORD}")
+    run("skopeo", "--insecure-policy", "copy", *options, f"oci-archive:{archive}", f"docker://{target}")
 
 
 def waiting_for_image(pod: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""chart-testing (ct) on the real cluster, as `make ct-lint` and `make ct-install` run it, for every file of values in ci/.
+"""chart-testing (ct) on the real cluster, as `make ct-lint` and `make ct-install` run it, for each values file in ci/.
 
 ct works on a git checkout: here one of its own, with a remote whose main has the version before.
 """
@@ -8,12 +8,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from e2e_programs import run
 
 from ci import charts
@@ -28,30 +25,29 @@ def git(folder: Path, *words: str) -> str:
     return run("git", "-C", folder, *AUTHOR, *words).out
 
 
-def change(file: Path, **keys: Any) -> None:
-    document = yaml.safe_load(file.read_text())
-    file.write_text(yaml.safe_dump({**document, **keys}, sort_keys=False))
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Iterator[Path]:
-    """The chart as it is here, as a change of the version before, which its remote's main has."""
+def checkout(tmp_path: Path, *files: str) -> Path:
+    """The chart as it is here with these values files, a change of the version before, which its remote's main has."""
     folder = tmp_path / "checkout"
     (folder / "ci").mkdir(parents=True)
     shutil.copytree(ROOT / CHART, folder / CHART)
     for file in (ROOT / "ci").glob("ct*.yaml"):
         shutil.copy(file, folder / "ci")
+    for file in (folder / CHART / "ci").glob("*-values.yaml"):
+        if file.name not in files:
+            file.unlink()
     git(folder, "init", "--quiet", "--initial-branch=main")
     git(folder, "add", ".")
     git(folder, "commit", "--quiet", "--message=the version before")
-    remote = tmp_path / "remote.git"
-    git(folder, "clone", "--quiet", "--bare", str(folder), str(remote))
-    git(folder, "remote", "add", "origin", str(remote))
+    git(folder, "clone", "--quiet", "--bare", str(folder), str(tmp_path / "remote.git"))
+    git(folder, "remote", "add", "origin", str(tmp_path / "remote.git"))
     git(folder, "fetch", "--quiet", "origin")
-    major, minor, patch = str(yaml.safe_load((folder / CHART / "Chart.yaml").read_text())["version"]).split(".")
-    change(folder / CHART / "Chart.yaml", version=f"{major}.{minor}.{int(patch) + 1}")
+    text = (folder / CHART / "Chart.yaml").read_text()
+    version = re.search(r"^version: (\d+\.\d+)\.(\d+)$", text, re.MULTILINE)
+    assert version
+    higher = f"version: {version[1]}.{int(version[2]) + 1}"
+    (folder / CHART / "Chart.yaml").write_text(text.replace(version[0], higher))
     git(folder, "commit", "--quiet", "--all", "--message=the version that is tested")
-    yield folder
+    return folder
 
 
 def said(capfd: pytest.CaptureFixture[str]) -> str:
@@ -59,40 +55,33 @@ def said(capfd: pytest.CaptureFixture[str]) -> str:
     return out + err
 
 
-def keep(folder: Path, *files: str) -> None:
-    """Leave only these values files."""
-    for file in (folder / CHART / "ci").glob("*-values.yaml"):
-        if file.name not in files:
-            file.unlink()
-    git(folder, "commit", "--quiet", "--all", "--message=fewer values files")
-
-
 def values_files(text: str, what: str) -> list[str]:
     return re.findall(rf'{what} with values file "(?:[^"]*/)?([^"/]+)"', text)
 
 
-def test_lint(checkout: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    charts.lint(folder=checkout)
+def test_lint(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    charts.lint(folder=checkout(tmp_path, *FILES))
     text = said(capfd)
     assert values_files(text, "Linting chart") == FILES
     assert "[WARNING]" not in text
 
 
-def test_lint_fails_on_wrong_values_and_on_a_careless_file(checkout: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    file = checkout / CHART / "ci/wrong-values.yaml"
+def test_lint_fails_on_wrong_values_and_on_a_careless_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = checkout(tmp_path, *FILES)
+    file = folder / CHART / "ci/wrong-values.yaml"
     for text, complaint in (
         ("agentk8sglue:\n  quues: {}\n", "quues"),
         ("agentk8sglue:\n  queues: {}\n  queues: {}\n", 'duplication of key "queues"'),
     ):
         file.write_text(text)
         with pytest.raises(charts.ChartError):
-            charts.lint(folder=checkout)
+            charts.lint(folder=folder)
         assert complaint in said(capfd)
 
 
 @pytest.mark.usefixtures("images")
-def test_install(checkout: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    charts.install(folder=checkout)
+def test_install(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    charts.install(folder=checkout(tmp_path, *FILES))
     text = said(capfd)
     assert values_files(text, "Installing chart") == FILES
     assert len(re.findall(r"^TEST SUITE:", text, re.MULTILINE)) == len(FILES)
@@ -108,9 +97,8 @@ def assert_upgraded(text: str, files: list[str]) -> None:
 
 
 @pytest.mark.usefixtures("images")
-def test_upgrade(checkout: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    keep(checkout, "queues-values.yaml")
-    charts.install(folder=checkout, upgrade=True)
+def test_upgrade(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    charts.install(folder=checkout(tmp_path, "queues-values.yaml"), upgrade=True)
     assert_upgraded(said(capfd), ["queues-values.yaml"])
 
 
@@ -118,11 +106,11 @@ def test_upgrade(checkout: Path, capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.usefixtures("images")
 @pytest.mark.parametrize("program", ["helm4", "helm3"])
 def test_upgrade_with_every_file(
-    program: str, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     helm = shutil.which(program)
     assert helm
     (tmp_path / "helm").symlink_to(helm)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    charts.install(folder=checkout, upgrade=True)
+    charts.install(folder=checkout(tmp_path, *FILES), upgrade=True)
     assert_upgraded(said(capfd), FILES)
