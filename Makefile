@@ -69,8 +69,9 @@ cluster-status: ## health of each component, and the variables to use the cluste
 ##@ Code
 
 .PHONY: generate
-generate: ## write the generated files anew (schemas, values.yaml, the chart's README)
+generate: ## write the generated files anew (schemas, values.yaml, docs, the chart's README)
 	@$(RUN) python values-schema/build.py
+	@$(RUN) python tests/support/reconcile_page.py
 	@$(RUN) --tools helm-docs python -m ci.charts readme
 
 .PHONY: lint
@@ -121,7 +122,7 @@ test-e2e: ## SDK to finished task, with the chart, the controller and the real a
 	@$(TEST) e2e
 
 .PHONY: test-long
-test-long: ## the tests marked long: kills and faults with hundreds of tasks
+test-long: ## the tests marked long: every way of an upgrade
 	@$(TEST) --long cluster e2e
 
 .PHONY: bench

@@ -20,7 +20,7 @@ from typing import Any
 
 import jsonschema
 import kubernetes_types
-from refusals import RULES, conflicts, never, refused
+from refusals import RULES, conflicts, hinted, never, refused
 from schema_sources import CHART, CONFIG_SOURCE, NOTES, ROOT, SHORTHANDS, STATUS_SOURCE, VALUES_SOURCE, Schema, load
 from status import with_refusals
 from status_page import status_page
@@ -36,12 +36,14 @@ PLAIN_TYPES = {"string", "boolean", "number", "integer"}
 class Builder:
     """Expands one source; remembers which definitions and Kubernetes types it met.
 
-    `keep` names the notes that stay, outside the definitions: Helm has no use for any, the controller's loader reads
-    the defaults.
+    `target` is whose schema it is, chart or controller: keys that are `only` the other's are left out, and the controller
+    needs no hints, as it words wrong types itself. `keep` names the notes that stay, outside the definitions: Helm has
+    no use for any, the controller's loader reads the defaults.
     """
 
-    def __init__(self, *, values: Schema, keep: frozenset[str] = frozenset()) -> None:
+    def __init__(self, *, values: Schema, target: str, keep: frozenset[str] = frozenset()) -> None:
         self.values = values
+        self.target = target
         self.dropped = frozenset(NOTES) - keep
         self.definitions: set[str] = set()
         self.types: set[str] = set()
@@ -58,12 +60,16 @@ class Builder:
         if "refused" in node:
             return refused(node)
         result: Schema = {}
-        rules: list[Schema] = [*never(node), *conflicts(node)]
+        rules: list[Schema] = [*never(node.get("never", [])), *conflicts(node)]
         for key, value in node.items():
             if key in self.dropped or key in RULES:
                 continue
             if key == "properties":
-                result[key] = {name: self.expand(child) for name, child in value.items()}
+                result[key] = {
+                    name: self.expand(child)
+                    for name, child in value.items()
+                    if child.get("only", self.target) == self.target
+                }
             elif key in ("items", "additionalProperties", "propertyNames", "allOf", "anyOf", "oneOf", "not"):
                 result[key] = self.expand(value)
             else:
@@ -72,6 +78,8 @@ class Builder:
             result.setdefault("additionalProperties", False)
         if rules:
             result["allOf"] = [*result.get("allOf", []), *rules]
+        if "hints" in node and self.target == "chart":
+            result = hinted(result, hints=node["hints"])
         return result
 
     def reference(self, *, shorthand: str, node: Schema) -> Schema:
@@ -101,6 +109,8 @@ class Builder:
             for name in missing:
                 own[name] = self.expand(self.values["definitions"][name])
         types = kubernetes_types.closure(names=sorted(self.types), definitions=kubernetes_types.load())
+        if self.target == "chart":
+            kubernetes_types.add_hints(types)
         if clash := set(own) & set(types):
             raise ValueError(f"definitions with the name of a Kubernetes type: {sorted(clash)}")
         result["definitions"] = dict(sorted({**own, **types}.items()))
@@ -139,7 +149,7 @@ def referred(node: Any, place: str = "") -> Iterator[tuple[str, str]]:
 def require_defaulted(schema: Schema, *, source: Schema) -> None:
     """Marks plain keys and sections of the source as required: `key: null` deletes a default that templates rely on."""
     properties, known = schema.get("properties", {}), source.get("properties", {})
-    required = [name for name, child in properties.items() if name in known and has_to_stay(child)]
+    required = [name for name in properties if name in known and has_to_stay(known[name])]
     if required:
         schema["required"] = required
     for name, child in properties.items():
@@ -173,12 +183,14 @@ def outputs() -> dict[Path, str]:
     """Path and text of the built files."""
     values, config, table = load(VALUES_SOURCE), load(CONFIG_SOURCE), load(STATUS_SOURCE)
     contract = with_refusals(values=values, table=table)
-    built_values = Builder(values=contract).build(contract)
+    built_values = Builder(values=contract, target="chart").build(contract)
     require_defaulted(built_values, source=values)
     return {
         VALUES_TARGET: text(built_values),
         DEFAULTS_TARGET: values_yaml(values),
-        CONFIG_TARGET: text(Builder(values=values, keep=frozenset({"description", "default"})).build(config)),
+        CONFIG_TARGET: text(
+            Builder(values=values, target="controller", keep=frozenset({"description", "default"})).build(config)
+        ),
         STATUS_TARGET: status_page(table),
     }
 

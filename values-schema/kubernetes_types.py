@@ -12,16 +12,26 @@ from collections.abc import Iterable, Iterator
 from importlib import metadata, resources
 from typing import Any
 
+from refusals import hinted
 from schema_sources import Schema
 
 PACKAGE_VERSION = "1.37.0"
 KUBERNETES_VERSION = "v1.37.0"
-PREFIXES = ("io.k8s.api.core.v1.", "io.k8s.apimachinery.pkg.apis.meta.v1.")
+PREFIXES = ("io.k8s.api.core.v1.", "io.k8s.apimachinery.pkg.apis.meta.v1.", "io.k8s.api.networking.v1.")
 
 #: Published as `oneOf` of two nullable types, which null matches twice and so is refused.
 MENDED: dict[str, Schema] = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": ["string", "number", "null"]},
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["string", "integer", "null"]},
+}
+
+#: Texts that people write without quotation marks (`value: true`), by type and field.
+OFTEN_UNQUOTED = (("EnvVar", "value"), ("Toleration", "value"))
+IN_QUOTES: Schema = {"when": {"type": ["number", "boolean"]}, "advice": "write it in quotation marks"}
+#: Names of resources that Kubernetes does not have, and what people mean by them.
+NO_RESOURCES = {
+    **dict.fromkeys(("gpu", "gpus", "nvidia.com/gpus"), "write nvidia.com/gpu, or the name that your device plugin uses"),
+    **dict.fromkeys(("mem", "ram"), "write memory"),
 }
 
 
@@ -47,7 +57,7 @@ def full(*, name: str, definitions: Schema) -> str:
     for prefix in PREFIXES:
         if prefix + name in definitions:
             return prefix + name
-    raise ValueError(f"kubernetes: {name} is no type of core/v1 or meta/v1 in Kubernetes {KUBERNETES_VERSION}")
+    raise ValueError(f"kubernetes: {name} is no core, meta or networking v1 type in Kubernetes {KUBERNETES_VERSION}")
 
 
 def references(node: Any) -> Iterator[str]:
@@ -98,3 +108,16 @@ def closure(*, names: Iterable[str], definitions: Schema) -> Schema:
         found[key] = stripped(definition)
         waiting.extend(references(definition))
     return found
+
+
+def add_hints(types: Schema) -> None:
+    """Adds advice to the fields of these types that people often write wrongly."""
+    for name, field in OFTEN_UNQUOTED:
+        if name in types:
+            fields = types[name]["properties"]
+            fields[field] = hinted(fields[field], hints=[IN_QUOTES])
+    for field in ("limits", "requests"):
+        if "ResourceRequirements" in types:
+            types["ResourceRequirements"]["properties"][field]["properties"] = {
+                name: {"const": advice} for name, advice in NO_RESOURCES.items()
+            }

@@ -108,6 +108,10 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
         at("agentk8sglue.extraEnvs", [{"name": "A", "value": "a"}, {"name": "CLEARML_API_SECRET_KEY", "value": SECRET}]),
         ["agentk8sglue.extraEnvs[1]: found CLEARML_API_SECRET_KEY", "clearml.existingAgentk8sglueSecret"],
     ),
+    "folder of credentials by environment": (
+        at("agentk8sglue.extraEnvs", [{"name": "CLEARML_K8S_CREDENTIALS_DIR", "value": "/x"}]),
+        ["agentk8sglue.extraEnvs[0]: found CLEARML_K8S_CREDENTIALS_DIR", "clearml.existingAgentk8sglueSecret"],
+    ),
     "volume of the chart": (
         at("agentk8sglue.volumes", [{"name": "clearml-k8s-tmp", "emptyDir": {}}]),
         ["agentk8sglue.volumes[0]: found the name clearml-k8s-tmp"],
@@ -115,6 +119,60 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "mount of the chart": (
         at("agentk8sglue.volumeMounts", [{"name": "a", "mountPath": "/etc/clearml-k8s/"}]),
         ["agentk8sglue.volumeMounts[0]: found the mountPath /etc/clearml-k8s/"],
+    ),
+    "volume twice": (
+        {"agentk8sglue": {"volumes": [{"name": "a", "emptyDir": {}}], "extraVolumes": [{"name": "b"}, {"name": "a", "emptyDir": {}}]}},
+        ["agentk8sglue.extraVolumes[1]: found the name a, which agentk8sglue.volumes[0] has, too", "name each volume once"],
+    ),
+    "mounts at one path": (
+        {"agentk8sglue": {"volumes": [{"name": "a"}], "volumeMounts": [{"name": "a", "mountPath": "/x/f"}],
+                          "extraVolumeMounts": [{"name": "a", "mountPath": "/x/f/"}],
+                          "fileMounts": [{"name": "f", "folderPath": "/x", "fileContent": SECRET}]}},
+        ["agentk8sglue.extraVolumeMounts[0]: found the mountPath /x/f, which agentk8sglue.volumeMounts[0] has, too",
+         "agentk8sglue.fileMounts[0]: found the path /x/f, which agentk8sglue.extraVolumeMounts[0] has, too"],
+    ),
+    "file among the chart's": (
+        at("agentk8sglue.fileMounts", [{"name": "a.yaml", "folderPath": "/etc/clearml-k8s", "fileContent": SECRET}]),
+        ["agentk8sglue.fileMounts[0]: found the path /etc/clearml-k8s/a.yaml"],
+    ),
+    "files of tasks at one path": (
+        {"agentk8sglue": {"basePodTemplate": {"fileMounts": [{"name": "f", "folderPath": "/x/", "fileContent": SECRET},
+                                                             {"name": "f", "folderPath": "/x", "fileContent": SECRET}]},
+                          "queues": {"a": {"templateOverrides": {"fileMounts": [{"name": "f", "folderPath": "/x", "fileContent": "b"}]}}}}},
+        ["agentk8sglue.basePodTemplate.fileMounts[1]: found the path /x/f, which agentk8sglue.basePodTemplate.fileMounts[0] has"],
+    ),
+    "file beside the clearml.conf of tasks": (
+        {"clearml": {"clearmlConfig": "a: 1"},
+         "agentk8sglue": {"queues": {"a": {"templateOverrides": {
+             "fileMounts": [{"name": "more.conf", "folderPath": "/etc/clearml", "fileContent": SECRET}]}}}}},
+        ["agentk8sglue.queues.a.templateOverrides.fileMounts[0]: found the path /etc/clearml/more.conf"],
+    ),
+    "rules of a policy that is off": (
+        at("networkPolicy.tasks.egress", [{}]),
+        ["networkPolicy.tasks.egress: found rules, but networkPolicy.tasks.enabled is false; set it to true"],
+    ),
+    "extra objects that are none": (
+        {"extraObjects": [
+            "kind: A\n---\nkind: B\n",
+            f"text: a: {SECRET}",
+            "- a list",
+            f"kind: Secret\nstringData: {{a: {SECRET}}}\n",
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Values.nameOverride }}"}},
+        ]},
+        ["extraObjects[0]: found several objects in one text; make an entry of each",
+         "extraObjects[1]: found no object in YAML",
+         "extraObjects[2]: found no object in YAML",
+         "extraObjects[3]: found an object without apiVersion, kind or metadata.name",
+         "extraObjects[4]: found an object without apiVersion, kind or metadata.name"],
+    ),
+    "init container twice": (
+        at("agentk8sglue.extraInitContainers", [{"name": "a"}, {"name": "a"}, {"name": "controller"}]),
+        ["agentk8sglue.extraInitContainers[1]: found the name a, which agentk8sglue.extraInitContainers[0] has, too",
+         "agentk8sglue.extraInitContainers[2]: found the name controller, which the controller has, too"],
+    ),
+    "mount over the credentials": (
+        at("agentk8sglue.volumeMounts", [{"name": "a", "mountPath": "/etc/clearml-k8s-credentials"}]),
+        ["agentk8sglue.volumeMounts[0]: found the mountPath /etc/clearml-k8s-credentials"],
     ),
     "annotations of an account that is not ours": (
         {"agentk8sglue": {"serviceExistingAccountName": "mine", "serviceAccountAnnotations": {"a": "b"}}},
