@@ -6,10 +6,13 @@ The commands are those of ClearML's documentation page "Kubernetes"; `--plain-ht
 from __future__ import annotations
 
 import functools
+import hashlib
 import http.server
+import json
 import os
 import re
 import shutil
+import tarfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -180,11 +183,34 @@ def test_a_chart_in_a_registry(helm: Helm, closed_registry: Registry, tmp_path: 
     assert helm("show", "values", chart, plain).out.strip() == (CHART / "values.yaml").read_text().strip()
 
 
-def push_image(name: str, target: str) -> None:
-    """One of the images that `ci.run --images` has built."""
-    archive = os.environ[f"IMAGE_{name.upper()}"]
+def push_image(name: str, folder: Path, *targets: str) -> None:
+    """One of the images that `ci.run --images` has built, as an image of its own.
+
+    The kubelet asks for credentials wherever it finds an image that was once pulled with some, under any name; the other
+    tests use these images without.
+    """
+    layout = folder / name
+    with tarfile.open(os.environ[f"IMAGE_{name.upper()}"]) as archive:
+        archive.extractall(layout, filter="data")
+
+    def changed(descriptor: dict[str, Any], change: Callable[[Any], None]) -> None:
+        """Changes the JSON that the descriptor names, and the descriptor with it."""
+        content = json.loads((layout / "blobs" / descriptor["digest"].replace(":", "/")).read_bytes())
+        change(content)
+        text = json.dumps(content).encode()
+        digest = hashlib.sha256(text).hexdigest()
+        (layout / "blobs/sha256" / digest).write_bytes(text)
+        descriptor |= {"digest": f"sha256:{digest}", "size": len(text)}
+
+    def mark(config: dict[str, Any]) -> None:
+        config["config"].setdefault("Labels", {})["test"] = uuid.uuid4().hex
+
+    index = json.loads((layout / "index.json").read_text())
+    changed(index["manifests"][0], lambda manifest: changed(manifest["config"], mark))
+    (layout / "index.json").write_text(json.dumps(index))
     options = ("--quiet", "--dest-tls-verify=false", "--dest-creds", f"{USER}:{PASSWORD}")
-    run("skopeo", "--insecure-policy", "copy", *options, f"oci-archive:{archive}", f"docker://{target}")
+    for target in targets:
+        run("skopeo", "--insecure-policy", "copy", *options, f"oci:{layout}", f"docker://{target}")
 
 
 def waiting_for_image(pod: dict[str, Any]) -> bool:
@@ -204,9 +230,8 @@ def test_the_commands_for_the_enterprise_server_with_private_images(
     """With a wrong password neither the controller nor a task gets its image, with the right one both do."""
     address, namespace = closed_registry.address, f"e2e-{uuid.uuid4().hex[:8]}"
     path = f"{address}/private-{namespace}"  # a node that has an image does not ask for it again
-    push_image("controller", f"{path}/controller:1")
-    push_image("task", f"{path}/task:1")
-    push_image("task", f"{path}/task:2")
+    push_image("controller", tmp_path, f"{path}/controller:1")
+    push_image("task", tmp_path, f"{path}/task:1", f"{path}/task:2")
     helm, kubectl = functools.partial(run, "helm4"), Kubectl(namespace)
     monkeypatch.chdir(tmp_path)
     helm("package", CHART)

@@ -216,9 +216,10 @@ and what to write instead. Values of secrets are never shown.
 {{- range $name, $queue := $glue.queues -}}
 {{- $_ := set $places (printf "agentk8sglue.queues.%s.templateOverrides.labels" $name) (get (get ($queue | default dict) "templateOverrides" | default dict) "labels") -}}
 {{- end -}}
+{{- $reserved := include "clearml-agent.reservedLabels" $state -}}
 {{- range $place, $labels := $places -}}
 {{- range $key, $_ := $labels | default dict -}}
-{{- if regexMatch (include "clearml-agent.reservedLabels" $state) $key -}}
+{{- if regexMatch $reserved $key -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" $key "advice" "this label belongs to the chart and its controller; choose another key") -}}
 {{- end -}}
 {{- end -}}
