@@ -186,8 +186,8 @@ def test_a_chart_in_a_registry(helm: Helm, closed_registry: Registry, tmp_path: 
 def push_image(name: str, folder: Path, *targets: str) -> None:
     """One of the images that `ci.run --images` has built, as an image of its own.
 
-    The kubelet asks for credentials wherever it finds an image that was once pulled with some, under any name; the other
-    tests use these images without.
+    The kubelet asks for credentials wherever it finds an image that was once pulled with some, under any name; other
+    tests use these images without any.
     """
     layout = folder / name
     with tarfile.open(os.environ[f"IMAGE_{name.upper()}"]) as archive:
