@@ -8,7 +8,9 @@ import tarfile
 from pathlib import Path
 
 import yaml
-from chart_render import CHART, CREDENTIALS, helm
+from chart_render import CHART, CREDENTIALS, helm, render
+
+from tests.bench import chart as bench
 
 
 def packaged(helm_name: str, folder: Path) -> Path:
@@ -64,3 +66,9 @@ def test_as_a_subchart(helm_name: str, tmp_path: Path) -> None:
         values=json.dumps({"gpu-agent": {**CREDENTIALS, "bogus": 1}}),
     )  # fmt: skip
     assert refused.returncode != 0 and "bogus" in refused.stderr
+
+
+def test_what_the_bench_renders(helm_name: str) -> None:
+    """`make bench` is no part of the tests; that its values fit the chart is."""
+    config = render(helm_name, bench.values(3)).config
+    assert [queue["queueSettings"]["maxPods"] for queue in config["queues"].values()] == [4, 4, 4]
