@@ -30,7 +30,7 @@ OFTEN_UNQUOTED = (("EnvVar", "value"), ("Toleration", "value"))
 IN_QUOTES: Schema = {"when": {"type": ["number", "boolean"]}, "advice": "write it in quotation marks"}
 #: Names of resources that Kubernetes does not have, and what people mean by them.
 NO_RESOURCES = {
-    **dict.fromkeys(("gpu", "gpus", "nvidia.com/gpus"), "write nvidia.com/gpu, or the name that your device plugin uses"),
+    **dict.fromkeys(("gpu", "gpus", "nvidia.com/gpus"), "write nvidia.com/gpu, or your device plugin's own name"),
     **dict.fromkeys(("mem", "ram"), "write memory"),
 }
 

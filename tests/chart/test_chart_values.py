@@ -31,7 +31,6 @@ class Case:
     given: Any
     absent: Any
     base: dict[str, Any] = field(default_factory=dict)
-    bare: bool = False
 
     def __str__(self) -> str:
         return f"{self.key}={json.dumps(self.value)[:40]}"
@@ -95,6 +94,13 @@ def credentials_secret(rendered: Rendered) -> Any:
     assert names == {rendered.config["clearml"]["taskCredentials"]["secretName"]}
     own = ("Secret", f"{FULLNAME}-ac") in rendered.names()
     return names.pop(), own
+
+
+def task_credentials(rendered: Rendered) -> Any:
+    """The Secret that task pods name, and what the chart put into it; the controller's is another one."""
+    name = rendered.config["clearml"]["taskCredentials"]["secretName"]
+    own = ("Secret", f"{FULLNAME}-task-ac") in rendered.names()
+    return name, rendered.secret(f"{FULLNAME}-task-ac") if own else None
 
 
 def conf(rendered: Rendered) -> Any:
@@ -370,6 +376,11 @@ CASES = [
                 EXTRA_TEXT, "{{ if false }}\nkind: none\n{{ end }}"],
          given=[{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "extra-rel"}},
                 {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "extra-text", "labels": {**SELECTOR, "app.kubernetes.io/component": "mine"}}}]),
+    Case(key="clearml.taskCredentials", value={"existingSecret": "tasks"}, look=task_credentials, given=("tasks", None),
+         absent=(f"{FULLNAME}-ac", None)),
+    Case(key="clearml.taskCredentials", value={"accessKey": "k", "secretKey": "s"}, look=task_credentials,
+         given=(f"{FULLNAME}-task-ac", {"agentk8sglue_key": "k", "agentk8sglue_secret": "s"}),
+         absent=(f"{FULLNAME}-ac", None)),
     Case(key="test.checkServer", value=False, look=lambda r: r.test_pod["spec"]["containers"][0]["args"],
          given=["check", "--config", "/etc/clearml-k8s/config.yaml", "--skip-server"],
          absent=["check", "--config", "/etc/clearml-k8s/config.yaml"]),
@@ -381,6 +392,11 @@ def test_value(helm_name: str, case: Case) -> None:
     base = merged(CREDENTIALS, case.base)
     assert case.look(render_values(helm_name, base)) == case.absent
     assert case.look(render_values(helm_name, merged(base, at(case.key, case.value)))) == case.given
+
+
+@pytest.mark.parametrize("key", ["team", "app.kubernetes.io/version2", "example.com/clearml-k8s.io"])
+def test_labels_that_are_like_reserved_ones_are_allowed(render: Render, key: str) -> None:
+    assert render(at("agentk8sglue.labels", {key: "x"})).pod["metadata"]["labels"][key] == "x"
 
 
 @pytest.mark.parametrize("existing", ["", "mine"])
