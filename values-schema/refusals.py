@@ -44,7 +44,7 @@ def never(rules: list[Schema]) -> list[Schema]:
 
 
 def hinted(schema: Schema, *, hints: list[Schema]) -> Schema:
-    """A copy with the rules of `hints`. A type with a hint passes as a type, as Helm 3.14 looks no further than to one."""
+    """A copy with the rules of `hints`. A type with a hint passes: Helm 3.14 looks no further than to a wrong one."""
     known = listed(schema["type"]) if "type" in schema else []
     passed = [name for rule in hints if set(rule["when"]) == {"type"} for name in listed(rule["when"]["type"])]
     result = {**schema, "allOf": [*schema.get("allOf", []), *never(hints)]}
