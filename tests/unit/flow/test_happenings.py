@@ -47,7 +47,7 @@ async def test_a_thousand_jobs_are_read_one_after_the_other(
     seconds = clock.monotonic() - began
     reads = len(cluster.of("GET", "/events"))
     assert reads <= READS_PER_SECOND * seconds + 1
-    assert looks <= 2 * reads + 1, "each comes in vain once at most"
+    assert looks <= 3 * reads, "each comes in vain once before a read, those that were read once more"
 
 
 async def test_what_is_over_is_forgotten(happenings: Happenings) -> None:
