@@ -86,12 +86,12 @@ async def test_what_only_events_tell_is_told_once_and_read_seldom(
     task = await loop.launched()
     loop.pod(task, make_container(waiting="ContainerCreating"))
     (pod,) = loop.pods.of_task(task)
-    assert await loop.look(task) == 3.0
+    assert await loop.look(task) == 10.0
     assert cluster.of("GET", "/events") == []
     happens(cluster, pod.uid, "Scheduled", "Successfully assigned it", second=1)
     happens(cluster, pod.uid, "FailedMount", 'secret "data" not found', second=2)
     happens(cluster, "another", "FailedMount", "not ours", second=3)
-    await loop.side.clock.advance(3.1)
+    await loop.side.clock.advance(10.1)
     for _ in range(4):
         await loop.look(task)
         await loop.side.clock.advance(1)

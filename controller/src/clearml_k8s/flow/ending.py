@@ -104,3 +104,14 @@ def _ended_by_deletion(pod: PodRecord, *, gone: bool) -> bool:
     asked = datetime.fromisoformat(pod.deleted) - timedelta(seconds=before)
     ends = [datetime.fromisoformat(c.finished_at) for c in pod.containers if c.finished_at and not c.init]
     return not ends or max(ends) >= asked
+
+
+def finished_at(job: JobRecord, pods: Sequence[PodRecord]) -> datetime | None:
+    """When the Job's last container ended; None while one may still run."""
+    if not job.finished and not all(pod.finished for pod in pods):
+        return None
+    if not job.finished and not pods:
+        return None
+    times = [c.finished_at for pod in pods for c in pod.containers if c.finished_at]
+    times += [condition.since for condition in job.conditions if condition.since]
+    return max((datetime.fromisoformat(t.replace("Z", "+00:00")) for t in times), default=None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from clearml_k8s import names
 from clearml_k8s.clearml import queues, tasks
@@ -18,7 +18,8 @@ from clearml_k8s.config import Config, ResolvedQueue
 from clearml_k8s.errors import InvalidStatus, KubeConflict, Refused, Unanswered
 from clearml_k8s.flow import decide as rules
 from clearml_k8s.flow.decide import Decision, Step
-from clearml_k8s.flow.diagnosis import Diagnosis, patience
+from clearml_k8s.flow.diagnosis import Category, Diagnosis, patience
+from clearml_k8s.flow.ending import finished_at
 from clearml_k8s.flow.explain import Explainer
 from clearml_k8s.flow.happenings import AGAIN_SECONDS, EXPLAINED_BY_EVENTS, Happenings
 from clearml_k8s.flow.presence import Presence
@@ -37,9 +38,8 @@ WORKERS = 16
 STATE_SECONDS = 4.0
 """Between two looks at the states of all tasks that have a Job."""
 
-NO_POD_SECONDS = 5.0
-TELL_SECONDS = 3.0
-"""How long a pod may wait before its user is told why; most start sooner."""
+TELL_SECONDS, NO_POD_SECONDS, STARTING_SECONDS = 3.0, 5.0, 10.0
+"""How long it may wait before its user is told why; most start sooner."""
 
 ENDING_SECONDS = 120.0
 """How long the agent may take to end after it reported the end of the task."""
@@ -210,7 +210,7 @@ class Reconciler:
 
     def _kept(self, job: JobRecord) -> float:
         """Seconds that the Job of an ended task stays: until its pod has ended, and then as long as configured."""
-        done = _finished_at(job, self._pods_of(job))
+        done = finished_at(job, self._pods_of(job))
         if done is None:
             return ENDING_SECONDS - self._lasted(job, "the task's end")
         keep = timedelta(minutes=self._config.completed_pod_deletion_delay_minutes)
@@ -232,8 +232,9 @@ class Reconciler:
         return [pod for pod in self._pods.of_task(job.task or "") if pod.job_uid == job.uid]
 
     async def _tell(self, job: JobRecord, diagnosis: Diagnosis | None) -> float | None:
-        left = self._untold(job)
-        if left > 0 or diagnosis is None:
+        if diagnosis is None:
+            return None
+        if (left := self._untold(job, diagnosis)) > 0:
             return left
         again = await self._explain.waits(job, diagnosis)
         if diagnosis.category not in EXPLAINED_BY_EVENTS:
@@ -245,16 +246,18 @@ class Reconciler:
         diagnosis = decision.diagnosis
         if diagnosis is None or diagnosis.category not in EXPLAINED_BY_EVENTS:
             return decision
-        if self._untold(job) > 0 or self._happenings.due(job) > 0:
+        if self._untold(job, diagnosis) > 0 or self._happenings.due(job) > 0:
             return decision
         await self._happenings.read(job, self._pods_of(job))
         self._explain.happened(job, self._happenings.of(job))
         return self._decide(task, job)
 
-    def _untold(self, job: JobRecord) -> float:
+    def _untold(self, job: JobRecord, diagnosis: Diagnosis) -> float:
         """Seconds until it has waited long enough to be told of."""
-        patience = TELL_SECONDS if self._pods_of(job) else NO_POD_SECONDS
-        return patience - self._lasted(job, "waiting")
+        waited = self._lasted(job, "waiting")
+        if diagnosis.category is Category.STARTING:
+            return STARTING_SECONDS - waited
+        return (TELL_SECONDS if self._pods_of(job) else NO_POD_SECONDS) - waited
 
     def _lasted(self, job: JobRecord, what: str) -> float:
         now = self._clock.monotonic()
@@ -313,14 +316,3 @@ class Reconciler:
             self._since = {key: since for key, since in self._since.items() if key[0] in uids}
             self._explained &= uids
             self._happenings.forget(list(self._jobs))
-
-
-def _finished_at(job: JobRecord, pods: list[PodRecord]) -> datetime | None:
-    """When the Job's last container ended; None while one may still run."""
-    if not job.finished and not all(pod.finished for pod in pods):
-        return None
-    if not job.finished and not pods:
-        return None
-    times = [c.finished_at for pod in pods for c in pod.containers if c.finished_at]
-    times += [condition.since for condition in job.conditions if condition.since]
-    return max((datetime.fromisoformat(t.replace("Z", "+00:00")) for t in times), default=None)
