@@ -32,7 +32,7 @@ from ci.tools import build
 from ci.tools.catalog import BuildError
 
 PACKAGES = (ROOT, ROOT / "controller/src", ROOT / "tests/fakes", ROOT / "tests/support")
-CLIENTS = ("helm3", "helm4")
+CLIENTS = ("helm3", "helm4", "ct")
 FAILURES = (venv.VenvError, BuildError, ImageError, ClusterError, ValueError)
 """What `environment` raises, each with words for the user."""
 

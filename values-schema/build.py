@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Builds the chart's values.schema.json and values.yaml and the controller's config.schema.json from the YAML sources.
+"""Builds the chart's values.schema.json and values.yaml, the controller's config.schema.json and docs/values-status.md.
 
     python3 values-schema/build.py            write them
     python3 values-schema/build.py --check    write nothing; print the difference and end with 1 if there is one
@@ -20,20 +20,25 @@ from typing import Any
 
 import jsonschema
 import kubernetes_types
-from schema_sources import CHART, CONFIG_SOURCE, NOTES, ROOT, SHORTHANDS, VALUES_SOURCE, Schema, load
+from refusals import RULES, conflicts, hinted, never, refused
+from schema_sources import CHART, CONFIG_SOURCE, NOTES, ROOT, SHORTHANDS, STATUS_SOURCE, VALUES_SOURCE, Schema, load
+from status import with_refusals
+from status_page import status_page
 from values_yaml import values_yaml
 
 VALUES_TARGET = CHART / "values.schema.json"
 DEFAULTS_TARGET = CHART / "values.yaml"
 CONFIG_TARGET = ROOT / "controller" / "src" / "clearml_k8s" / "config.schema.json"
+STATUS_TARGET = ROOT / "docs" / "values-status.md"
 PLAIN_TYPES = {"string", "boolean", "number", "integer"}
 
 
 class Builder:
     """Expands one source; remembers which definitions and Kubernetes types it met.
 
-    `target` is whose schema it is, chart or controller: keys that are `only` the other's are left out. `keep` names
-    the notes that stay, outside the definitions: Helm has no use for any, the controller's loader reads the defaults.
+    `target` is whose schema it is, chart or controller: keys that are `only` the other's are left out, and the
+    controller needs no hints, as it words wrong types itself. `keep` names the notes that stay, outside the
+    definitions: Helm has no use for any, the controller's loader reads the defaults.
     """
 
     def __init__(self, *, values: Schema, target: str, keep: frozenset[str] = frozenset()) -> None:
@@ -52,9 +57,12 @@ class Builder:
         for shorthand in SHORTHANDS:
             if shorthand in node:
                 return self.reference(shorthand=shorthand, node=node)
+        if "refused" in node:
+            return refused(node)
         result: Schema = {}
+        rules: list[Schema] = [*never(node.get("never", [])), *conflicts(node)]
         for key, value in node.items():
-            if key in self.dropped:
+            if key in self.dropped or key in RULES:
                 continue
             if key == "properties":
                 result[key] = {
@@ -68,6 +76,10 @@ class Builder:
                 result[key] = value
         if "properties" in result:
             result.setdefault("additionalProperties", False)
+        if rules:
+            result["allOf"] = [*result.get("allOf", []), *rules]
+        if "hints" in node and self.target == "chart":
+            result = hinted(result, hints=node["hints"])
         return result
 
     def reference(self, *, shorthand: str, node: Schema) -> Schema:
@@ -97,6 +109,8 @@ class Builder:
             for name in missing:
                 own[name] = self.expand(self.values["definitions"][name])
         types = kubernetes_types.closure(names=sorted(self.types), definitions=kubernetes_types.load())
+        if self.target == "chart":
+            kubernetes_types.add_hints(types)
         if clash := set(own) & set(types):
             raise ValueError(f"definitions with the name of a Kubernetes type: {sorted(clash)}")
         result["definitions"] = dict(sorted({**own, **types}.items()))
@@ -132,14 +146,14 @@ def referred(node: Any, place: str = "") -> Iterator[tuple[str, str]]:
             yield from referred(value, place)
 
 
-def require_defaulted(schema: Schema) -> None:
-    """Marks plain keys and sections as required: `key: null` deletes a default, and templates rely on these."""
-    properties = schema.get("properties", {})
-    required = [name for name, child in properties.items() if has_to_stay(child)]
+def require_defaulted(schema: Schema, *, source: Schema) -> None:
+    """Marks plain keys and sections of the source as required: `key: null` deletes a default that templates rely on."""
+    properties, known = schema.get("properties", {}), source.get("properties", {})
+    required = [name for name in properties if name in known and has_to_stay(known[name])]
     if required:
         schema["required"] = required
-    for child in properties.values():
-        require_defaulted(child)
+    for name, child in properties.items():
+        require_defaulted(child, source=known.get(name, {}))
 
 
 def has_to_stay(schema: Schema) -> bool:
@@ -167,15 +181,17 @@ def compact(value: Any) -> str:
 
 def outputs() -> dict[Path, str]:
     """Path and text of the built files."""
-    values, config = load(VALUES_SOURCE), load(CONFIG_SOURCE)
-    built_values = Builder(values=values, target="chart").build(values)
-    require_defaulted(built_values)
+    values, config, table = load(VALUES_SOURCE), load(CONFIG_SOURCE), load(STATUS_SOURCE)
+    contract = with_refusals(values=values, table=table)
+    built_values = Builder(values=contract, target="chart").build(contract)
+    require_defaulted(built_values, source=values)
     return {
         VALUES_TARGET: text(built_values),
         DEFAULTS_TARGET: values_yaml(values),
         CONFIG_TARGET: text(
             Builder(values=values, target="controller", keep=frozenset({"description", "default"})).build(config)
         ),
+        STATUS_TARGET: status_page(table),
     }
 
 

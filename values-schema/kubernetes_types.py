@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from importlib import metadata, resources
 from typing import Any
 
+from refusals import hinted
 from schema_sources import Schema
 
 PACKAGE_VERSION = "1.37.0"
@@ -22,6 +23,15 @@ PREFIXES = ("io.k8s.api.core.v1.", "io.k8s.apimachinery.pkg.apis.meta.v1.", "io.
 MENDED: dict[str, Schema] = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": ["string", "number", "null"]},
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["string", "integer", "null"]},
+}
+
+#: Texts that people write without quotation marks (`value: true`), by type and field.
+OFTEN_UNQUOTED = (("EnvVar", "value"), ("Toleration", "value"))
+IN_QUOTES: Schema = {"when": {"type": ["number", "boolean"]}, "advice": "write it in quotation marks"}
+#: Names of resources that Kubernetes does not have, and what people mean by them.
+NO_RESOURCES = {
+    **dict.fromkeys(("gpu", "gpus", "nvidia.com/gpus"), "write nvidia.com/gpu, or your device plugin's own name"),
+    **dict.fromkeys(("mem", "ram"), "write memory"),
 }
 
 
@@ -98,3 +108,16 @@ def closure(*, names: Iterable[str], definitions: Schema) -> Schema:
         found[key] = stripped(definition)
         waiting.extend(references(definition))
     return found
+
+
+def add_hints(types: Schema) -> None:
+    """Adds advice to the fields of these types that people often write wrongly."""
+    for name, field in OFTEN_UNQUOTED:
+        if name in types:
+            fields = types[name]["properties"]
+            fields[field] = hinted(fields[field], hints=[IN_QUOTES])
+    for field in ("limits", "requests"):
+        if "ResourceRequirements" in types:
+            types["ResourceRequirements"]["properties"][field]["properties"] = {
+                name: {"const": advice} for name, advice in NO_RESOURCES.items()
+            }

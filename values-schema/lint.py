@@ -17,22 +17,28 @@ from typing import Any
 
 import jsonschema
 import yaml
-from schema_sources import CHART, VALUES_SOURCE, Schema, children, dotted, leaves, load, resolve
+from refusals import listed, wrong_types
+from schema_sources import CHART, STATUS_SOURCE, VALUES_SOURCE, Schema, children, dotted, leaves, load, resolve
+from status import ORIGINS, find, rows
 
 #: Objects that take any key, by JSON path in the built schema, with the reason.
 OPEN_OBJECTS = {
     "properties.global": "shared with parent and sibling charts, which put keys of their own there",
     "properties.extraObjects.items": "objects of any kind; the API server knows their types",
     "definitions.FieldsV1": "bookkeeping of the API server, any shape",
+    "definitions.podSpec": "any field of Kubernetes' PodSpec; the API server checks it",
+    "definitions.podSpec.properties.containers.items": "any field of Kubernetes' Container; the API server checks it",
 }
 #: Keys that templates hand over as a whole, so that no template names the keys below.
 PASSED_WHOLE = {
     ("agentk8sglue", "basePodTemplate"): "goes to the controller as it is",
+    ("agentk8sglue", "patienceSeconds"): "goes to the controller as it is",
 }
 #: Values that ci/everything-values.yaml leaves at their defaults, with the reason.
 NOT_IN_EVERYTHING = {
     ("imageCredentials", "existingSecret"): "stands against imageCredentials.password",
     ("clearml", "existingAgentk8sglueSecret"): "stands against clearml.agentk8sglueKey and agentk8sglueSecret",
+    ("clearml", "taskCredentials", "existingSecret"): "stands against accessKey and secretKey",
     ("clearml", "existingClearmlConfigSecret"): "stands against clearml.clearmlConfig",
     ("agentk8sglue", "image", "registry"): "stands against global.imageRegistry, and a repository that names one",
     ("agentk8sglue", "image", "digest"): "stands against image.tag",
@@ -85,7 +91,7 @@ def loose(node: Any, *, path: str) -> Iterator[str]:
     if not isinstance(node, dict):
         return
     kinds = node.get("type", [])
-    kinds = [kinds] if isinstance(kinds, str) else kinds
+    kinds = set(listed(kinds)) - wrong_types(node)
     extra = node.get("additionalProperties")
     if "object" in kinds and extra is not False and not isinstance(extra, dict):
         yield path
@@ -95,7 +101,7 @@ def loose(node: Any, *, path: str) -> Iterator[str]:
         if key in ("properties", "definitions"):
             for name, child in value.items():
                 yield from loose(child, path=f"{path}.{key}.{name}".lstrip("."))
-        elif isinstance(value, dict | list) and key not in ("enum", "required", "type"):
+        elif isinstance(value, dict | list) and key not in ("enum", "required", "type", "if"):
             yield from loose(value, path=f"{path}.{key}".lstrip("."))
 
 
@@ -143,6 +149,21 @@ def used_by_templates(source: Schema) -> Iterator[str]:
             yield f"{dotted(path)}: a template reads it, but the source does not have it"
     for prefix in sorted(whole - sections):
         yield f"{dotted(prefix)}: listed as passed whole, but no such section exists"
+
+
+def sound_table(*, source: Schema, table: Schema) -> Iterator[str]:
+    """Every key that the table says works is in the source; no key stands in it twice."""
+    seen: set[tuple[str, ...]] = set()
+    for row in rows(table):
+        if row.path in seen:
+            yield f"{row.key}: twice in {STATUS_SOURCE.name}"
+        seen.add(row.path)
+        if row.origin not in ORIGINS:
+            yield f"{row.key}: from {row.origin!r}; write one of {', '.join(ORIGINS)}"
+        if row.advice is None and find(path=row.path, values=source) is None:
+            yield f"{row.key}: {STATUS_SOURCE.name} says that it works, but the source does not have it"
+        if row.advice is not None and re.search("[<>&]", row.advice):
+            yield f"{row.key}: Helm 3.14 shows angle brackets and ampersands as escapes; leave them out"
 
 
 def same_defaults(source: Schema) -> Iterator[str]:
@@ -198,7 +219,7 @@ def _value(values: Any, path: tuple[str, ...]) -> Any:
 
 
 def findings() -> Iterator[str]:
-    source = load(VALUES_SOURCE)
+    source, table = load(VALUES_SOURCE), load(STATUS_SOURCE)
     built: Schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
     yield from described(schema=source, definitions=source["definitions"], path=())
     yield from valid_notes(source=source, built=built)
@@ -210,6 +231,7 @@ def findings() -> Iterator[str]:
     yield from sound_references(built)
     yield from used_by_templates(source)
     yield from same_defaults(source)
+    yield from sound_table(source=source, table=table)
     yield from set_in_everything(source)
 
 

@@ -1,4 +1,4 @@
-"""Reads the two YAML sources and walks the values tree that they describe."""
+"""Reads the YAML sources and walks the values tree that they describe."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ ROOT = HERE.parent
 CHART = ROOT / "charts" / "clearml-agent"
 VALUES_SOURCE = HERE / "values.schema.yaml"
 CONFIG_SOURCE = HERE / "config.schema.yaml"
+STATUS_SOURCE = HERE / "values-status.yaml"
 
 #: Keywords of the sources that are not part of a built schema: they inform people, or the build.
 NOTES = ("description", "default", "example", "only")

@@ -73,6 +73,10 @@ def _kubernetes(name: str, *version_args: str) -> Program:
     return Program(name, f"k8s.io/kubernetes/cmd/{name}", version_args or ("--version",))
 
 
+_CT = "github.com/helm/chart-testing/v3"
+_KUBECONFORM = "github.com/yannh/kubeconform"
+_HELM_DOCS = "github.com/norwoodj/helm-docs"
+_ACTIONLINT = "github.com/rhysd/actionlint"
 TOOLS = (
     Tool("pause", "", (Program("pause", "clearml-k8s.local/ci/tools/pause"),)),
     Tool("etcd", "go.etcd.io/etcd/server/v3", (Program("etcd", "go.etcd.io/etcd/server/v3"),)),
@@ -92,6 +96,12 @@ TOOLS = (
     Tool("kwok", "sigs.k8s.io/kwok", (Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),)),
     Tool("helm4", "helm.sh/helm/v4", (Program("helm4", "helm.sh/helm/v4/cmd/helm", ("version",), "helm"),)),
     Tool("helm3", "helm.sh/helm/v3", (Program("helm3", "helm.sh/helm/v3/cmd/helm", ("version",), "helm"),)),
+    # The schema engine of Helm up to 3.17, which many users have.
+    Tool("helm314", "helm.sh/helm/v3", (Program("helm314", "helm.sh/helm/v3/cmd/helm", ("version",), "helm"),)),
+    Tool("ct", _CT, (Program("ct", f"{_CT}/ct", ("version",)),)),
+    Tool("kubeconform", _KUBECONFORM, (Program("kubeconform", f"{_KUBECONFORM}/cmd/kubeconform", ("-v",)),)),
+    Tool("helm-docs", _HELM_DOCS, (Program("helm-docs", f"{_HELM_DOCS}/cmd/helm-docs"),)),
+    Tool("actionlint", _ACTIONLINT, (Program("actionlint", f"{_ACTIONLINT}/cmd/actionlint"),)),
 )
 LINKS = {"helm": "helm4"}  # further names in the folder of --bin-dir
 

@@ -18,7 +18,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "clearml-agent"
-HELMS = ("helm4", "helm3")
+HELMS = ("helm4", "helm3", "helm314")
 KUBERNETES_VERSIONS = ("1.29", "1.37")
 RELEASE = "rel"
 NAMESPACE = "tasks"
@@ -38,7 +38,7 @@ class Refused(Exception):
 
 @functools.cache
 def helm_path(name: str) -> str:
-    """The program: from the environment (HELM4, HELM3), else the one that ci/tools built. A missing one is an error."""
+    """The program: from the environment (HELM4, ...), else the one that ci/tools built. A missing one is an error."""
     path = os.environ.get(name.upper())
     if not path:
         build = ROOT / "ci" / "tools" / "build.py"

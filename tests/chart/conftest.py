@@ -1,4 +1,4 @@
-"""Fixtures of the chart's tests: everything is rendered by both Helm 4 and Helm 3."""
+"""Fixtures of the chart's tests: everything is rendered by each of the three Helms."""
 
 from __future__ import annotations
 

@@ -94,6 +94,8 @@ def test_examples_need_no_server_and_hold_no_credentials(path: Path) -> None:
     values = load_yaml(path)
     assert values["test"] == {"checkServer": False}, "chart-testing runs `helm test` where no ClearML server answers"
     for where, text in strings({key: values.get(key, {}) for key in ("clearml", "imageCredentials")}):
+        if ".existing" in where:
+            continue  # the name of a Secret
         if where.endswith(("Key", "Secret", "password")) and not text.endswith(("Key", "Secret", "password")):
             assert text.startswith("fake-"), where
 

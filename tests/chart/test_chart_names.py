@@ -49,7 +49,7 @@ def test_valid_for_any_release(render: Render, release: str, values: dict[str, A
         assert ("namespace" in found["metadata"]) is (found["kind"] not in CLUSTER_SCOPED)
         name = found["metadata"]["name"]
         assert isinstance(name, str) and NAME.match(name)
-        assert len(name) <= (66 if name.endswith("-ac") else 63)
+        assert len(name) <= (67 if name.endswith(("-ac", "-ark")) else 63)
         for value in found["metadata"]["labels"].values():
             assert isinstance(value, str) and LABEL.match(value)
     config = rendered.config
@@ -88,12 +88,12 @@ def test_release_that_holds_the_charts_name(render: Render) -> None:
     assert render(release="clearml-agent").config["fullname"] == "clearml-agent"
 
 
-def test_credentials_secret_keeps_the_name_of_clearmls_own_chart(render: Render) -> None:
-    full = f"{LONGEST}-clearml-agent"[:63]
-    name = f"{full.rstrip('-')}-ac"
-    rendered = render(release=LONGEST)
-    assert ("Secret", name) in rendered.names()
-    assert rendered.config["clearml"]["taskCredentials"]["secretName"] == name
+def test_secrets_keep_the_names_of_clearmls_own_chart(render: Render) -> None:
+    full = f"{LONGEST}-clearml-agent"[:63].rstrip("-")
+    rendered = render({"imageCredentials": {"password": "p"}}, release=LONGEST)
+    assert {("Secret", f"{full}-ac"), ("Secret", f"{full}-ark")} < rendered.names()
+    assert rendered.config["clearml"]["taskCredentials"]["secretName"] == f"{full}-ac"
+    assert rendered.config["task"]["imagePullSecrets"] == [f"{full}-ark"]
 
 
 def test_two_releases_in_one_namespace_share_nothing(render: Render) -> None:

@@ -43,6 +43,12 @@ PARTS: dict[str, Any] = {
     "dnsPolicy": "None",
     "dnsConfig": {"nameservers": ["10.0.0.2"], "options": [{"name": "ndots", "value": "2"}]},
     "imagePullPolicy": "Always",
+    "nodeName": "node-7",
+    "hostNetwork": True,
+    "hostPID": False,
+    "hostIPC": True,
+    "shareProcessNamespace": False,
+    "podSpec": {"hostUsers": False, "containers": [{"name": "task", "envFrom": [{"secretRef": {"name": "s"}}]}]},
 }  # fmt: skip
 PLACES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "base": lambda part: {"agentk8sglue": {"basePodTemplate": part}},

@@ -62,7 +62,7 @@ def test_check_shows_the_difference(copy: Path, name: str) -> None:
 
 def test_schema_is_small_and_has_no_prose() -> None:
     text = (CHART / "values.schema.json").read_text(encoding="utf-8")
-    assert len(text) < 64_000, "it is stored in every release's Secret"
+    assert len(text) < 100_000, "it is stored in every release's Secret"
     for prose in ('"description":"', '"default":', '"x-kubernetes'):
         assert prose not in text
 

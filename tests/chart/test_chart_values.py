@@ -31,7 +31,6 @@ class Case:
     given: Any
     absent: Any
     base: dict[str, Any] = field(default_factory=dict)
-    bare: bool = False
 
     def __str__(self) -> str:
         return f"{self.key}={json.dumps(self.value)[:40]}"
@@ -45,6 +44,12 @@ def config(path: str) -> Look:
         return found
 
     return look
+
+
+def patience(rendered: Rendered) -> Any:
+    """Three of the eleven."""
+    seconds = rendered.config["patienceSeconds"]
+    return [seconds[key] for key in ("imagePull", "unschedulable", "containerConfig")]
 
 
 def both_pods(key: str) -> Look:
@@ -85,10 +90,17 @@ def pull_secrets(rendered: Rendered) -> list[str]:
 
 
 def credentials_secret(rendered: Rendered) -> Any:
-    names = {item["valueFrom"]["secretKeyRef"]["name"] for item in both_containers("env")(rendered)}
+    names = {volume["secret"]["secretName"] for volume in both_pods("volumes")(rendered) if "secret" in volume}
     assert names == {rendered.config["clearml"]["taskCredentials"]["secretName"]}
     own = ("Secret", f"{FULLNAME}-ac") in rendered.names()
     return names.pop(), own
+
+
+def task_credentials(rendered: Rendered) -> Any:
+    """The Secret that task pods name, and what the chart put into it; the controller's is another one."""
+    name = rendered.config["clearml"]["taskCredentials"]["secretName"]
+    own = ("Secret", f"{FULLNAME}-task-ac") in rendered.names()
+    return name, rendered.secret(f"{FULLNAME}-task-ac") if own else None
 
 
 def conf(rendered: Rendered) -> Any:
@@ -332,6 +344,13 @@ CASES = [
     Case(key="agentk8sglue.queuePollFrequencySeconds", value=0.5, look=config("queuePollFrequencySeconds"), given=0.5, absent=5),
     Case(key="agentk8sglue.completedPodDeletionDelayMinutes", value=1.5, look=config("completedPodDeletionDelayMinutes"),
          given=1.5, absent=0),
+    Case(key="agentk8sglue.patienceSeconds", value={"imagePull": 7.5, "unschedulable": 0}, look=patience, given=[7.5, 0, 60],
+         absent=[300, None, 60]),
+    Case(key="agentk8sglue.patienceSeconds", value={"imagePull": None, "containerConfig": None}, look=patience,
+         given=[None, None, None], absent=[300, None, 60]),
+    Case(key="agentk8sglue.queues", value={"gpu": {"queueSettings": {"patienceSeconds": {"quota": 60, "volume": None}}}},
+         look=config("queues"), absent=empty("default"),
+         given={"gpu": {"templateOverrides": {}, "queueSettings": {"patienceSeconds": {"quota": 60, "volume": None}}}}),
     Case(key="agentk8sglue.workerIdOverride", value="k8s:team:gpu", look=config("workerId"), given="k8s:team:gpu", absent=None),
     Case(key="agentk8sglue.workerIdOverride", value="", look=config("workerId"), given=None, absent=None),
     Case(key="agentk8sglue.topologySpreadConstraints", value=[SPREAD], look=both_pods("topologySpreadConstraints"), given=[SPREAD], absent=None),
@@ -357,6 +376,11 @@ CASES = [
                 EXTRA_TEXT, "{{ if false }}\nkind: none\n{{ end }}"],
          given=[{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "extra-rel"}},
                 {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "extra-text", "labels": {**SELECTOR, "app.kubernetes.io/component": "mine"}}}]),
+    Case(key="clearml.taskCredentials", value={"existingSecret": "tasks"}, look=task_credentials, given=("tasks", None),
+         absent=(f"{FULLNAME}-ac", None)),
+    Case(key="clearml.taskCredentials", value={"accessKey": "k", "secretKey": "s"}, look=task_credentials,
+         given=(f"{FULLNAME}-task-ac", {"agentk8sglue_key": "k", "agentk8sglue_secret": "s"}),
+         absent=(f"{FULLNAME}-ac", None)),
     Case(key="test.checkServer", value=False, look=lambda r: r.test_pod["spec"]["containers"][0]["args"],
          given=["check", "--config", "/etc/clearml-k8s/config.yaml", "--skip-server"],
          absent=["check", "--config", "/etc/clearml-k8s/config.yaml"]),
@@ -368,6 +392,11 @@ def test_value(helm_name: str, case: Case) -> None:
     base = merged(CREDENTIALS, case.base)
     assert case.look(render_values(helm_name, base)) == case.absent
     assert case.look(render_values(helm_name, merged(base, at(case.key, case.value)))) == case.given
+
+
+@pytest.mark.parametrize("key", ["team", "app.kubernetes.io/version2", "example.com/clearml-k8s.io"])
+def test_labels_that_are_like_reserved_ones_are_allowed(render: Render, key: str) -> None:
+    assert render(at("agentk8sglue.labels", {key: "x"})).pod["metadata"]["labels"][key] == "x"
 
 
 @pytest.mark.parametrize("existing", ["", "mine"])

@@ -19,6 +19,7 @@ QUICK = [
     {"name": "CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL", "value": "1"},
     {"name": "CLEARML_AGENT_QUEUE_POLL_FREQ_SEC", "value": "1"},
 ]
+CHECK = ("clearml-k8s", "check", "--config", "/etc/clearml-k8s/config.yaml")
 LONG = "import time\nprint('it runs', flush=True)\ntime.sleep(600)\n"
 
 
@@ -29,7 +30,19 @@ def kubectl(namespaces: Any) -> Kubectl:
 
 
 @pytest.fixture(scope="module")
-def helm(kubectl: Kubectl, server: DevServer, index: e2e_index.PackageIndex, folder: Path) -> Iterator[Helm]:
+def task_credentials(server: DevServer) -> tuple[str, str]:
+    """Task pods are another user than the controller."""
+    return server.add_credentials(user="task-runner")
+
+
+@pytest.fixture(scope="module")
+def helm(
+    kubectl: Kubectl,
+    server: DevServer,
+    task_credentials: tuple[str, str],
+    index: e2e_index.PackageIndex,
+    folder: Path,
+) -> Iterator[Helm]:
     """One release with several queues, for all tests of this file."""
     release = Helm("e2e", kubectl.namespace)
     queues = {
@@ -55,6 +68,15 @@ def helm(kubectl: Kubectl, server: DevServer, index: e2e_index.PackageIndex, fol
             },
         },
         "never-pull": {"templateOverrides": {"imagePullPolicy": "Never"}},
+        "passed-through": {
+            "templateOverrides": {
+                "podSpec": {
+                    "hostname": "by-pass-through",
+                    "containers": [{"name": "task", "envFrom": [{"configMapRef": {"name": "more"}}]}],
+                },
+            },
+        },
+        "unknown-field": {"templateOverrides": {"podSpec": {"hostNmae": "x"}}},
     }
     values = values_for(
         url=server.url,
@@ -63,6 +85,8 @@ def helm(kubectl: Kubectl, server: DevServer, index: e2e_index.PackageIndex, fol
         queues=queues,
         base={"env": QUICK, "terminationGracePeriodSeconds": 10},
     )
+    access_key, secret_key = task_credentials
+    values["clearml"]["taskCredentials"] = {"accessKey": access_key, "secretKey": secret_key}
     release.upgrade(values, folder)
     yield release
     release.uninstall()
@@ -139,6 +163,31 @@ def test_two_queues_give_different_pods(helm: Helm, kubectl: Kubectl, server: De
         assert found["status"] == "completed", server.console(task)
         assert f"size {size}" in server.console(task)
         kubectl.gone(task)
+
+
+def test_a_field_without_a_key_of_its_own_reaches_the_pod(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:
+    kubectl.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "more"}, "data": {"MORE": "of it"}})
+    script = "import os, socket\nprint(socket.gethostname(), 'sees more', os.environ['MORE'], flush=True)\n"
+    (task,) = enqueue(server.environment(), NewTask(name="passed", queue="passed-through", script=script))
+    found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
+    assert found["status"] == "completed", server.console(task)
+    assert "by-pass-through sees more of it" in server.console(task)
+    kubectl.gone(task)
+
+
+def test_a_field_that_kubernetes_does_not_know_stops_its_queue_only(
+    helm: Helm, kubectl: Kubectl, server: DevServer
+) -> None:
+    """Nothing is taken from it, and the reason is told; every other test of this file uses the other queues."""
+    (task,) = enqueue(server.environment(), NewTask(name="waits", queue="unknown-field", script="print(1)\n"))
+    said = kubectl("exec", helm.deployment, "--", *CHECK, check=False)
+    (problem,) = [line for line in said.splitlines() if line.startswith("FAIL")]
+    for text in (controller_log(kubectl, helm), problem):
+        assert 'unknown field "spec.template.spec.hostNmae"' in text
+        assert "agentk8sglue.queues.unknown-field.templateOverrides" in text
+    assert server.entries(server.queue_id("unknown-field")) == [task]
+    assert kubectl.job_of(task) is None
+    server.call("tasks.dequeue", task=task)
 
 
 def test_a_task_aborted_while_it_runs_ends_its_pod(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:
@@ -231,23 +280,30 @@ def test_a_wrong_image_fails_the_task_with_the_reason(
     until("it is in no queue", lambda: not server.entries(pending) and not server.entries(server.queue_id(queue)))
 
 
-def test_credentials_stay_in_secrets(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:
-    """Nowhere but in the Secret; the agent itself prints the access key in the pod's log, never the secret."""
+def test_credentials_stay_in_secrets(
+    helm: Helm, kubectl: Kubectl, server: DevServer, task_credentials: tuple[str, str]
+) -> None:
+    """Nowhere but in the Secrets; the agent itself prints the access key in the pod's log, never the secret.
+
+    The pod has its own credentials; the controller's are not in it.
+    """
     (task,) = enqueue(server.environment(), NewTask(name="secrets", queue="bare", script=LONG))
     pod = kubectl.running_pod(task)
     until("the script runs", lambda: "it runs" in server.console(task), limit=LIMIT)
     log = kubectl("logs", pod["metadata"]["name"])
     server.call("tasks.stop", task=task)
     assert "starting clearml-agent" in log
-    assert server.secret_key not in log
-    assert server.secret_key not in server.console(task)
+    assert task_credentials[0] in log
+    for secret in (server.access_key, server.secret_key, task_credentials[1]):
+        assert secret not in log
+        assert secret not in server.console(task)
     env = {item["name"]: item for item in pod["spec"]["containers"][0]["env"]}
     for name in ("CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"):
-        assert env[name]["valueFrom"]["secretKeyRef"]["name"] == f"{helm.fullname}-ac"
+        assert env[name]["valueFrom"]["secretKeyRef"]["name"] == f"{helm.fullname}-task-ac"
     kinds = ("pods", "jobs", "configmaps", "deployments", "events", "serviceaccounts")
     everything = json.dumps([kubectl.items(kind) for kind in kinds]) + controller_log(kubectl, helm)
     assert task in everything
-    for value in (server.access_key, server.secret_key):
+    for value in (server.access_key, server.secret_key, *task_credentials):
         assert value not in everything
     kubectl.gone(task)
 

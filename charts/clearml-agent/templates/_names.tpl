@@ -1,10 +1,10 @@
-{{/* Names: one template for each object. The base leaves room for the longest suffix, "-controller", within 63. */}}
+{{/* Names: one template for each object. The base leaves room for the longest suffix within 63. */}}
 
 {{- define "clearml-agent.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* The full name as ClearML's own chart builds it; its Secret of credentials is named after it. */}}
+{{/* The full name as ClearML's own chart builds it; what its pods refer to is named after it. */}}
 {{- define "clearml-agent.longName" -}}
 {{- $name := include "clearml-agent.name" . -}}
 {{- if .Values.fullnameOverride -}}
@@ -53,6 +53,21 @@
 {{- .Values.clearml.existingAgentk8sglueSecret | default (include "clearml-agent.ownCredentialsSecretName" .) -}}
 {{- end -}}
 
+{{- define "clearml-agent.ownTaskCredentialsSecretName" -}}
+{{- include "clearml-agent.fullname" . }}-task-ac
+{{- end -}}
+
+{{/* What task pods use: credentials of their own, or else the controller's. */}}
+{{- define "clearml-agent.taskCredentialsSecretName" -}}
+{{- if .Values.clearml.taskCredentials.existingSecret -}}
+{{- .Values.clearml.taskCredentials.existingSecret -}}
+{{- else if .Values.clearml.taskCredentials.accessKey -}}
+{{- include "clearml-agent.ownTaskCredentialsSecretName" . -}}
+{{- else -}}
+{{- include "clearml-agent.credentialsSecretName" . -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "clearml-agent.ownConfSecretName" -}}
 {{- include "clearml-agent.fullname" . }}-conf
 {{- end -}}
@@ -66,8 +81,9 @@
 {{- end -}}
 {{- end -}}
 
+{{/* As with the credentials: old pods that have not started yet pull their images with it. */}}
 {{- define "clearml-agent.ownPullSecretName" -}}
-{{- include "clearml-agent.fullname" . }}-ark
+{{- include "clearml-agent.longName" . }}-ark
 {{- end -}}
 
 {{/*

@@ -10,7 +10,6 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.credentials" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.pullSecret" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.image" (dict "state" $state "values" .Values) -}}
-{{- include "clearml-agent.validate.servers" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.queues" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.controller" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.controllerVolumes" (dict "state" $state "values" .Values) -}}
@@ -52,24 +51,14 @@ and what to write instead. Values of secrets are never shown.
 {{- $clearml := .values.clearml -}}
 {{- $keys := "clearml.agentk8sglueKey and clearml.agentk8sglueSecret" -}}
 {{- $how := printf "set %s (in the ClearML web app: Settings > Workspace > API Credentials), or name in clearml.existingAgentk8sglueSecret a Secret that has the keys agentk8sglue_key and agentk8sglue_secret" $keys -}}
-{{- if $clearml.existingAgentk8sglueSecret -}}
-{{- if or $clearml.agentk8sglueKey $clearml.agentk8sglueSecret -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" "clearml.existingAgentk8sglueSecret" "found" (printf "%q, and %s are set, too" $clearml.existingAgentk8sglueSecret $keys) "advice" "keep either the existing Secret or the two values, and leave the other out") -}}
-{{- end -}}
-{{- else if not (or $clearml.agentk8sglueKey $clearml.agentk8sglueSecret) -}}
+{{- if not $clearml.existingAgentk8sglueSecret -}}
+{{- if not (or $clearml.agentk8sglueKey $clearml.agentk8sglueSecret) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $keys "found" "nothing" "advice" $how) -}}
 {{- else if not $clearml.agentk8sglueSecret -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" "clearml.agentk8sglueSecret" "found" "nothing, but clearml.agentk8sglueKey is set" "advice" "set both, or use clearml.existingAgentk8sglueSecret") -}}
 {{- else if not $clearml.agentk8sglueKey -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" "clearml.agentk8sglueKey" "found" "nothing, but clearml.agentk8sglueSecret is set" "advice" "set both, or use clearml.existingAgentk8sglueSecret") -}}
 {{- end -}}
-{{- range $key, $default := dict "agentk8sglueKey" "ACCESSKEY" "agentk8sglueSecret" "SECRETKEY" -}}
-{{- if eq (get $clearml $key | default "") $default -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "clearml.%s" $key) "found" (printf "%s, the placeholder of ClearML's own chart" $default) "advice" "write your own value in its place") -}}
-{{- end -}}
-{{- end -}}
-{{- if and $clearml.existingClearmlConfigSecret $clearml.clearmlConfig -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" "clearml.existingClearmlConfigSecret" "found" (printf "%q, and clearml.clearmlConfig is set, too" $clearml.existingClearmlConfigSecret) "advice" "keep one of the two") -}}
 {{- end -}}
 {{- end -}}
 
@@ -80,44 +69,19 @@ and what to write instead. Values of secrets are never shown.
 {{- if and $credentials.enabled (not $given) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" "imageCredentials.enabled" "found" "true, but no credentials" "advice" "set imageCredentials.password (with username and registry) or imageCredentials.existingSecret, or leave enabled out") -}}
 {{- end -}}
-{{- if and $credentials.password $credentials.existingSecret -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" "imageCredentials.existingSecret" "found" (printf "%q, and imageCredentials.password is set, too" $credentials.existingSecret) "advice" "keep one of the two; more existing Secrets go into imageCredentials.extraImagePullSecrets") -}}
-{{- end -}}
 {{- end -}}
 
 {{- define "clearml-agent.validate.image" -}}
 {{- $state := .state -}}
 {{- $image := .values.agentk8sglue.image -}}
-{{- if regexMatch "(^|/)clearml-(enterprise-)?agent-k8s-base$" $image.repository -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" "agentk8sglue.image.repository" "found" (printf "%q, the image of ClearML's own chart, which does not hold this controller" $image.repository) "advice" "leave agentk8sglue.image.repository and agentk8sglue.image.tag out, or name your copy of clearml-k8s/controller") -}}
-{{- end -}}
 {{- if and $image.registry (regexMatch "^([^/]*[.:][^/]*|localhost)/" $image.repository) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" "agentk8sglue.image.registry" "found" (printf "%q, but agentk8sglue.image.repository %q names a registry, too" $image.registry $image.repository) "advice" "name the registry once") -}}
-{{- end -}}
-{{- if regexMatch "[:@][^/]*$" $image.repository -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" "agentk8sglue.image.repository" "found" (printf "%q, with a tag or a digest" $image.repository) "advice" "write these into agentk8sglue.image.tag and agentk8sglue.image.digest") -}}
-{{- end -}}
-{{- end -}}
-
-{{- define "clearml-agent.validate.servers" -}}
-{{- $state := .state -}}
-{{- $glue := .values.agentk8sglue -}}
-{{- range $key, $schemes := dict "apiServerUrlReference" "https?" "webServerUrlReference" "https?" "fileServerUrlReference" "https?|s3|gs|azure" -}}
-{{- $url := get $glue $key | default "" -}}
-{{- if contains "@" $url -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.%s" $key) "found" "a URL with a user name or password in it" "advice" "leave the part up to @ out; credentials belong into the keys below clearml") -}}
-{{- else if and (or $url (eq $key "apiServerUrlReference")) (not (regexMatch "^<[A-Z][A-Z0-9_ -]*>$" $url)) (not (regexMatch (printf "^(%s)://[^/<>[:space:]]+(/[^<>[:space:]]*)?$" $schemes) $url)) -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.%s" $key) "found" (printf "%q" $url) "advice" (printf "write a whole URL, such as %s" (ternary "s3://bucket or https://files.clear.ml" "https://api.clear.ml" (eq $key "fileServerUrlReference")))) -}}
-{{- end -}}
 {{- end -}}
 {{- end -}}
 
 {{- define "clearml-agent.validate.queues" -}}
 {{- $state := .state -}}
 {{- $glue := .values.agentk8sglue -}}
-{{- if and $glue.queue $glue.queues -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" "agentk8sglue.queue" "found" (printf "%q, and agentk8sglue.queues names queues, too" $glue.queue) "advice" (printf "leave agentk8sglue.queue out and name all queues in agentk8sglue.queues, for example %s: {}" (splitList "," $glue.queue | first | trim))) -}}
-{{- end -}}
 {{- if $glue.queue -}}
 {{- range splitList "," $glue.queue -}}
 {{- if not (trim .) -}}
@@ -140,12 +104,9 @@ and what to write instead. Values of secrets are never shown.
 {{- $state := .state -}}
 {{- $glue := .values.agentk8sglue -}}
 {{- range $index, $env := $glue.extraEnvs -}}
-{{- if has $env.name (list "CLEARML_API_ACCESS_KEY" "CLEARML_API_SECRET_KEY") -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "the chart sets it; use clearml.existingAgentk8sglueSecret, or clearml.agentk8sglueKey and clearml.agentk8sglueSecret") -}}
+{{- if has $env.name (list "CLEARML_API_ACCESS_KEY" "CLEARML_API_SECRET_KEY" "CLEARML_K8S_CREDENTIALS_DIR") -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "the chart gives the controller its credentials; use clearml.existingAgentk8sglueSecret, or clearml.agentk8sglueKey and clearml.agentk8sglueSecret") -}}
 {{- end -}}
-{{- end -}}
-{{- if and $glue.serviceExistingAccountName $glue.serviceAccountAnnotations -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" "agentk8sglue.serviceAccountAnnotations" "found" (printf "annotations, and agentk8sglue.serviceExistingAccountName is %q" $glue.serviceExistingAccountName) "advice" "the chart writes annotations only on an account that it makes; annotate the existing one yourself and leave them out") -}}
 {{- end -}}
 {{- range $key, $_ := $glue.annotations -}}
 {{- if hasPrefix "checksum/" $key -}}
@@ -176,7 +137,7 @@ and what to write instead. Values of secrets are never shown.
 {{- $place := printf "agentk8sglue.%s[%d]" $key $index -}}
 {{- $field := ternary "path" "mountPath" (eq $key "fileMounts") -}}
 {{- $path := eq $key "fileMounts" | ternary (include "clearml-agent.filePath" (dict "folderPath" ($mount.folderPath | default "") "name" $mount.name)) (clean ($mount.mountPath | default "")) -}}
-{{- if or (has $path (list "/tmp" "/etc/clearml-k8s")) (hasPrefix "/etc/clearml-k8s/" $path) -}}
+{{- if or (has $path (list "/tmp" "/etc/clearml-k8s" "/etc/clearml-k8s-credentials")) (hasPrefix "/etc/clearml-k8s/" $path) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the %s %s" $field ($mount.mountPath | default $path)) "advice" "the chart mounts its own volume there; choose another path") -}}
 {{- else if hasKey $paths $path -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the %s %s, which %s has, too" $field $path (get $paths $path)) "advice" "mount one thing at each path") -}}
@@ -255,9 +216,10 @@ and what to write instead. Values of secrets are never shown.
 {{- range $name, $queue := $glue.queues -}}
 {{- $_ := set $places (printf "agentk8sglue.queues.%s.templateOverrides.labels" $name) (get (get ($queue | default dict) "templateOverrides" | default dict) "labels") -}}
 {{- end -}}
+{{- $reserved := include "clearml-agent.reservedLabels" $state -}}
 {{- range $place, $labels := $places -}}
 {{- range $key, $_ := $labels | default dict -}}
-{{- if regexMatch (include "clearml-agent.reservedLabels" $state) $key -}}
+{{- if regexMatch $reserved $key -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" $key "advice" "this label belongs to the chart and its controller; choose another key") -}}
 {{- end -}}
 {{- end -}}

@@ -143,6 +143,30 @@ def test_golden_whole_pod_spec(build: Build, config: Config) -> None:
     assert {item.source for item in built.ignored} == {"template"}
 
 
+def test_fields_without_a_key_of_their_own_are_passed_through(build: Build) -> None:
+    further = {
+        "hostUsers": False,
+        "overhead": None,
+        "containers": [
+            {"name": "proxy", "image": "envoy", "ports": [{"containerPort": 1}]},
+            {"name": "task", "envFrom": [{"secretRef": {"name": "s"}}], "tty": False},
+        ],
+    }
+    before = json.dumps(further)
+    plain = build(base={"runtimeClassName": "nvidia"}).manifest["spec"]["template"]["spec"]
+    spec = build(base={"runtimeClassName": "nvidia", "podSpec": further}).manifest["spec"]["template"]["spec"]
+    assert json.dumps(further) == before
+    task = {**plain["containers"][0], "envFrom": [{"secretRef": {"name": "s"}}], "tty": False}
+    assert spec == {**plain, "hostUsers": False, "containers": [task, further["containers"][0]]}
+
+
+def test_what_the_controller_decides_is_not_passed_through(build: Build) -> None:
+    further = {"restartPolicy": "Always", "containers": [{"name": "task", "command": ["sleep"]}]}
+    built = build(base={"podSpec": further})
+    assert built.manifest == build().manifest
+    assert [item.argument for item in built.ignored] == ["spec.restartPolicy", "spec.containers[0].command"]
+
+
 def test_the_same_arguments_give_the_same_manifest(build: Build) -> None:
     first, second = build(base=BASE), build(base=BASE)
     assert json.dumps(first.manifest) == json.dumps(second.manifest)

@@ -29,6 +29,15 @@ def test_extra_volumes_are_appended_base_first() -> None:
     assert [volume["name"] for volume in merged["extraVolumes"]] == ["one", "two"]
 
 
+def test_each_field_of_the_pass_through_counts_for_itself() -> None:
+    base = {"podSpec": {"hostUsers": False, "containers": [{"name": "a"}], "overhead": None}}
+    override = {"podSpec": {"containers": [{"name": "b"}], "preemptionPolicy": "Never"}}
+    merged = merge_templates(base=base, override=override)
+    wanted = {"hostUsers": False, "overhead": None, "containers": [{"name": "b"}], "preemptionPolicy": "Never"}
+    assert merged["podSpec"] == wanted
+    assert merge_templates(base=base, override={"podSpec": {"hostUsers": None}})["podSpec"]["hostUsers"] is False
+
+
 @pytest.mark.parametrize("unset", [None, "", [], {}])
 def test_null_and_empty_mean_not_set(unset: Any) -> None:
     assert merge_templates(base=BASE, override=dict.fromkeys(BASE, unset)) == BASE

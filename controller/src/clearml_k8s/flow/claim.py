@@ -80,7 +80,7 @@ class Claims:
             wanted = [self._marking.wanted(found.get(c.task), c.task, c.queue) for c in candidates]
             takings = [taking for taking in wanted if taking is not None]
             await each(self._book, [t for t in takings if self._marking.has_job(t)], self._clean)
-            takings = await self._marking.marked([t for t in takings if not self._marking.has_job(t)])
+            takings = await self._marked([t for t in takings if not self._marking.has_job(t)])
             takings = await self._recorded(takings)
             takings = await self._taken(takings)
             await each(self._book, takings, self._show)
@@ -100,7 +100,7 @@ class Claims:
         ready = [t for t in takings if not self._book.busy(t.task.id)]
         self._book.begin(ready)
         try:
-            for taking in await self._recorded(await self._marking.marked(ready)):
+            for taking in await self._recorded(await self._marked(ready)):
                 self._book.hold(taking, "found in no queue, now recorded as ours")
         except Fenced:
             raise
@@ -142,6 +142,19 @@ class Claims:
         except Unanswered as error:
             self._book.hold(taking, str(error), doubt=True)
 
+    async def _marked(self, takings: Sequence[Taking]) -> list[Taking]:
+        """Steps 1 and 2; none after the order to stop."""
+        if self._stop.is_set():
+            return []
+        return await self._unless_stopped(await self._marking.marked(takings))
+
+    async def _unless_stopped(self, takings: Sequence[Taking]) -> list[Taking]:
+        """The takings; after the order to stop none, and each is freed at once: time for it may be short later."""
+        if not self._stop.is_set():
+            return list(takings)
+        await each(self._book, takings, lambda t: self._returning.unmark(t.task.id, queue=t.queue.id))
+        return []
+
     async def _recorded(self, takings: Sequence[Taking]) -> list[Taking]:
         """Step 3: one write for all."""
         if not takings:
@@ -161,8 +174,9 @@ class Claims:
                     self._book.hold(taking, "perhaps recorded", doubt=True)
                 else:
                     self._book.skip(taking.task.id)
+            await self._unless_stopped(takings)
             return []
-        return list(takings)
+        return await self._unless_stopped(takings)
 
     async def _taken(self, takings: Sequence[Taking]) -> list[Taking]:
         """Step 4."""
@@ -172,6 +186,7 @@ class Claims:
         if self._stop.is_set() or not self._session.health.healthy:
             # The first half-way failure ends all takes, and so does the end; nothing was sent for this one.
             await self._book.forget(taking.task.id)
+            await self._unless_stopped([taking])
             return False
         try:
             if await queues.remove_task(self._session, taking.queue.id, taking.task.id):

@@ -163,9 +163,10 @@ class Returning:
 
     async def _let_go(self, returned: Returned) -> None:
         taking = returned.taking
-        await self._hide(taking)
         await self._book.forget(taking.task.id)
+        # Before it is hidden, which only people see: at an end there may be no time for both.
         await self.unmark(taking.task.id, queue=taking.queue.id)
+        await self._hide(taking)
 
     async def _hide(self, taking: Taking) -> None:
         """Take the entry out of the queue that shows what waits for the cluster."""

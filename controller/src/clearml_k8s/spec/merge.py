@@ -3,6 +3,7 @@
 - A key that the queue's `templateOverrides` sets replaces the key of `basePodTemplate` as a whole: lists and maps are
   not merged. Null and an empty text, list or map mean "not set", as in ClearML's charts; 0 and false are values.
 - `extraVolumes` and `extraVolumeMounts` of both are appended, the base's first.
+- `podSpec` stands for further keys: each of its fields that the override sets replaces that field of the base.
 - Environment variables are merged by name; the later list wins, in the place of the first occurrence.
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 from clearml_k8s.config import RawTemplate
 
 APPENDED = ("extraVolumes", "extraVolumeMounts")
+POD_SPEC = "podSpec"
 
 EnvVar = Mapping[str, Any]
 
@@ -23,8 +25,14 @@ def merge_templates(*, base: RawTemplate, override: RawTemplate) -> dict[str, An
     """The template that counts for one queue; a new structure that shares nothing with its arguments."""
     merged = {key: value for key, value in base.items() if is_set(value)}
     for key, value in override.items():
-        if is_set(value):
-            merged[key] = [*merged.get(key, []), *value] if key in APPENDED else value
+        if not is_set(value):
+            continue
+        if key in APPENDED:
+            merged[key] = [*merged.get(key, []), *value]
+        elif key == POD_SPEC:
+            merged[key] = {**merged.get(key, {}), **{field: part for field, part in value.items() if is_set(part)}}
+        else:
+            merged[key] = value
     return copy.deepcopy(merged)
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from clearml_k8s import errors
+from clearml_k8s import errors, names
 from clearml_k8s.config import Config, QueueConfig
 from clearml_k8s.spec.ignored import Ignored
-from clearml_k8s.spec.merge import merge_named, merge_templates
+from clearml_k8s.spec.merge import POD_SPEC, is_set, merge_named, merge_templates
 
 POD_KEYS: Mapping[str, str] = {
     "activeDeadlineSeconds": "activeDeadlineSeconds",
@@ -45,7 +45,7 @@ CONTAINER_KEYS: Mapping[str, str] = {
 }
 """Template key -> key of the task's container."""
 
-_OWN_KEYS = ("labels", "annotations", "volumes", "extraVolumes", "extraVolumeMounts", "files")
+_OWN_KEYS = ("labels", "annotations", "volumes", "extraVolumes", "extraVolumeMounts", "files", POD_SPEC)
 
 FILES_VOLUME: Final = "clearml-k8s-files"
 
@@ -96,6 +96,7 @@ def pod_parts(*, config: Config, queue: QueueConfig) -> PodParts:
     containers = spec.pop("containers", None) or [{}]
     container, sidecars = containers[0], containers[1:]
     container.pop("image", None)
+    sidecars += _lay_over(spec, container, given.get(POD_SPEC, {}))
     ignored = _drop_fixed(spec, container)
 
     spec |= {POD_KEYS[key]: value for key, value in given.items() if key in POD_KEYS}
@@ -119,6 +120,18 @@ def pod_parts(*, config: Config, queue: QueueConfig) -> PodParts:
         sidecars=sidecars,
         ignored=ignored,
     )
+
+
+def _lay_over(spec: dict[str, Any], container: dict[str, Any], further: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Puts `podSpec` into the spec and, of its containers, the one named as the task's into that; the others."""
+    spec |= {key: value for key, value in further.items() if key != "containers" and is_set(value)}
+    others = []
+    for entry in further.get("containers") or ():
+        if entry["name"] == names.TASK_CONTAINER:
+            container |= {key: value for key, value in entry.items() if key != "name" and is_set(value)}
+        else:
+            others.append(entry)
+    return others
 
 
 def _drop_fixed(spec: dict[str, Any], container: dict[str, Any]) -> tuple[Ignored, ...]:
