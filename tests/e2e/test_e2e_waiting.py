@@ -1,4 +1,4 @@
-"""Why a task's pod waits, said by a real API server, scheduler and kubelet; and how long it may."""
+"""Why a task's pod waits, said by a real API server, scheduler and kubelet, whatever other nodes there are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from e2e_programs import Helm, Kubectl, until, values_for
 from e2e_tasks import NewTask, enqueue
 
 LIMIT = 120.0
-FAILS_AFTER = {"limitRange": 3, "podSecurity": 3}
+FAILS_AFTER = {"limitRange": 3, "podSecurity": 3, "containerConfig": 1800}
 WAITING: dict[str, tuple[dict[str, Any], str]] = {
     "quota": (
         {"resources": {"requests": {"example.com/gpu": 1}, "limits": {"example.com/gpu": 1}}},
@@ -26,10 +26,10 @@ WAITING: dict[str, tuple[dict[str, Any], str]] = {
     "claim": (
         {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "nowhere"}}],
          "volumeMounts": [{"name": "v", "mountPath": "/v"}]},
-        'No node takes the pod: 0/1 nodes are available: persistentvolumeclaim "nowhere" not found',
+        'persistentvolumeclaim "nowhere" not found',
     ),
-    "selector": ({"nodeSelector": {"pool": "nowhere"}}, "No node is as asked for: compare nodeSelector"),
-    "room": ({"resources": {"requests": {"cpu": 9000}}}, "Insufficient cpu. It waits until a node has room"),
+    "selector": ({"nodeSelector": {"pool": "nowhere"}}, "Compare nodeSelector, affinity and t"),
+    "room": ({"resources": {"requests": {"cpu": 9000}}}, "It waits until a node has room"),
     "config": (
         {"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "nowhere", "key": "a"}}}]},
         'Container task: CreateContainerConfigError: configmap "nowhere" not found',

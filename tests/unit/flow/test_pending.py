@@ -127,9 +127,10 @@ def test_why_no_pod_is_made(message: str, category: Category, seconds: float | N
          Category.UNSCHEDULABLE, "until a node has room"),
         ("0/1 nodes are available: 1 Too many pods.", Category.UNSCHEDULABLE, "until a node has room"),
         ("0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) had untolerated "
-         "taint {nvidia.com/gpu: present}.", Category.UNSCHEDULABLE, "set tolerations"),
+         "taint {nvidia.com/gpu: present}.", Category.UNSCHEDULABLE, "affinity and tolerations"),
+        ("0/1 nodes are available: 1 node(s) had untolerated taint {a: b}.", Category.UNSCHEDULABLE, "set tolerations"),
         ("0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector. preemption: 0/2 nodes are "
-         "available: Insufficient victims.", Category.UNSCHEDULABLE, "compare nodeSelector"),
+         "available: Insufficient victims.", Category.UNSCHEDULABLE, "Compare nodeSelector"),
         ("0/1 nodes are available: 1 node(s) didn't match pod topology spread constraints.", Category.UNSCHEDULABLE,
          "topologySpreadConstraints"),
         ("0/1 nodes are available: persistentvolumeclaim \"data\" not found.", Category.VOLUME, "volume claims"),

@@ -108,10 +108,12 @@ def _unscheduled(scheduled: Condition, events: Sequence[EventRecord], patience: 
         return _of(Category.VOLUME, patience, summary=summary, advice="Check the volume claims of the pod template")
     if _SHORT.search(text):
         advice = "It waits until a node has room; no node has what it asks for if this lasts: compare its resources"
+    elif _TAINT.search(text) and _PLACE.search(text):
+        advice = "Compare nodeSelector, affinity and tolerations of the queue's template with the nodes"
     elif _TAINT.search(text):
-        advice = "The nodes that would do have taints: set tolerations in the queue's template"
+        advice = "The nodes have taints: set tolerations in the queue's template"
     elif _PLACE.search(text):
-        advice = "No node is as asked for: compare nodeSelector, affinity and topologySpreadConstraints with the nodes"
+        advice = "Compare nodeSelector, affinity and topologySpreadConstraints of the queue's template with the nodes"
     else:
         advice = "Compare resources, nodeSelector and tolerations of the queue's template with the nodes"
     scaled = next((e for e in reversed(events) if e.reason in (_SCALES, _SCALES_NOT)), None)
