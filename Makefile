@@ -69,19 +69,31 @@ cluster-status: ## health of each component, and the variables to use the cluste
 ##@ Code
 
 .PHONY: generate
-generate: ## write the generated files anew (schemas, values.yaml)
+generate: ## write the generated files anew (schemas, values.yaml, docs, the chart's README)
 	@$(RUN) python values-schema/build.py
+	@$(RUN) python tests/support/reconcile_page.py
+	@$(RUN) --tools helm-docs python -m ci.charts readme
 
 .PHONY: lint
-lint: ## ruff, mypy, import layers
+lint: ## ruff, mypy, import layers, actionlint
 	@$(RUN) ruff check $(SOURCES)
 	@$(RUN) ruff format --check $(SOURCES)
 	@$(RUN) mypy --strict controller/src ci
 	@$(RUN) lint-imports --no-logo
+	@$(RUN) --tools actionlint actionlint -shellcheck= -pyflakes=
 
 .PHONY: verify
-verify: lint ## lint, and fail when a generated file is not up to date
+verify: lint ct-lint ## lint, and fail when a generated file is not up to date
 	@$(RUN) python values-schema/build.py --check || { echo "generated files are out of date: make generate, then commit them" >&2; exit 1; }
+	@$(RUN) --tools helm-docs python -m ci.charts readme --check || { echo "the chart's README is out of date: make generate, then commit it" >&2; exit 1; }
+
+.PHONY: ct-lint
+ct-lint: ## ct lint: the chart with each values file in its ci/
+	@$(RUN) --tools helm,ct python -m ci.charts lint
+
+.PHONY: ct-install
+ct-install: packages ## ct install: a release on the cluster for each values file
+	@$(RUN) --tools all --images controller --cluster sh -c '{ [ -n "$$IMAGE_REGISTRY" ] || python -m ci.cluster load-image "$$IMAGE_CONTROLLER"; } && python -m ci.charts install'
 
 ##@ Tests
 
@@ -110,7 +122,7 @@ test-e2e: ## SDK to finished task, with the chart, the controller and the real a
 	@$(TEST) e2e
 
 .PHONY: test-long
-test-long: ## the tests marked long: kills and faults with hundreds of tasks
+test-long: ## the tests marked long: every way of an upgrade
 	@$(TEST) --long cluster e2e
 
 .PHONY: bench

@@ -35,7 +35,7 @@ class Part:
 PARTS = {
     "unit": Part(),
     "model": Part(),
-    "chart": Part(tools=("helm3", "helm314", "helm4", "kubeconform")),
+    "chart": Part(tools=("helm3", "helm314", "helm4", "helm-docs", "kubeconform")),
     "contract": Part(),
     "cluster": Part(cluster=True),
     "e2e": Part(cluster=True),

@@ -36,9 +36,9 @@ PLAIN_TYPES = {"string", "boolean", "number", "integer"}
 class Builder:
     """Expands one source; remembers which definitions and Kubernetes types it met.
 
-    `target` is whose schema it is, chart or controller: the controller words wrong types itself and needs no hints.
-    `keep` names the notes that stay, outside the definitions: Helm has no use for any, the controller's loader reads
-    the defaults.
+    `target` is whose schema it is, chart or controller: keys that are `only` the other's are left out, and the
+    controller needs no hints, as it words wrong types itself. `keep` names the notes that stay, outside the
+    definitions: Helm has no use for any, the controller's loader reads the defaults.
     """
 
     def __init__(self, *, values: Schema, target: str, keep: frozenset[str] = frozenset()) -> None:
@@ -65,7 +65,11 @@ class Builder:
             if key in self.dropped or key in RULES:
                 continue
             if key == "properties":
-                result[key] = {name: self.expand(child) for name, child in value.items()}
+                result[key] = {
+                    name: self.expand(child)
+                    for name, child in value.items()
+                    if child.get("only", self.target) == self.target
+                }
             elif key in ("items", "additionalProperties", "propertyNames", "allOf", "anyOf", "oneOf", "not"):
                 result[key] = self.expand(value)
             else:

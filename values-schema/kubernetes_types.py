@@ -17,7 +17,7 @@ from schema_sources import Schema
 
 PACKAGE_VERSION = "1.37.0"
 KUBERNETES_VERSION = "v1.37.0"
-PREFIXES = ("io.k8s.api.core.v1.", "io.k8s.apimachinery.pkg.apis.meta.v1.")
+PREFIXES = ("io.k8s.api.core.v1.", "io.k8s.apimachinery.pkg.apis.meta.v1.", "io.k8s.api.networking.v1.")
 
 #: Published as `oneOf` of two nullable types, which null matches twice and so is refused.
 MENDED: dict[str, Schema] = {
@@ -30,7 +30,7 @@ OFTEN_UNQUOTED = (("EnvVar", "value"), ("Toleration", "value"))
 IN_QUOTES: Schema = {"when": {"type": ["number", "boolean"]}, "advice": "write it in quotation marks"}
 #: Names of resources that Kubernetes does not have, and what people mean by them.
 NO_RESOURCES = {
-    **dict.fromkeys(("gpu", "gpus", "nvidia.com/gpus"), "write nvidia.com/gpu, or the name that your device plugin uses"),
+    **dict.fromkeys(("gpu", "gpus", "nvidia.com/gpus"), "write nvidia.com/gpu, or your device plugin's own name"),
     **dict.fromkeys(("mem", "ram"), "write memory"),
 }
 
@@ -57,7 +57,7 @@ def full(*, name: str, definitions: Schema) -> str:
     for prefix in PREFIXES:
         if prefix + name in definitions:
             return prefix + name
-    raise ValueError(f"kubernetes: {name} is no type of core/v1 or meta/v1 in Kubernetes {KUBERNETES_VERSION}")
+    raise ValueError(f"kubernetes: {name} is no core, meta or networking v1 type in Kubernetes {KUBERNETES_VERSION}")
 
 
 def references(node: Any) -> Iterator[str]:

@@ -24,6 +24,7 @@ from status import ORIGINS, find, rows
 #: Objects that take any key, by JSON path in the built schema, with the reason.
 OPEN_OBJECTS = {
     "properties.global": "shared with parent and sibling charts, which put keys of their own there",
+    "properties.extraObjects.items": "objects of any kind; the API server knows their types",
     "definitions.FieldsV1": "bookkeeping of the API server, any shape",
     "definitions.podSpec": "any field of Kubernetes' PodSpec; the API server checks it",
     "definitions.podSpec.properties.containers.items": "any field of Kubernetes' Container; the API server checks it",
@@ -31,6 +32,21 @@ OPEN_OBJECTS = {
 #: Keys that templates hand over as a whole, so that no template names the keys below.
 PASSED_WHOLE = {
     ("agentk8sglue", "basePodTemplate"): "goes to the controller as it is",
+    ("agentk8sglue", "patienceSeconds"): "goes to the controller as it is",
+}
+#: Values that ci/everything-values.yaml leaves at their defaults, with the reason.
+NOT_IN_EVERYTHING = {
+    ("imageCredentials", "existingSecret"): "stands against imageCredentials.password",
+    ("clearml", "existingAgentk8sglueSecret"): "stands against clearml.agentk8sglueKey and agentk8sglueSecret",
+    ("clearml", "taskCredentials", "existingSecret"): "stands against accessKey and secretKey",
+    ("clearml", "existingClearmlConfigSecret"): "stands against clearml.clearmlConfig",
+    ("agentk8sglue", "image", "registry"): "stands against global.imageRegistry, and a repository that names one",
+    ("agentk8sglue", "image", "digest"): "stands against image.tag",
+    ("agentk8sglue", "replicaCount"): "has one value only",
+    ("agentk8sglue", "extraInitContainers"): "there is no image that every cluster has",
+    ("agentk8sglue", "serviceExistingAccountName"): "stands against serviceAccountAnnotations",
+    ("agentk8sglue", "queue"): "stands against queues",
+    ("agentk8sglue", "createQueueIfNotExists"): "is another name of createQueues",
 }
 
 
@@ -173,6 +189,35 @@ def _differences(*, wanted: Any, found: Any, path: tuple[str, ...]) -> Iterator[
         yield f"{dotted(path)}: values.yaml has {found!r}, the source {wanted!r}"
 
 
+def set_in_everything(source: Schema) -> Iterator[str]:
+    """ci/everything-values.yaml sets every value to another than its default, and every key of a queue in one queue."""
+    name = "ci/everything-values.yaml"
+    given = yaml.safe_load((CHART / name).read_text(encoding="utf-8"))
+    definitions = source["definitions"]
+    for path, schema in leaves(schema=source, definitions=definitions):
+        found = _value(given, path)
+        differs = found is not None and found != schema.get("default")
+        if not differs and path not in NOT_IN_EVERYTHING:
+            yield f"{dotted(path)}: {name} does not set it to another value than its default"
+        elif differs and path in NOT_IN_EVERYTHING:
+            yield f"{dotted(path)}: listed in NOT_IN_EVERYTHING, but {name} sets it; take it off the list"
+    known = {path for path, _ in leaves(schema=source, definitions=definitions)}
+    for path in sorted(set(NOT_IN_EVERYTHING) - known):
+        yield f"{dotted(path)}: listed in NOT_IN_EVERYTHING, but no such value exists; take it off the list"
+    queue = definitions["queues"]["additionalProperties"]
+    queues = _value(given, ("agentk8sglue", "queues")) or {}
+    for path, schema in leaves(schema=queue, definitions=definitions):
+        if all(_value(one, path) in (None, schema.get("default")) for one in queues.values()):
+            yield f"agentk8sglue.queues.<name>.{dotted(path)}: {name} sets it in no queue"
+
+
+def _value(values: Any, path: tuple[str, ...]) -> Any:
+    """The value at the path, None where there is none."""
+    for name in path:
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
+
+
 def findings() -> Iterator[str]:
     source, table = load(VALUES_SOURCE), load(STATUS_SOURCE)
     built: Schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
@@ -187,6 +232,7 @@ def findings() -> Iterator[str]:
     yield from used_by_templates(source)
     yield from same_defaults(source)
     yield from sound_table(source=source, table=table)
+    yield from set_in_everything(source)
 
 
 def main() -> int:

@@ -44,7 +44,7 @@ def never(rules: list[Schema]) -> list[Schema]:
 
 
 def hinted(schema: Schema, *, hints: list[Schema]) -> Schema:
-    """A copy with the rules of `hints`. A type with a hint passes as a type: Helm 3.14 looks no further than to a wrong one."""
+    """A copy with the rules of `hints`. A type with a hint passes: Helm 3.14 looks no further than to a wrong one."""
     known = listed(schema["type"]) if "type" in schema else []
     passed = [name for rule in hints if set(rule["when"]) == {"type"} for name in listed(rule["when"]["type"])]
     result = {**schema, "allOf": [*schema.get("allOf", []), *never(hints)]}
@@ -55,8 +55,12 @@ def hinted(schema: Schema, *, hints: list[Schema]) -> Schema:
 
 def wrong_types(schema: Schema) -> set[str]:
     """The types that `hinted` let pass, to be refused with advice."""
-    rules = [rule for rule in schema.get("allOf", []) if "const" in rule.get("then", {}) and set(rule["if"]) == {"type"}]
-    return {name for rule in rules for name in listed(rule["if"]["type"])}
+    types = [
+        rule["if"]["type"]
+        for rule in schema.get("allOf", [])
+        if "const" in rule.get("then", {}) and set(rule["if"]) == {"type"}
+    ]
+    return {name for found in types for name in listed(found)}
 
 
 def listed(types: str | list[str]) -> list[str]:

@@ -17,8 +17,8 @@ VALUES_SOURCE = HERE / "values.schema.yaml"
 CONFIG_SOURCE = HERE / "config.schema.yaml"
 STATUS_SOURCE = HERE / "values-status.yaml"
 
-#: Keywords of the sources that inform people and are not part of a built schema.
-NOTES = ("description", "default", "example")
+#: Keywords of the sources that are not part of a built schema: they inform people, or the build.
+NOTES = ("description", "default", "example", "only")
 #: Keywords of the sources that stand for a reference.
 SHORTHANDS = ("definition", "kubernetes", "value")
 
@@ -43,11 +43,11 @@ def resolve(*, schema: Schema, definitions: Schema) -> Schema:
 
 
 def children(*, schema: Schema, definitions: Schema) -> dict[str, Schema]:
-    """The properties of a section by name; empty for a leaf. A node with its own default is a leaf."""
+    """The values of a section by name; empty for a leaf. A node with its own default is a leaf."""
     if "default" in schema:
         return {}
     properties: dict[str, Schema] = resolve(schema=schema, definitions=definitions).get("properties", {})
-    return properties
+    return {name: child for name, child in properties.items() if child.get("only") != "controller"}
 
 
 def leaves(

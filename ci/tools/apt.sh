@@ -20,7 +20,10 @@ need nsenter util-linux
 need openssl openssl
 need skopeo skopeo
 need git git
-[ "${1:-}" != tests ] || need docker-registry docker-registry
+if [ "${1:-}" = tests ]; then
+    need docker-registry docker-registry
+    need gpg gnupg
+fi
 [ -x /usr/lib/cni/ptp ] || [ -x /opt/cni/bin/ptp ] || missing="$missing containernetworking-plugins"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"

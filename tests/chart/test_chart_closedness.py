@@ -1,4 +1,4 @@
-"""A key or a type that the chart does not know is refused with its path, by lint and by template, by both Helms."""
+"""Keys and types that nobody foresaw are refused with their path, by lint and by template; the usual ones: mistakes/."""
 
 from __future__ import annotations
 
@@ -12,59 +12,40 @@ from chart_render import CHART, CREDENTIALS, at, helm, merged
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     # Misspelt.
     ("", {"bogus": True}, "bogus"),
-    ("", {"agentK8sGlue": {"queue": "a"}}, "agentK8sGlue"),
-    ("/clearml", {"clearml": {"agentk8sGlueKey": "a"}}, "agentk8sGlueKey"),
-    ("/clearml", {"clearml": {"existingAgentk8sGlueSecret": "a"}}, "existingAgentk8sGlueSecret"),
-    ("/imageCredentials", {"imageCredentials": {"user": "a"}}, "user"),
     ("/imageCredentials/extraImagePullSecrets/0", at("imageCredentials.extraImagePullSecrets", [{"name": "a", "key": "b"}]), "key"),
     ("/agentk8sglue", at("agentk8sglue.replicaCounts", 3), "replicaCounts"),
-    ("/agentk8sglue", at("agentk8sglue.createQueue", True), "createQueue"),
-    ("/agentk8sglue/image", at("agentk8sglue.image.name", "x"), "name"),
     ("/agentk8sglue/tolerations/0", at("agentk8sglue.tolerations", [{"key": "a", "operatorr": "Exists"}]), "operatorr"),
     ("/agentk8sglue/resources", at("agentk8sglue.resources", {"limit": {"cpu": 1}}), "limit"),
     ("/agentk8sglue/extraEnvs/0", at("agentk8sglue.extraEnvs", [{"name": "A", "valueForm": {}}]), "valueForm"),
     ("/agentk8sglue/podSecurityContext", at("agentk8sglue.podSecurityContext.privileged", True), "privileged"),
-    ("/agentk8sglue/basePodTemplate", at("agentk8sglue.basePodTemplate.nodeselector", {}), "nodeselector"),
     ("/agentk8sglue/basePodTemplate/volumes/0", at("agentk8sglue.basePodTemplate.volumes", [{"name": "a", "pvc": {}}]), "pvc"),
     ("/agentk8sglue/basePodTemplate/initContainers/0", at("agentk8sglue.basePodTemplate.initContainers", [{"name": "a", "img": "b"}]), "img"),
-    ("/agentk8sglue/queues/gpu", at("agentk8sglue.queues.gpu.templateOverride", {}), "templateOverride"),
-    ("/agentk8sglue/queues/gpu/queueSettings", at("agentk8sglue.queues.gpu.queueSettings.maxPod", 1), "maxPod"),
-    ("/agentk8sglue/queues/gpu/templateOverrides", at("agentk8sglue.queues.gpu.templateOverrides.resource", {}), "resource"),
     ("/agentk8sglue/queues/gpu/templateOverrides/affinity", at("agentk8sglue.queues.gpu.templateOverrides.affinity", {"nodeAfinity": {}}), "nodeAfinity"),
     ("/test", at("test.checkserver", False), "checkserver"),
-    # Misplaced.
-    ("", {"queues": {"a": {}}}, "queues"),
-    ("", {"basePodTemplate": {}}, "basePodTemplate"),
-    ("/agentk8sglue", at("agentk8sglue.agentk8sglueKey", "a"), "agentk8sglueKey"),
-    ("/agentk8sglue", at("agentk8sglue.templateOverrides", {}), "templateOverrides"),
-    ("/agentk8sglue/queues/gpu", at("agentk8sglue.queues.gpu.resources", {}), "resources"),
-    ("/agentk8sglue/queues/gpu/queueSettings", at("agentk8sglue.queues.gpu.queueSettings.nodeSelector", {}), "nodeSelector"),
-    ("/agentk8sglue/basePodTemplate", at("agentk8sglue.basePodTemplate.limits", {"nvidia.com/gpu": 1}), "limits"),
-    # Known elsewhere, not here yet.
-    ("", {"sessions": {"portModeEnabled": False}}, "sessions"),
-    ("", {"enterpriseFeatures": {"enabled": True}}, "enterpriseFeatures"),
-    ("/agentk8sglue", at("agentk8sglue.taskAsJob", True), "taskAsJob"),
-    ("/agentk8sglue/basePodTemplate", at("agentk8sglue.basePodTemplate.hostNetwork", True), "hostNetwork"),
+    ("/networkPolicy", at("networkPolicy.enabled", True), "enabled"),
+    ("/networkPolicy/tasks/ingress/0", at("networkPolicy.tasks.ingress", [{"form": []}]), "form"),
+    ("/podDisruptionBudget", at("podDisruptionBudget.minAvailable", 1), "minAvailable"),
+    ("/extraObjects/0", {"extraObjects": [{"kind": "ConfigMap", "metadata": {}}]}, "apiVersion"),
+    # Known, with one value only, or with other keys below it.
     ("/agentk8sglue/replicaCount", at("agentk8sglue.replicaCount", 2), "1"),
+    ("/agentk8sglue/fileMounts/0", at("agentk8sglue.fileMounts", [{"name": "a", "folderPath": "/", "content": ""}]), "fileContent"),
     # Of the wrong kind.
-    ("/clearml/agentk8sglueKey", at("clearml.agentk8sglueKey", 12345), "string"),
-    ("/agentk8sglue/queue", at("agentk8sglue.queue", ["a"]), "string"),
-    ("/agentk8sglue/queues", at("agentk8sglue.queues", [{"name": "a"}]), "object"),
-    ("/agentk8sglue/queues/gpu", at("agentk8sglue.queues.gpu", None), "object"),
-    ("/agentk8sglue/image/tag", at("agentk8sglue.image.tag", 1.3), "string"),
+    ("/podDisruptionBudget/maxUnavailable", at("podDisruptionBudget.maxUnavailable", 2), "1"),
+    ("/extraObjects", {"extraObjects": {"a": {}}}, "array"),
+    ("/agentk8sglue/fileMounts/0/folderPath", at("agentk8sglue.fileMounts", [{"name": "a", "folderPath": "b", "fileContent": ""}]), "pattern"),
+    ("/agentk8sglue/fileMounts/0/name", at("agentk8sglue.fileMounts", [{"name": "..", "folderPath": "/b", "fileContent": ""}]), "pattern"),
+    ("/agentk8sglue/fileMounts/0/name", at("agentk8sglue.fileMounts", [{"name": "a/b", "folderPath": "/b", "fileContent": ""}]), "pattern"),
+    ("/agentk8sglue/fileMounts/0/fileContent", at("agentk8sglue.fileMounts", [{"name": "a", "folderPath": "/b", "fileContent": {"a": 1}}]), "string"),
+    ("/agentk8sglue/additionalRoleBindings", at("agentk8sglue.additionalRoleBindings", ["a", "b", "a"]), "2"),
+    ("/agentk8sglue/additionalRoleBindings/0", at("agentk8sglue.additionalRoleBindings", ["a b"]), "pattern"),
+    ("/agentk8sglue/additionalClusterRoleBindings/0", at("agentk8sglue.additionalClusterRoleBindings", [{"name": "a"}]), "string"),
     ("/agentk8sglue/image/pullPolicy", at("agentk8sglue.image.pullPolicy", "always"), "Always"),
     ("/agentk8sglue/maxPods", at("agentk8sglue.maxPods", 0), "1"),
-    ("/agentk8sglue/maxPods", at("agentk8sglue.maxPods", "10"), "integer"),
     ("/agentk8sglue/queuePollFrequencySeconds", at("agentk8sglue.queuePollFrequencySeconds", 0), "0.1"),
-    ("/agentk8sglue/clearmlcheckCertificate", at("agentk8sglue.clearmlcheckCertificate", "false"), "boolean"),
-    ("/agentk8sglue/nodeSelector/gpu", at("agentk8sglue.nodeSelector", {"gpu": True}), "string"),
-    ("/agentk8sglue/basePodTemplate/labels/n", at("agentk8sglue.basePodTemplate.labels", {"n": 1}), "string"),
-    ("/agentk8sglue/basePodTemplate/env/0/value", at("agentk8sglue.basePodTemplate.env", [{"name": "A", "value": 1}]), "string"),
     ("/agentk8sglue/basePodTemplate/env/0", at("agentk8sglue.basePodTemplate.env", [{"value": "1"}]), "name"),
     ("/agentk8sglue/basePodTemplate/volumes/0", at("agentk8sglue.basePodTemplate.volumes", [None]), "object"),
     ("/agentk8sglue/basePodTemplate/resources/limits/cpu", at("agentk8sglue.basePodTemplate.resources", {"limits": {"cpu": True}}), "string"),
     ("/agentk8sglue/basePodTemplate/dnsPolicy", at("agentk8sglue.basePodTemplate.dnsPolicy", "clusterFirst"), "ClusterFirst"),
-    ("/fullnameOverride", at("fullnameOverride", "My_Name"), "pattern"),
     # A default that cannot be done without, deleted.
     ("", {"agentk8sglue": None}, "agentk8sglue"),
     ("/agentk8sglue", at("agentk8sglue.apiServerUrlReference", None), "apiServerUrlReference"),
@@ -77,8 +58,16 @@ def test_refused_with_its_path(helm_name: str, command: str, pointer: str, value
     args = ["lint", str(CHART)] if command == "lint" else ["template", "rel", str(CHART), "--kube-version", "1.37.0"]
     done = helm(helm_name, *args, values=json.dumps(merged(CREDENTIALS, values)))
     assert done.returncode != 0
-    line = next((line for line in (done.stdout + done.stderr).splitlines() if f"at '{pointer}'" in line), "")
-    assert word in line, done.stdout + done.stderr
+    place = at_place(helm_name, pointer)
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if place in line]
+    assert any(word in line for line in lines), done.stdout + done.stderr
+
+
+def at_place(helm_name: str, pointer: str) -> str:
+    """How that Helm names the place of a value: the engine up to 3.17 has words of its own."""
+    if helm_name == "helm314":
+        return f"- {pointer.strip('/').replace('/', '.') or '(root)'}: "
+    return f"at '{pointer}'"
 
 
 @pytest.mark.parametrize("amount", [1, "1", 0.5, "500m", "16Gi", 1000000000000, None])

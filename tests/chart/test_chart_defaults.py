@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import yaml
-from chart_render import ACCESS_KEY, CHART, CREDENTIALS, FULLNAME, NAMESPACE, SECRET_KEY, Refused, Rendered, helm
+from chart_render import ACCESS_KEY, CHART, CREDENTIALS, FULLNAME, HELMS, NAMESPACE, SECRET_KEY, Refused, Rendered, helm
+from clearml_k8s.clearml.keys import ACCESS_KEY_FILE, SECRET_KEY_FILE
 
 Render = Callable[..., Rendered]
 
@@ -23,6 +25,25 @@ def test_complete_set_of_objects(render: Render) -> None:
         ("Secret", f"{FULLNAME}-ac"),
         ("Pod", f"{FULLNAME}-test"),
     }
+
+
+def test_an_upgrade_without_a_cluster_renders_the_same(helm_name: str, render: Render) -> None:
+    """Where `lookup` finds nothing, as in `helm template` and Argo CD."""
+    values = json.dumps(CREDENTIALS)
+    done = helm(
+        helm_name,
+        "template",
+        "rel",
+        str(CHART),
+        "-n",
+        NAMESPACE,
+        "--is-upgrade",
+        "--kube-version",
+        "1.37.0",
+        values=values,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [found for found in yaml.safe_load_all(done.stdout) if found] == list(render().objects)
 
 
 def test_everything_is_in_the_namespace_of_the_release(render: Render) -> None:
@@ -91,16 +112,20 @@ def test_credentials_reach_the_controller_by_reference(render: Render) -> None:
     rendered = render()
     assert rendered.secret(f"{FULLNAME}-ac") == {"agentk8sglue_key": ACCESS_KEY, "agentk8sglue_secret": SECRET_KEY}
     for pod in (rendered.spec, rendered.test_pod["spec"]):
-        assert pod["containers"][0]["env"] == [
-            {
-                "name": "CLEARML_API_ACCESS_KEY",
-                "valueFrom": {"secretKeyRef": {"name": f"{FULLNAME}-ac", "key": "agentk8sglue_key"}},
-            },
-            {
-                "name": "CLEARML_API_SECRET_KEY",
-                "valueFrom": {"secretKeyRef": {"name": f"{FULLNAME}-ac", "key": "agentk8sglue_secret"}},
-            },
-        ]
+        (container,) = pod["containers"]
+        folder = "/etc/clearml-k8s-credentials"
+        assert container["env"] == [{"name": "CLEARML_K8S_CREDENTIALS_DIR", "value": folder}]
+        (mount,) = [mount for mount in container["volumeMounts"] if mount["mountPath"] == folder]
+        assert mount["readOnly"] is True
+        assert "subPath" not in mount, "a subPath never changes"
+        (secret,) = [volume["secret"] for volume in pod["volumes"] if volume["name"] == mount["name"]]
+        assert secret == {
+            "secretName": f"{FULLNAME}-ac",
+            "items": [
+                {"key": "agentk8sglue_key", "path": ACCESS_KEY_FILE},
+                {"key": "agentk8sglue_secret", "path": SECRET_KEY_FILE},
+            ],
+        }
 
 
 def test_whole_config_file(render: Render) -> None:
@@ -126,6 +151,19 @@ def test_whole_config_file(render: Render) -> None:
         "maxPods": None,
         "defaultContainerImage": "python:3.11",
         "completedPodDeletionDelayMinutes": 0,
+        "patienceSeconds": {
+            "imageName": 0,
+            "imagePull": 300,
+            "containerConfig": 60,
+            "unschedulable": None,
+            "noPod": None,
+            "quota": None,
+            "limitRange": 300,
+            "podSecurity": 300,
+            "admission": 300,
+            "volume": None,
+            "sandbox": None,
+        },
         "task": {"serviceAccountName": f"{FULLNAME}-task", "imagePullSecrets": []},
         "basePodTemplate": {},
         "queues": {"default": {"templateOverrides": {}, "queueSettings": {}}},
@@ -166,11 +204,11 @@ def test_plain_defaults_lint_clean(helm_name: str, strict: list[str]) -> None:
     assert "[ERROR]" not in done.stdout
 
 
-def test_same_objects_from_both_helms() -> None:
+def test_same_objects_from_every_helm() -> None:
     from chart_render import render as render_values
 
-    first, second = (render_values(name, CREDENTIALS) for name in ("helm4", "helm3"))
-    assert {str(o) for o in first.objects} == {str(o) for o in second.objects}
+    first, *others = ({str(o) for o in render_values(name, CREDENTIALS).objects} for name in HELMS)
+    assert others == [first] * (len(HELMS) - 1)
 
 
 def test_chart_metadata() -> None:

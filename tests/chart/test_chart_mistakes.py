@@ -84,7 +84,9 @@ def mistakes() -> list[Mistake]:
 
 def accepted() -> list[Accepted]:
     return [
-        Accepted(group=group, name=entry["name"], queues=tuple(entry.get("queues", ["default"])), values=laid_over(entry))
+        Accepted(
+            group=group, name=entry["name"], queues=tuple(entry.get("queues", ["default"])), values=laid_over(entry)
+        )
         for group, entries in load_yaml(HERE / "accepted.yaml").items()
         for entry in entries
     ]
@@ -166,7 +168,12 @@ def objects(rendered: str) -> list[Any]:
 
 @pytest.mark.parametrize("helm_name", HELMS)
 def test_all_problems_at_once(helm_name: str) -> None:
-    names = ("a registry twice", "a pull secret switched on without credentials", "a blank before the name", "a checksum")
+    names = (
+        "a registry twice",
+        "a pull secret switched on without credentials",
+        "a blank before the name",
+        "a checksum",
+    )
     wanted = [mistake for mistake in MISTAKES if mistake.name in names]
     together = merged(*(json.loads(mistake.values) for mistake in wanted))
     found = verdict(helm_name, "template", json.dumps(together)).problems

@@ -7,9 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from chart_render import Rendered
+from chart_render import CHART, Rendered, load_yaml, merged
 
 Render = Callable[..., Rendered]
+
+#: All optional objects, under the names that the release gives them; extraObjects have names and labels of their own.
+ALL: dict[str, Any] = merged(
+    load_yaml(CHART / "ci" / "everything-values.yaml"),
+    {"nameOverride": None, "fullnameOverride": None, "extraObjects": []},
+)
+KINDS = {
+    "ClusterRoleBinding", "ConfigMap", "Deployment", "NetworkPolicy", "Pod", "PodDisruptionBudget", "Role", "RoleBinding",
+    "Secret", "ServiceAccount",
+}  # fmt: skip
+CLUSTER_SCOPED = {"ClusterRoleBinding"}
 
 LONGEST = "r" * 52 + "1"  # Helm allows 53 characters
 LABEL = re.compile(r"^(?=.{1,63}$)[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
@@ -31,11 +42,14 @@ NAME = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     ],
 )
 def test_valid_for_any_release(render: Render, release: str, values: dict[str, Any]) -> None:
-    rendered = render(values, release=release, namespace="2024")
+    rendered = render(merged(ALL, values), release=release, namespace="2024")
+    assert {found["kind"] for found in rendered.objects} == KINDS
+    assert len(rendered.names()) == len(rendered.objects), "each name once"
     for found in rendered.objects:
+        assert ("namespace" in found["metadata"]) is (found["kind"] not in CLUSTER_SCOPED)
         name = found["metadata"]["name"]
         assert isinstance(name, str) and NAME.match(name)
-        assert len(name) <= (66 if name.endswith("-ac") else 63)
+        assert len(name) <= (67 if name.endswith(("-ac", "-ark")) else 63)
         for value in found["metadata"]["labels"].values():
             assert isinstance(value, str) and LABEL.match(value)
     config = rendered.config
@@ -47,17 +61,90 @@ def test_valid_for_any_release(render: Render, release: str, values: dict[str, A
         assert len(volume["name"]) <= 63
 
 
+def test_bindings_of_roles_with_any_name(render: Render) -> None:
+    """Unique whatever the roles are called; a cluster-scoped one names the namespace."""
+    roles = ["controller", "a", "A", "a:b", "a.b", "x" * 250 + "1", "x" * 250 + "2", ":"]
+    values = {"agentk8sglue": {"additionalRoleBindings": roles, "additionalClusterRoleBindings": roles}}
+    seen: set[str] = set()
+    for release, namespace in (
+        ("rel", "one"),
+        ("rel", "two"),
+        ("other", "one"),
+        (LONGEST, "n" * 63),
+        (LONGEST, "m" * 63),
+    ):
+        rendered = render(values, release=release, namespace=namespace)
+        found = [o["metadata"] for o in rendered.objects if o["kind"] == "ClusterRoleBinding"]
+        assert all("namespace" not in metadata and metadata["name"].startswith(namespace[:54]) for metadata in found)
+        names = {metadata["name"] for metadata in found}
+        assert all(NAME.match(name) and len(name) <= 63 for name in names)
+        assert len(names) == len(roles) and not names & seen
+        seen |= names
+        own = {name for kind, name in rendered.names() if kind == "RoleBinding"}
+        assert len(own) == len(roles) + 1 and all(NAME.match(name) and len(name) <= 63 for name in own)
+
+
 def test_release_that_holds_the_charts_name(render: Render) -> None:
     assert render(release="clearml-agent").config["fullname"] == "clearml-agent"
 
 
-def test_credentials_secret_keeps_the_name_of_clearmls_own_chart(render: Render) -> None:
-    full = f"{LONGEST}-clearml-agent"[:63]
-    name = f"{full.rstrip('-')}-ac"
-    rendered = render(release=LONGEST)
-    assert ("Secret", name) in rendered.names()
-    assert rendered.config["clearml"]["taskCredentials"]["secretName"] == name
+def test_secrets_keep_the_names_of_clearmls_own_chart(render: Render) -> None:
+    full = f"{LONGEST}-clearml-agent"[:63].rstrip("-")
+    rendered = render({"imageCredentials": {"password": "p"}}, release=LONGEST)
+    assert {("Secret", f"{full}-ac"), ("Secret", f"{full}-ark")} < rendered.names()
+    assert rendered.config["clearml"]["taskCredentials"]["secretName"] == f"{full}-ac"
+    assert rendered.config["task"]["imagePullSecrets"] == [f"{full}-ark"]
 
 
 def test_two_releases_in_one_namespace_share_nothing(render: Render) -> None:
-    assert not render(release="one").names() & render(release="two").names()
+    assert not render(ALL, release="one").names() & render(ALL, release="two").names()
+
+
+@pytest.mark.parametrize("release", ["rel", LONGEST])
+@pytest.mark.parametrize("namespaces", [("one", "two"), ("n" * 62 + "1", "n" * 62 + "2")])
+def test_two_namespaces_share_no_cluster_scoped_object(
+    render: Render, release: str, namespaces: tuple[str, str]
+) -> None:
+    first, second = (
+        {
+            (kind, name)
+            for kind, name in render(ALL, release=release, namespace=namespace).names()
+            if kind in CLUSTER_SCOPED
+        }
+        for namespace in namespaces
+    )
+    assert first and second and not first & second
+
+
+def test_every_object_has_the_labels_of_the_chart(render: Render) -> None:
+    for found in render(ALL).objects:
+        labels = found["metadata"]["labels"]
+        component = labels["app.kubernetes.io/component"]
+        assert component in ("controller", "task", "test")
+        assert (
+            labels.items()
+            >= {
+                "app.kubernetes.io/name": "clearml-agent",
+                "app.kubernetes.io/instance": "rel",
+                "app.kubernetes.io/part-of": "clearml",
+                "app.kubernetes.io/managed-by": "Helm",
+                "app.kubernetes.io/version": "6.0.0",
+                "helm.sh/chart": "clearml-agent-6.0.0",
+            }.items()
+        ), (found["kind"], found["metadata"]["name"])
+
+
+def test_selectors_do_not_change_with_the_values(render: Render) -> None:
+    """Exactly these: a Deployment's cannot be changed, and a version or a label of the user would change."""
+    wanted = {
+        "app.kubernetes.io/name": "clearml-agent",
+        "app.kubernetes.io/instance": "rel",
+        "app.kubernetes.io/component": "controller",
+    }
+    assert render().deployment["spec"]["selector"] == {"matchLabels": wanted}
+    rendered = render(ALL)
+    assert rendered.deployment["spec"]["selector"] == {"matchLabels": wanted}
+    assert rendered.one("PodDisruptionBudget")["spec"]["selector"] == {"matchLabels": wanted}
+    assert rendered.one("NetworkPolicy", "rel-clearml-agent-controller")["spec"]["podSelector"] == {
+        "matchLabels": wanted
+    }

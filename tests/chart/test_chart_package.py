@@ -8,7 +8,9 @@ import tarfile
 from pathlib import Path
 
 import yaml
-from chart_render import CHART, CREDENTIALS, helm
+from chart_render import CHART, CREDENTIALS, helm, render
+
+from tests.bench import chart as bench
 
 
 def packaged(helm_name: str, folder: Path) -> Path:
@@ -24,6 +26,11 @@ def test_package_holds_what_is_needed_and_no_more(helm_name: str, tmp_path: Path
     assert not [name for name in names if not name.startswith("templates/") and "/" in name], "ci/ is not packaged"
 
 
+def test_package_is_small(helm_name: str, tmp_path: Path) -> None:
+    """Helm keeps it in a Secret of each revision, which holds 1 MiB."""
+    assert packaged(helm_name, tmp_path).stat().st_size < 80_000
+
+
 def test_helpers_carry_the_charts_name() -> None:
     defined = [
         name
@@ -36,13 +43,18 @@ def test_helpers_carry_the_charts_name() -> None:
 
 
 def test_as_a_subchart(helm_name: str, tmp_path: Path) -> None:
+    """With an alias, and with `global` values that the parent and its other charts have for themselves."""
     parent = tmp_path / "parent"
-    (parent / "charts").mkdir(parents=True)
-    packaged(helm_name, parent / "charts")
-    chart = {"apiVersion": "v2", "name": "parent", "version": "1.0.0",
-             "dependencies": [{"name": "clearml-agent", "version": "6.0.0", "alias": "gpu-agent"}]}  # fmt: skip
+    parent.mkdir()
+    dependency = {"name": "clearml-agent", "version": "6.0.0", "alias": "gpu-agent", "repository": f"file://{CHART}"}
+    chart = {"apiVersion": "v2", "name": "parent", "version": "1.0.0", "dependencies": [dependency]}
     (parent / "Chart.yaml").write_text(yaml.safe_dump(chart), encoding="utf-8")
-    values = {"global": {"imageRegistry": "registry.local", "domain": "example.com"}, "gpu-agent": CREDENTIALS}
+    built = helm(helm_name, "dependency", "update", str(parent))
+    assert built.returncode == 0, built.stderr
+    common = {"imageRegistry": "registry.local", "domain": "example.com", "storage": {"class": "fast"}, "tags": ["a"]}
+    values = {"global": common, "gpu-agent": CREDENTIALS}
+    linted = helm(helm_name, "lint", str(parent), values=json.dumps(values))
+    assert linted.returncode == 0, linted.stdout + linted.stderr
     done = helm(helm_name, "template", "rel", str(parent), "--kube-version", "1.37.0", values=json.dumps(values))
     assert done.returncode == 0, done.stderr
     objects = [found for found in yaml.safe_load_all(done.stdout) if found]
@@ -54,3 +66,9 @@ def test_as_a_subchart(helm_name: str, tmp_path: Path) -> None:
         values=json.dumps({"gpu-agent": {**CREDENTIALS, "bogus": 1}}),
     )  # fmt: skip
     assert refused.returncode != 0 and "bogus" in refused.stderr
+
+
+def test_what_the_bench_renders(helm_name: str) -> None:
+    """`make bench` is no part of the tests; that its values fit the chart is."""
+    config = render(helm_name, bench.values(3)).config
+    assert [queue["queueSettings"]["maxPods"] for queue in config["queues"].values()] == [4, 4, 4]

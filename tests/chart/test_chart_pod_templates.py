@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from chart_render import CHART, Rendered, load_yaml
+from chart_job import job_of, mounted_files
+from chart_render import CHART, FULLNAME, Rendered, load_yaml, strings
 
 Render = Callable[..., Rendered]
 
@@ -42,6 +43,12 @@ PARTS: dict[str, Any] = {
     "dnsPolicy": "None",
     "dnsConfig": {"nameservers": ["10.0.0.2"], "options": [{"name": "ndots", "value": "2"}]},
     "imagePullPolicy": "Always",
+    "nodeName": "node-7",
+    "hostNetwork": True,
+    "hostPID": False,
+    "hostIPC": True,
+    "shareProcessNamespace": False,
+    "podSpec": {"hostUsers": False, "containers": [{"name": "task", "envFrom": [{"secretRef": {"name": "s"}}]}]},
 }  # fmt: skip
 PLACES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "base": lambda part: {"agentk8sglue": {"basePodTemplate": part}},
@@ -55,7 +62,8 @@ def template(rendered: Rendered, place: str) -> Any:
 
 
 def test_every_key_is_tried() -> None:
-    assert set(PARTS) == set(load_yaml(CHART / "values.yaml")["agentk8sglue"]["basePodTemplate"])
+    below = {"fileMounts"}
+    assert set(PARTS) | below == set(load_yaml(CHART / "values.yaml")["agentk8sglue"]["basePodTemplate"])
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -86,3 +94,67 @@ def test_task_pods_do_not_get_the_controllers_settings(render: Render) -> None:
     rendered = render(PLACES["base"]({"nodeSelector": {"pool": "gpu"}, "env": [{"name": "A", "value": "b"}]}))
     assert "nodeSelector" not in rendered.spec
     assert "A" not in {item["name"] for item in rendered.container["env"]}
+
+
+def file(path: str, content: str) -> dict[str, str]:
+    folder, _, name = path.rpartition("/")
+    return {"name": name, "folderPath": folder or "/", "fileContent": content}
+
+
+def task_files(rendered: Rendered, queue: str) -> dict[str, str]:
+    return mounted_files(rendered, job_of(rendered, queue)["spec"]["template"]["spec"])
+
+
+def task_secrets(rendered: Rendered) -> set[str]:
+    return {name for kind, name in rendered.names() if kind == "Secret" and name.endswith("-fm")}
+
+
+#: Names that look alike once they are part of an object's name, one that looks like the whole base, one that is long.
+QUEUES = ["gpu", "GPU", "g p u", "g-p-u", "ü", "-", "q" * 300]
+
+
+def test_files_of_task_pods(render: Render) -> None:
+    """A queue's files replace those of all; each file is what was written, whatever the queue is called."""
+    base = [file("/etc/pip.conf", "CONTENT-base"), file("/opt/x/a b", "")]
+    values: dict[str, Any] = {
+        "basePodTemplate": {"fileMounts": base},
+        "queues": {
+            "plain": {},
+            "unset": {"templateOverrides": {"fileMounts": []}},
+            **{name: {"templateOverrides": {"fileMounts": [file("/f", f"CONTENT-{name}")]}} for name in QUEUES},
+        },
+    }
+    rendered = render({"agentk8sglue": values})
+    for name in ("plain", "unset"):
+        assert task_files(rendered, name) == {"/etc/pip.conf": "CONTENT-base", "/opt/x/a b": ""}
+    for name in QUEUES:
+        assert task_files(rendered, name) == {"/f": f"CONTENT-{name}"}
+    secrets = task_secrets(rendered)
+    assert f"{FULLNAME}-fm" in secrets and len(secrets) == len(QUEUES) + 1
+    assert max(map(len, secrets)) == 63
+    assert not any(
+        "CONTENT-" in text for found in rendered.objects if found["kind"] != "Secret" for _, text in strings(found)
+    )
+
+
+def test_files_of_one_queue_alone(render: Render) -> None:
+    queues = {"a": {"templateOverrides": {"fileMounts": [file("/f", "x")]}}, "b": {}}
+    rendered = render({"agentk8sglue": {"queues": queues}})
+    assert task_files(rendered, "a") == {"/f": "x"}
+    assert task_files(rendered, "b") == {}
+    assert len(task_secrets(rendered)) == 1
+
+
+def test_no_files_no_secret(render: Render) -> None:
+    rendered = render(
+        {"agentk8sglue": {"basePodTemplate": {"fileMounts": None}, "queues": {"a": {"templateOverrides": None}}}}
+    )
+    assert task_secrets(rendered) == set()
+    assert task_files(rendered, "a") == {}
+
+
+def test_changed_contents_restart_no_controller(render: Render) -> None:
+    first, second = (
+        render(PLACES["base"]({"fileMounts": [file("/f", content)]})).pod["metadata"]["annotations"] for content in "ab"
+    )
+    assert first == second

@@ -12,6 +12,7 @@ from chart_render import CHART, ROOT
 
 SOURCE = ROOT / "values-schema"
 BUILT = ["charts/clearml-agent/values.schema.json", "charts/clearml-agent/values.yaml"]
+EVERYTHING = "charts/clearml-agent/ci/everything-values.yaml"
 CONFIG = "controller/src/clearml_k8s/config.schema.json"
 
 
@@ -93,6 +94,15 @@ def test_schema_is_small_and_has_no_prose() -> None:
          "leads nowhere inside the file"),
         ("charts/clearml-agent/values.schema.json", '"definitions":{', '"definitions":{"Left":{"type":"string"},',
          "definitions.Left: referred to by nothing"),
+        (EVERYTHING, "  maxPods: 20\n", "", "agentk8sglue.maxPods: ci/everything-values.yaml does not set it"),
+        (EVERYTHING, "queuePollFrequencySeconds: 2.5", "queuePollFrequencySeconds: 5",
+         "agentk8sglue.queuePollFrequencySeconds: ci/everything-values.yaml does not set it to another value than its default"),
+        (EVERYTHING, "  maxPods: 20\n", "  maxPods: 20\n  queue: gpu\n", "agentk8sglue.queue: listed in NOT_IN_EVERYTHING, but"),
+        (EVERYTHING, "        runtimeClassName: nvidia-cdi\n", "",
+         "agentk8sglue.queues.<name>.templateOverrides.runtimeClassName: ci/everything-values.yaml sets it in no queue"),
+        (EVERYTHING, "        maxPods: 4\n", "", "agentk8sglue.queues.<name>.queueSettings.maxPods: ci/everything"),
+        ("values-schema/lint.py", '("agentk8sglue", "queue"): ', '("agentk8sglue", "queue", "x"): ',
+         "agentk8sglue.queue.x: listed in NOT_IN_EVERYTHING, but no such value exists"),
     ],
 )  # fmt: skip
 def test_lint_finds(copy: Path, file: str, old: str, new: str, finding: str) -> None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from chart_render import FULLNAME, NAMESPACE, Rendered, merged, strings
-from clearml_k8s.app.checks import NEEDED
+import yaml
+from chart_job import job_of
+from chart_render import CHART, FULLNAME, NAMESPACE, Rendered, at, load_yaml, merged, strings
+from clearml_k8s.config import ResolvedQueue
+from clearml_k8s.config.file import load_config_file
+from clearml_k8s.names import task_selector
+from clearml_k8s.spec.job import template_probe_job
 
 Render = Callable[..., Rendered]
 
@@ -54,47 +60,24 @@ def test_pods_are_restricted(render: Render, which: str) -> None:
     assert spec["enableServiceLinks"] is False
 
 
+@pytest.mark.parametrize("values", ["default-values.yaml", "restricted-values.yaml"])
+def test_task_pods_are_restricted_with_the_preset_alone(render_bare: Render, tmp_path: Path, values: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(render_bare(load_yaml(CHART / "ci" / values)).config))
+    config = load_config_file(file)
+    queue = ResolvedQueue(config=config.queues["default"], id="q", name="default")
+    job = template_probe_job(config, queue, worker_id="w", controller_id="c").manifest
+    violations = restricted_violations(job["spec"]["template"]["spec"])
+    wanted = {"allowPrivilegeEscalation", "capabilities.drop", "runAsNonRoot", "seccompProfile"}
+    assert set(violations) == (set() if values == "restricted-values.yaml" else wanted)
+
+
 def test_the_check_itself_finds_violations(render: Render) -> None:
     loose = render({"agentk8sglue": {"podSecurityContext": {"runAsNonRoot": False, "seccompProfile": None},
                                      "containerSecurityContext": {"capabilities": None, "allowPrivilegeEscalation": True}}})  # fmt: skip
     assert set(restricted_violations(loose.spec)) == {
         "runAsNonRoot", "seccompProfile", "capabilities.drop", "allowPrivilegeEscalation"
     }  # fmt: skip
-
-
-def test_role_is_exactly_this(render: Render) -> None:
-    rules = render().one("Role")["rules"]
-    found = {
-        (group, resource, tuple(rule.get("resourceNames", []))): set(rule["verbs"])
-        for rule in rules
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-    }
-    assert found == {
-        ("batch", "jobs", ()): {"get", "list", "watch", "create", "delete"},
-        ("", "pods", ()): {"list", "watch"},
-        ("", "pods/log", ()): {"get"},
-        ("", "events", ()): {"list"},
-        ("", "configmaps", ()): {"create"},
-        ("", "configmaps", (f"{FULLNAME}-claims",)): {"get", "patch"},
-        ("", "namespaces", (NAMESPACE,)): {"get"},
-    }
-
-
-def test_role_is_what_check_asks_for(render: Render) -> None:
-    granted = {
-        (resource, verb)
-        for rule in render().one("Role")["rules"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-        if resource not in ("configmaps", "namespaces")
-    }
-    asked = {
-        (f"{resource.plural}/{sub}" if sub else resource.plural, verb)
-        for resource, sub, verbs in NEEDED
-        for verb in verbs
-    }
-    assert granted == asked
 
 
 def test_only_the_controller_is_bound(render: Render) -> None:
@@ -114,6 +97,27 @@ def test_only_the_controller_is_bound(render: Render) -> None:
     assert not any(kind.startswith("Cluster") for kind, _ in rendered.names())
 
 
+def test_policy_of_tasks_selects_the_pods_that_the_controller_makes(render: Render) -> None:
+    values = {"nameOverride": "other", "networkPolicy": {"tasks": {"enabled": True}, "controller": {"enabled": True}}}
+    rendered = render(values, release="r2")
+    selectors = {
+        o["metadata"]["name"]: o["spec"]["podSelector"]["matchLabels"]
+        for o in rendered.objects
+        if o["kind"] == "NetworkPolicy"
+    }
+    task = job_of(rendered)["spec"]["template"]["metadata"]["labels"]
+    for name, selector in selectors.items():
+        assert (selector.items() <= task.items()) is name.endswith("-task")
+        assert (selector.items() <= rendered.pod["metadata"]["labels"].items()) is name.endswith("-controller")
+    assert ",".join(f"{key}={value}" for key, value in selectors["r2-other-task"].items()) == task_selector(
+        release="r2"
+    )
+    assert (
+        not selectors["r2-other-task"].items()
+        <= job_of(render(release="r3"))["spec"]["template"]["metadata"]["labels"].items()
+    )
+
+
 def test_no_secret_outside_secrets(render: Render) -> None:
     marked = {
         "clearml": {
@@ -122,6 +126,7 @@ def test_no_secret_outside_secrets(render: Render) -> None:
             "clearmlConfig": "sdk.aws.s3.key: MARK-conf",
         },
         "imageCredentials": {"password": "MARK-password"},
+        "agentk8sglue": {"fileMounts": [{"name": "a", "folderPath": "/a", "fileContent": "MARK-file"}]},
     }
     rendered = render(marked)
     for found in rendered.objects:
@@ -130,31 +135,28 @@ def test_no_secret_outside_secrets(render: Render) -> None:
                 assert "MARK" not in text, f"{found['kind']} {path}"
                 assert "TUFSSy" not in text, f"{found['kind']} {path} (base64)"
     in_secrets = {o["metadata"]["name"] for o in rendered.objects if o["kind"] == "Secret"}
-    assert in_secrets == {f"{FULLNAME}-ac", f"{FULLNAME}-conf", f"{FULLNAME}-ark"}
+    assert in_secrets == {f"{FULLNAME}-{suffix}" for suffix in ("ac", "conf", "ark", "afm")}
 
 
-def test_checksums_follow_what_the_controller_reads_and_nothing_else(render: Render) -> None:
+def test_the_checksum_follows_what_the_controller_reads_at_its_start_and_nothing_else(render: Render) -> None:
     def annotations(values: dict[str, Any]) -> dict[str, str]:
         found: dict[str, str] = render(values).pod["metadata"]["annotations"]
         return found
 
     base = annotations({})
-    config = annotations({"agentk8sglue": {"maxPods": 3}})
-    assert config["checksum/config"] != base["checksum/config"]
-    assert config["checksum/credentials"] == base["checksum/credentials"]
-    credentials = annotations({"clearml": {"agentk8sglueSecret": "other"}})
-    assert credentials["checksum/config"] == base["checksum/config"]
-    assert credentials["checksum/credentials"] != base["checksum/credentials"]
-    # What does not reach the controller does not restart it.
+    assert set(base) == {"checksum/config"}
+    assert annotations({"agentk8sglue": {"maxPods": 3}}) != base
+    files = [
+        annotations(at("agentk8sglue.fileMounts", [{"name": "a", "folderPath": "/a", "fileContent": content}]))
+        for content in ("one", "two")
+    ]
+    assert len({found["checksum/files"] for found in files}) == 2
+    assert {found["checksum/config"] for found in files} == {base["checksum/config"]}
+    # What it follows while it runs, or never sees, does not restart it.
     named = {"imageCredentials": {"password": "one"}, "clearml": {"clearmlConfig": "a: 1"}}
     changed = {
         "imageCredentials": {"password": "two"},
-        "clearml": {"clearmlConfig": "a: 2"},
+        "clearml": {"clearmlConfig": "a: 2", "agentk8sglueKey": "other", "agentk8sglueSecret": "other"},
         "test": {"checkServer": False},
     }
-    assert annotations(named) == annotations(merged(named, changed))
-
-
-def test_existing_credentials_have_no_checksum(render_bare: Render) -> None:
-    rendered = render_bare({"clearml": {"existingAgentk8sglueSecret": "mine"}})
-    assert set(rendered.pod["metadata"]["annotations"]) == {"checksum/config"}
+    assert render(named).deployment == render(merged(named, changed)).deployment

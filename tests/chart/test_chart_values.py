@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from chart_job import mounted_files
 from chart_render import CHART, CREDENTIALS, FULLNAME, Rendered, at, load_yaml, merged
 from chart_render import render as render_values
 
@@ -30,7 +31,6 @@ class Case:
     given: Any
     absent: Any
     base: dict[str, Any] = field(default_factory=dict)
-    bare: bool = False
 
     def __str__(self) -> str:
         return f"{self.key}={json.dumps(self.value)[:40]}"
@@ -44,6 +44,12 @@ def config(path: str) -> Look:
         return found
 
     return look
+
+
+def patience(rendered: Rendered) -> Any:
+    """Three of the eleven."""
+    seconds = rendered.config["patienceSeconds"]
+    return [seconds[key] for key in ("imagePull", "unschedulable", "containerConfig")]
 
 
 def both_pods(key: str) -> Look:
@@ -84,10 +90,17 @@ def pull_secrets(rendered: Rendered) -> list[str]:
 
 
 def credentials_secret(rendered: Rendered) -> Any:
-    names = {item["valueFrom"]["secretKeyRef"]["name"] for item in both_containers("env")(rendered)}
+    names = {volume["secret"]["secretName"] for volume in both_pods("volumes")(rendered) if "secret" in volume}
     assert names == {rendered.config["clearml"]["taskCredentials"]["secretName"]}
     own = ("Secret", f"{FULLNAME}-ac") in rendered.names()
     return names.pop(), own
+
+
+def task_credentials(rendered: Rendered) -> Any:
+    """The Secret that task pods name, and what the chart put into it; the controller's is another one."""
+    name = rendered.config["clearml"]["taskCredentials"]["secretName"]
+    own = ("Secret", f"{FULLNAME}-task-ac") in rendered.names()
+    return name, rendered.secret(f"{FULLNAME}-task-ac") if own else None
 
 
 def conf(rendered: Rendered) -> Any:
@@ -112,6 +125,55 @@ def controller_account(rendered: Rendered) -> Any:
     return names.pop(), sorted(name for kind, name in rendered.names() if kind == "ServiceAccount")
 
 
+def files(rendered: Rendered) -> Any:
+    """What both pods mount; the chart's Secret holds just that."""
+    found = mounted_files(rendered, rendered.spec)
+    assert found == mounted_files(rendered, rendered.test_pod["spec"])
+    own = ("Secret", f"{FULLNAME}-afm") in rendered.names()
+    assert len(rendered.secret(f"{FULLNAME}-afm") if own else {}) == len(found)
+    return found
+
+
+def bindings(kind: str) -> Look:
+    """Roles that bindings of this kind give to the controller's account, without the chart's own; and their kind."""
+
+    def look(rendered: Rendered) -> Any:
+        found = [o for o in rendered.objects if o["kind"] == kind and o["roleRef"]["name"] != f"{FULLNAME}-controller"]
+        for binding in found:
+            assert binding["subjects"] == [
+                {"kind": "ServiceAccount", "name": rendered.spec["serviceAccountName"], "namespace": "tasks"}
+            ]
+            assert binding["roleRef"]["kind"] == kind.removesuffix("Binding")
+        return [binding["roleRef"]["name"] for binding in found]
+
+    return look
+
+
+def spec(kind: str, name: str) -> Look:
+    """The spec of an object, or None if there is none."""
+    return lambda r: r.one(kind, name)["spec"] if (kind, name) in r.names() else None
+
+
+def policy(component: str, ingress: list[Any], egress: list[Any] | None = None) -> dict[str, Any]:
+    name = (
+        {"app.kubernetes.io/name": "clearml-agent"}
+        if component == "controller"
+        else {"app.kubernetes.io/managed-by": "clearml-agent"}
+    )
+    labels = {**name, "app.kubernetes.io/instance": "rel", "app.kubernetes.io/component": component}
+    out = {} if egress is None else {"egress": egress}
+    return {
+        "podSelector": {"matchLabels": labels},
+        "policyTypes": ["Ingress", "Egress"][: 1 + len(out)],
+        "ingress": ingress,
+        **out,
+    }
+
+
+def extra_objects(rendered: Rendered) -> Any:
+    return [found for found in rendered.objects if found["metadata"]["name"].startswith("extra")]
+
+
 def image(rendered: Rendered) -> Any:
     return both_containers("image")(rendered)
 
@@ -123,6 +185,29 @@ def empty(*names: str) -> dict[str, Any]:
 PASSWORD = {"imageCredentials": {"password": "p"}}
 OWN_ACCOUNTS = [f"{FULLNAME}-controller", f"{FULLNAME}-task"]
 GHCR = "ghcr.io/clearml-k8s/controller"
+
+SELECTOR = {
+    "app.kubernetes.io/name": "clearml-agent",
+    "app.kubernetes.io/instance": "rel",
+    "app.kubernetes.io/component": "controller",
+}
+SPREAD = {
+    "maxSkew": 1,
+    "topologyKey": "zone",
+    "whenUnsatisfiable": "ScheduleAnyway",
+    "labelSelector": {"matchLabels": {"a": "b"}},
+}
+RULE = {"ports": [{"port": 9}]}
+HTTP = {"ports": [{"port": 8080, "protocol": "TCP"}]}
+DNS = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+EXTRA_TEXT = """---
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: extra-text
+  labels:
+    {{- include "clearml-agent.matchLabels" (dict "context" $ "component" "mine") | nindent 4 }}
+"""
 
 CASES = [
     Case(key="nameOverride", value="glue", look=lambda r: r.deployment["metadata"]["name"],
@@ -201,6 +286,27 @@ CASES = [
          given=[{"name": "ca", "configMap": {"name": "ca"}}], absent=[]),
     Case(key="agentk8sglue.volumeMounts", value=[{"name": "ca", "mountPath": "/ca"}], base=at("agentk8sglue.volumes", [{"name": "ca"}]),
          look=extra(both_containers("volumeMounts"), name="ca"), given=[{"name": "ca", "mountPath": "/ca"}], absent=[]),
+    Case(key="agentk8sglue.extraInitContainers", value=[{"name": "wait", "image": "busybox", "command": ["true"]}],
+         look=both_pods("initContainers"), given=[{"name": "wait", "image": "busybox", "command": ["true"]}], absent=None),
+    Case(key="agentk8sglue.extraVolumes", value=[{"name": "ca", "configMap": {"name": "ca"}}],
+         base=at("agentk8sglue.volumes", [{"name": "first", "emptyDir": {}}]),
+         look=lambda r: [item["name"] for item in both_pods("volumes")(r) if not item["name"].startswith("clearml-k8s-")],
+         given=["first", "ca"], absent=["first"]),
+    Case(key="agentk8sglue.extraVolumeMounts", value=[{"name": "ca", "mountPath": "/ca"}],
+         base={"agentk8sglue": {"extraVolumes": [{"name": "ca"}], "volumeMounts": [{"name": "ca", "mountPath": "/first"}]}},
+         look=lambda r: [item["mountPath"] for item in both_containers("volumeMounts")(r) if item["name"] == "ca"],
+         given=["/first", "/ca"], absent=["/first"]),
+    Case(key="agentk8sglue.fileMounts", look=files, absent={},
+         value=[{"name": "a b.py", "folderPath": "/opt/x/", "fileContent": "one\n"},
+                {"name": "a-b.py", "folderPath": "/opt//x", "fileContent": ""},
+                {"name": "a b.py", "folderPath": "/", "fileContent": "ü{{ 1 }}"}],
+         given={"/opt/x/a b.py": "one\n", "/opt/x/a-b.py": "", "/a b.py": "ü{{ 1 }}"}),
+    Case(key="agentk8sglue.additionalRoleBindings", value=["pvc", "system:a:B"], look=bindings("RoleBinding"),
+         given=["pvc", "system:a:B"], absent=[]),
+    Case(key="agentk8sglue.additionalRoleBindings", value=["pvc"], base=at("agentk8sglue.serviceExistingAccountName", "mine"),
+         look=bindings("RoleBinding"), given=["pvc"], absent=[]),
+    Case(key="agentk8sglue.additionalClusterRoleBindings", value=["pvc", "system:openshift:scc:privileged"],
+         look=bindings("ClusterRoleBinding"), given=["pvc", "system:openshift:scc:privileged"], absent=[]),
     Case(key="agentk8sglue.serviceAccountAnnotations", value={"eks.amazonaws.com/role-arn": "arn:x"},
          look=lambda r: r.one("ServiceAccount", f"{FULLNAME}-controller")["metadata"].get("annotations"),
          given={"eks.amazonaws.com/role-arn": "arn:x"}, absent=None),
@@ -238,8 +344,43 @@ CASES = [
     Case(key="agentk8sglue.queuePollFrequencySeconds", value=0.5, look=config("queuePollFrequencySeconds"), given=0.5, absent=5),
     Case(key="agentk8sglue.completedPodDeletionDelayMinutes", value=1.5, look=config("completedPodDeletionDelayMinutes"),
          given=1.5, absent=0),
+    Case(key="agentk8sglue.patienceSeconds", value={"imagePull": 7.5, "unschedulable": 0}, look=patience, given=[7.5, 0, 60],
+         absent=[300, None, 60]),
+    Case(key="agentk8sglue.patienceSeconds", value={"imagePull": None, "containerConfig": None}, look=patience,
+         given=[None, None, None], absent=[300, None, 60]),
+    Case(key="agentk8sglue.queues", value={"gpu": {"queueSettings": {"patienceSeconds": {"quota": 60, "volume": None}}}},
+         look=config("queues"), absent=empty("default"),
+         given={"gpu": {"templateOverrides": {}, "queueSettings": {"patienceSeconds": {"quota": 60, "volume": None}}}}),
     Case(key="agentk8sglue.workerIdOverride", value="k8s:team:gpu", look=config("workerId"), given="k8s:team:gpu", absent=None),
     Case(key="agentk8sglue.workerIdOverride", value="", look=config("workerId"), given=None, absent=None),
+    Case(key="agentk8sglue.topologySpreadConstraints", value=[SPREAD], look=both_pods("topologySpreadConstraints"), given=[SPREAD], absent=None),
+    Case(key="networkPolicy.controller.enabled", value=True, look=spec("NetworkPolicy", f"{FULLNAME}-controller"),
+         given=policy("controller", [HTTP]), absent=None),
+    Case(key="networkPolicy.controller.ingress", value=[RULE], base=at("networkPolicy.controller.enabled", True),
+         look=spec("NetworkPolicy", f"{FULLNAME}-controller"),
+         given=policy("controller", [HTTP, RULE]), absent=policy("controller", [HTTP])),
+    Case(key="networkPolicy.controller.egress", value=[RULE], base=at("networkPolicy.controller.enabled", True),
+         look=spec("NetworkPolicy", f"{FULLNAME}-controller"),
+         given=policy("controller", [HTTP], [DNS, RULE]), absent=policy("controller", [HTTP])),
+    Case(key="networkPolicy.tasks.enabled", value=True, look=spec("NetworkPolicy", f"{FULLNAME}-task"), given=policy("task", []), absent=None),
+    Case(key="networkPolicy.tasks.ingress", value=[RULE], base=at("networkPolicy.tasks.enabled", True),
+         look=spec("NetworkPolicy", f"{FULLNAME}-task"), given=policy("task", [RULE]), absent=policy("task", [])),
+    Case(key="networkPolicy.tasks.egress", value=[RULE], base=at("networkPolicy.tasks.enabled", True),
+         look=spec("NetworkPolicy", f"{FULLNAME}-task"), given=policy("task", [], [DNS, RULE]), absent=policy("task", [])),
+    Case(key="podDisruptionBudget.enabled", value=True, look=lambda r: [o["spec"] for o in r.objects if o["kind"] == "PodDisruptionBudget"],
+         given=[{"maxUnavailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow", "selector": {"matchLabels": SELECTOR}}], absent=[]),
+    Case(key="podDisruptionBudget.maxUnavailable", value=0, base=at("podDisruptionBudget.enabled", True),
+         look=lambda r: spec("PodDisruptionBudget", f"{FULLNAME}-controller")(r)["maxUnavailable"], given=0, absent=1),
+    Case(key="extraObjects", look=extra_objects, absent=[],
+         value=[{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "extra-{{ .Release.Name }}"}},
+                EXTRA_TEXT, "{{ if false }}\nkind: none\n{{ end }}"],
+         given=[{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "extra-rel"}},
+                {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "extra-text", "labels": {**SELECTOR, "app.kubernetes.io/component": "mine"}}}]),
+    Case(key="clearml.taskCredentials", value={"existingSecret": "tasks"}, look=task_credentials, given=("tasks", None),
+         absent=(f"{FULLNAME}-ac", None)),
+    Case(key="clearml.taskCredentials", value={"accessKey": "k", "secretKey": "s"}, look=task_credentials,
+         given=(f"{FULLNAME}-task-ac", {"agentk8sglue_key": "k", "agentk8sglue_secret": "s"}),
+         absent=(f"{FULLNAME}-ac", None)),
     Case(key="test.checkServer", value=False, look=lambda r: r.test_pod["spec"]["containers"][0]["args"],
          given=["check", "--config", "/etc/clearml-k8s/config.yaml", "--skip-server"],
          absent=["check", "--config", "/etc/clearml-k8s/config.yaml"]),
@@ -251,6 +392,11 @@ def test_value(helm_name: str, case: Case) -> None:
     base = merged(CREDENTIALS, case.base)
     assert case.look(render_values(helm_name, base)) == case.absent
     assert case.look(render_values(helm_name, merged(base, at(case.key, case.value)))) == case.given
+
+
+@pytest.mark.parametrize("key", ["team", "app.kubernetes.io/version2", "example.com/clearml-k8s.io"])
+def test_labels_that_are_like_reserved_ones_are_allowed(render: Render, key: str) -> None:
+    assert render(at("agentk8sglue.labels", {key: "x"})).pod["metadata"]["labels"][key] == "x"
 
 
 @pytest.mark.parametrize("existing", ["", "mine"])
@@ -284,7 +430,18 @@ def test_null_takes_a_default_away(render: Render) -> None:
 
 
 @pytest.mark.parametrize(
-    "section", ["resources", "labels", "tolerations", "affinity", "extraEnvs", "volumes", "queues", "basePodTemplate"]
+    "section",
+    [
+        "resources",
+        "labels",
+        "tolerations",
+        "affinity",
+        "extraEnvs",
+        "volumes",
+        "fileMounts",
+        "queues",
+        "basePodTemplate",
+    ],
 )
 def test_null_instead_of_a_list_or_map_means_none(render: Render, section: str) -> None:
     assert render({"agentk8sglue": {section: None}}).config == render().config

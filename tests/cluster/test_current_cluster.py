@@ -9,14 +9,13 @@ import base64
 import json
 import os
 import subprocess
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import yaml
-from cluster_parts import Kubectl, until
+import registry_server
+from cluster_parts import Kubectl
+from registry_server import PASSWORD, USER, Registry
 
 from ci.cluster import containers, files
 from ci.cluster.choice import current_chosen
@@ -26,10 +25,7 @@ from ci.paths import ROOT, checkout_name
 
 pytestmark = pytest.mark.skipif(current_chosen(), reason="CLUSTER=current: the cluster is a local one here")
 
-PORT = 5000  # files.render: at the machine's address, the local clusters take this port as plain HTTP
 DEMO_SECONDS = 500
-USER, PASSWORD = "somebody", "open-sesame"
-HASHED = "$2b$04$abcdefghijklmnopqrstuuXcjcm5avyCiJoD2uS24xa2lb6fjMB3G"  # bcrypt
 OURS = ("CLUSTER", "IMAGE_", "KUBECONFIG")
 
 
@@ -43,56 +39,17 @@ def theirs() -> Iterator[Layout]:
         cluster.down()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Registry:
-    """Debian's docker-registry, empty at first."""
-
-    address: str
-    folder: Path
-
-    def tags(self, image: str) -> list[str]:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://{self.address}/v2/{image}/tags/list", timeout=10) as answer:
-            found: list[str] = json.load(answer)["tags"]
-            return found
-
-
-def serve(host: str, folder: Path, *, port: int = PORT, **settings: object) -> Iterator[Registry]:
-    config = folder / "registry.yml"
-    storage = {"filesystem": {"rootdirectory": str(folder / "registry")}}
-    document = {"version": 0.1, "storage": storage, "http": {"addr": f"{host}:{port}"}, **settings}
-    config.write_text(yaml.safe_dump(document))
-    with (folder / "registry.log").open("w") as log:
-        process = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=log, stderr=log)
-    try:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-        def answers() -> bool:
-            assert process.poll() is None, (folder / "registry.log").read_text()
-            try:
-                opener.open(f"http://{host}:{port}/", timeout=5).close()
-            except OSError:
-                return False
-            return True
-
-        until(answers, "the registry answers")
-        yield Registry(address=f"{host}:{port}", folder=folder)
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.fixture
 def registry(theirs: Layout, tmp_path: Path) -> Iterator[Registry]:
-    yield from serve(theirs.host_ip, tmp_path)
+    with registry_server.registry(theirs.host_ip, tmp_path) as serving:
+        yield serving
 
 
 @pytest.fixture
 def closed_registry(theirs: Layout, tmp_path: Path) -> Iterator[Registry]:
     """It wants USER and PASSWORD."""
-    users = tmp_path / "users"
-    users.write_text(f"{USER}:{HASHED}\n")
-    yield from serve(theirs.host_ip, tmp_path, auth={"htpasswd": {"realm": "test", "path": str(users)}})
+    with registry_server.registry(theirs.host_ip, tmp_path, closed=True) as serving:
+        yield serving
 
 
 def run(theirs: Layout, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:

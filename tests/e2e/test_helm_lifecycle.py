@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +76,12 @@ def assert_undisturbed(kubectl: Kubectl, helm: Helm) -> None:
     pod = controller_pod(kubectl, helm)
     assert ready(pod), pod["status"]
     assert restarts(pod) == 0
+
+
+def renew_mounts(kubectl: Kubectl, helm: Helm) -> None:
+    """Have the kubelet renew the mounted files now: it looks when its pod changes, else once in a minute."""
+    pod = controller_pod(kubectl, helm)["metadata"]["name"]
+    kubectl("annotate", "pod", pod, f"test/looked={uuid.uuid4()}", "--overwrite")
 
 
 def logged(kubectl: Kubectl, helm: Helm, *words: str, limit: float = 60.0) -> str:
@@ -229,8 +236,35 @@ def test_wrong_credentials(
         before = controller_pod(kubectl, helm)["metadata"]["uid"]
 
         helm.upgrade(values(), folder)
-        assert controller_pod(kubectl, helm)["metadata"]["uid"] != before
+        renew_mounts(kubectl, helm)
         until("the queue is served", lambda: "queue default: served" in readyz(kubectl, helm), limit=60)
+        assert controller_pod(kubectl, helm)["metadata"]["uid"] == before
+        assert_undisturbed(kubectl, helm)
+
+
+def test_credentials_are_rotated_without_a_restart(
+    namespaces: Any, server: DevServer, values: Callable[..., dict[str, Any]], folder: Path
+) -> None:
+    """The old pair is revoked first, which is the worse order."""
+    kubectl = namespaces()
+    first, second = server.add_credentials(), server.add_credentials()
+    with installed(kubectl, values(access_key=first[0], secret_key=first[1]), folder) as helm:
+        until("the queue is served", lambda: "queue default: served" in readyz(kubectl, helm), limit=60)
+        before = controller_pod(kubectl, helm)["metadata"]["uid"]
+        server.revoke_credentials(first[0])
+        server.revoke_tokens()
+        until("it is locked out", lambda: "clearml: unauthorized" in readyz(kubectl, helm), limit=60)
+        (task,) = enqueue(server.environment(), NewTask(name="rotated", queue="default", script="print('works')\n"))
+
+        helm.upgrade(values(access_key=second[0], secret_key=second[1]), folder)
+        renew_mounts(kubectl, helm)
+        log = logged(kubectl, helm, "INFO", "ClearML credentials have changed")
+        found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
+        assert found["status"] == "completed", server.console(task)
+        assert controller_pod(kubectl, helm)["metadata"]["uid"] == before
+        assert_undisturbed(kubectl, helm)
+        for key in (*first, *second):
+            assert key not in log
 
 
 BAD_QUEUES: dict[str, tuple[dict[str, Any], str]] = {

@@ -147,16 +147,28 @@ class Helm:
     def __call__(self, *words: str | Path, check: bool = True, limit: float = LIMIT_SECONDS) -> Done:
         return run(self.program, "--namespace", self.namespace, *words, check=check, limit=limit)
 
-    def upgrade(self, values: dict[str, Any], folder: Path, *words: str) -> Done:
+    def upgrade(self, values: dict[str, Any], folder: Path, *words: str, chart: Path = CHART) -> Done:
         """`helm upgrade -i` with the values in a file (secrets do not belong on a command line), waiting."""
         file = folder / f"{self.name}-values.yaml"
         file.touch(mode=0o600)
         file.write_text(json.dumps(values, indent=1))  # JSON is YAML
-        return self("upgrade", "--install", self.name, CHART, "--create-namespace", "--values", file,
+        return self("upgrade", "--install", self.name, chart, "--create-namespace", "--values", file,
                     "--wait", "--timeout", "150s", *words)  # fmt: skip
 
     def uninstall(self) -> Done:
         return self("uninstall", self.name, "--wait", "--timeout", "90s")
+
+    def rollback(self, revision: int) -> Done:
+        return self("rollback", self.name, str(revision), "--wait", "--timeout", "150s")
+
+    def owned(self) -> set[tuple[str, str]]:
+        """(kind, name) of the objects in the namespace that Helm calls this release's."""
+        kinds = "deployments,configmaps,secrets,serviceaccounts,roles,rolebindings,services,pods"
+        return {
+            (found["kind"], found["metadata"]["name"])
+            for found in Kubectl(self.namespace).items(kinds)
+            if found["metadata"].get("annotations", {}).get("meta.helm.sh/release-name") == self.name
+        }
 
     @property
     def fullname(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from clearml_k8s import names
 from clearml_k8s.clearml import queues, workers
-from clearml_k8s.clearml.conf import Credentials
+from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import ClearMLConfig, Config, QueueConfig, QueueSettings, ResolvedQueue, TaskCredentials

@@ -36,6 +36,7 @@ class Loop:
             worker_id=side.worker_id,
             controller=side.controller,
             pending_queue=lambda: side.served.pending_queue,
+            queue=side.served.by_id,
         )
 
     async def launched(self) -> str:

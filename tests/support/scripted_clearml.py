@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from aiohttp import web
-from clearml_k8s.clearml.conf import Credentials
+from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.clearml.session import Session
 
 ACCESS, SECRET = "ACCESSKEY1234", "s3cr3t-key-of-the-test"

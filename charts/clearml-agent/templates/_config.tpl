@@ -1,38 +1,85 @@
 {{/* The controller's config file (docs/architecture.md, "The config file"). */}}
 
 {{/*
-Keys of a pod template or of a queue's settings that are set: null, "", {} and [] mean "not set", 0 and false do not. As
-JSON. Left out are keys that the controller does not know and that are accepted where they change nothing.
+Writes keys of a pod template or of a queue's settings into a map: those that are set. null, "", {} and [] mean "not set", 0
+and false do not. Left out are keys that the controller does not know and that are accepted where they change nothing.
+Takes {from, into}: a result as text would go through JSON and back for each of many queues.
 */}}
 {{- define "clearml-agent.setKeys" -}}
-{{- $result := dict -}}
-{{- range $key, $value := . -}}
-{{- if not (or (kindIs "invalid" $value) (and (or (kindIs "string" $value) (kindIs "map" $value) (kindIs "slice" $value)) (empty $value))) -}}
-{{- $_ := set $result $key $value -}}
+{{- $into := .into -}}
+{{- range $key, $value := .from -}}
+{{- if or $value (not (has (kindOf $value) (list "invalid" "string" "map" "slice"))) -}}
+{{- if not (has $key (list "backoffLimit" "restartPolicy" "useImageEntrypoint")) -}}
+{{- $_ := set $into $key $value -}}
 {{- end -}}
 {{- end -}}
-{{- omit $result "backoffLimit" "restartPolicy" "useImageEntrypoint" | toJson -}}
+{{- end -}}
 {{- end -}}
 
-{{/* Map of the queues to serve, in the shape of agentk8sglue.queues, as JSON. */}}
+{{/*
+Writes a pod template for the controller into a map: its set keys; in place of fileMounts, which hold contents, the Secret
+that has them. Takes {context, template, queue, into}; queue is empty for the template of all.
+*/}}
+{{- define "clearml-agent.podTemplate" -}}
+{{- include "clearml-agent.setKeys" (dict "from" .template "into" .into) -}}
+{{- with .into.fileMounts -}}
+{{- $items := list -}}
+{{- range . -}}
+{{- $items = append $items (dict "key" (include "clearml-agent.fileKey" .) "path" (include "clearml-agent.filePath" .)) -}}
+{{- end -}}
+{{- $secret := ternary (include "clearml-agent.queueFilesSecretName" $) (include "clearml-agent.filesSecretName" $.context) (ne $.queue "") -}}
+{{- $_ := set $.into "files" (dict "secretName" $secret "items" $items) -}}
+{{- end -}}
+{{- $_ := unset .into "fileMounts" -}}
+{{- end -}}
+
+{{/* Names of the queues to serve, as people read them. Making the whole config for it is slow. */}}
+{{- define "clearml-agent.queueNames" -}}
+{{- $names := keys (.Values.agentk8sglue.queues | default dict) -}}
+{{- if not $names -}}
+{{- range splitList "," (.Values.agentk8sglue.queue | default "default") -}}
+{{- $names = append $names (trim .) -}}
+{{- end -}}
+{{- end -}}
+{{- $names | uniq | sortAlpha | join ", " -}}
+{{- end -}}
+
+{{/* Writes the queues to serve into a map, in the shape of agentk8sglue.queues. Takes {context, into}. */}}
 {{- define "clearml-agent.queues" -}}
-{{- $result := dict -}}
-{{- if .Values.agentk8sglue.queues -}}
-{{- range $name, $queue := .Values.agentk8sglue.queues -}}
-{{- $given := $queue | default dict -}}
-{{- $_ := set $result $name (dict
-      "templateOverrides" (include "clearml-agent.setKeys" ($given.templateOverrides | default dict) | fromJson)
-      "queueSettings" (include "clearml-agent.setKeys" ($given.queueSettings | default dict) | fromJson)) -}}
+{{- $context := .context -}}
+{{- $into := .into -}}
+{{- $glue := $context.Values.agentk8sglue -}}
+{{- if $glue.queues -}}
+{{- range $name, $queue := $glue.queues -}}
+{{- $template := dict -}}
+{{- $settings := dict -}}
+{{- with $queue -}}
+{{- include "clearml-agent.podTemplate" (dict "context" $context "template" .templateOverrides "queue" $name "into" $template) -}}
+{{- include "clearml-agent.setKeys" (dict "from" .queueSettings "into" $settings) -}}
+{{- end -}}
+{{- $_ := set $into $name (dict "templateOverrides" $template "queueSettings" $settings) -}}
 {{- end -}}
 {{- else -}}
-{{- range splitList "," (.Values.agentk8sglue.queue | default "default") -}}
-{{- $_ := set $result (trim .) (dict "templateOverrides" dict "queueSettings" dict) -}}
+{{- range splitList "," ($glue.queue | default "default") -}}
+{{- $_ := set $into (trim .) (dict "templateOverrides" dict "queueSettings" dict) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* agentk8sglue.patienceSeconds, as JSON. Helm takes away a key with a default that is set to null, which means "never". */}}
+{{- define "clearml-agent.patience" -}}
+{{- $result := dict -}}
+{{- range $key := list "imageName" "imagePull" "containerConfig" "unschedulable" "noPod" "quota" "limitRange" "podSecurity" "admission" "volume" "sandbox" -}}
+{{- $_ := set $result $key (ternary (get $.Values.agentk8sglue.patienceSeconds $key) nil (hasKey $.Values.agentk8sglue.patienceSeconds $key)) -}}
 {{- end -}}
 {{- $result | toJson -}}
 {{- end -}}
 
 {{- define "clearml-agent.config" -}}
+{{- $template := dict -}}
+{{- include "clearml-agent.podTemplate" (dict "context" . "template" .Values.agentk8sglue.basePodTemplate "queue" "" "into" $template) -}}
+{{- $queues := dict -}}
+{{- include "clearml-agent.queues" (dict "context" . "into" $queues) -}}
 {{- $configSecret := dict -}}
 {{- with include "clearml-agent.confSecretName" . -}}
 {{- $configSecret = dict "name" . "key" "clearml.conf" -}}
@@ -58,10 +105,11 @@ JSON. Left out are keys that the controller does not know and that are accepted 
       "maxPods" .Values.agentk8sglue.maxPods
       "defaultContainerImage" .Values.agentk8sglue.defaultContainerImage
       "completedPodDeletionDelayMinutes" .Values.agentk8sglue.completedPodDeletionDelayMinutes
+      "patienceSeconds" (include "clearml-agent.patience" . | fromJson)
       "task" (dict
         "serviceAccountName" (include "clearml-agent.taskServiceAccountName" .)
         "imagePullSecrets" (include "clearml-agent.pullSecrets" . | fromJson).names)
-      "basePodTemplate" (include "clearml-agent.setKeys" (.Values.agentk8sglue.basePodTemplate | default dict) | fromJson)
-      "queues" (include "clearml-agent.queues" . | fromJson) -}}
+      "basePodTemplate" $template
+      "queues" $queues -}}
 {{- toYaml $config -}}
 {{- end -}}

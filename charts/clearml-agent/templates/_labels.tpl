@@ -5,6 +5,13 @@ app.kubernetes.io/instance: {{ .context.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
+{{/* What the controller puts on all its task pods (clearml_k8s.names.task_selector). */}}
+{{- define "clearml-agent.taskMatchLabels" -}}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/component: task
+app.kubernetes.io/managed-by: clearml-agent
+{{- end -}}
+
 {{/* Labels of every object but pods: a new chart version must not restart pods. Takes {context, component}. */}}
 {{- define "clearml-agent.labels" -}}
 {{ include "clearml-agent.matchLabels" . }}

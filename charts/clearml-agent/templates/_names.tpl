@@ -4,7 +4,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* The full name as ClearML's own chart builds it; its Secret of credentials is named after it. */}}
+{{/* The full name as ClearML's own chart builds it; what its pods refer to is named after it. */}}
 {{- define "clearml-agent.longName" -}}
 {{- $name := include "clearml-agent.name" . -}}
 {{- if .Values.fullnameOverride -}}
@@ -37,6 +37,10 @@
 {{- end -}}
 
 {{- define "clearml-agent.taskServiceAccountName" -}}
+{{- include "clearml-agent.fullname" . }}-task
+{{- end -}}
+
+{{- define "clearml-agent.taskNetworkPolicyName" -}}
 {{- include "clearml-agent.fullname" . }}-task
 {{- end -}}
 
@@ -77,6 +81,41 @@
 {{- end -}}
 {{- end -}}
 
+{{/* As with the credentials: old pods that have not started yet pull their images with it. */}}
 {{- define "clearml-agent.ownPullSecretName" -}}
-{{- include "clearml-agent.fullname" . }}-ark
+{{- include "clearml-agent.longName" . }}-ark
+{{- end -}}
+
+{{/*
+A name of several parts that may be any text: the parts, cut, and a hash that keeps names apart which would look alike.
+At most 63 characters. Takes {context, parts, suffix}.
+*/}}
+{{- define "clearml-agent.hashedName" -}}
+{{- $suffix := .suffix | default "" -}}
+{{- $parts := regexReplaceAll "[^a-z0-9]+" (join "-" .parts | lower) "-" | trunc (sub 54 (len $suffix) | int) | trimSuffix "-" -}}
+{{- printf "%s-%s%s" $parts (prepend .parts .context.Release.Name | join "\n" | sha256sum | trunc 8) $suffix -}}
+{{- end -}}
+
+{{/* Takes {context, role}. */}}
+{{- define "clearml-agent.roleBindingName" -}}
+{{- include "clearml-agent.hashedName" (dict "context" .context "parts" (list (include "clearml-agent.fullname" .context) .role)) -}}
+{{- end -}}
+
+{{/* Begins with the namespace: it has none of its own. Takes {context, role}. */}}
+{{- define "clearml-agent.clusterRoleBindingName" -}}
+{{- include "clearml-agent.hashedName" (dict "context" .context "parts" (list .context.Release.Namespace (include "clearml-agent.fullname" .context) .role)) -}}
+{{- end -}}
+
+{{- define "clearml-agent.controllerFilesSecretName" -}}
+{{- include "clearml-agent.fullname" . }}-afm
+{{- end -}}
+
+{{/* Files of all task pods. */}}
+{{- define "clearml-agent.filesSecretName" -}}
+{{- include "clearml-agent.fullname" . }}-fm
+{{- end -}}
+
+{{/* Files of one queue's task pods. Takes {context, queue}. */}}
+{{- define "clearml-agent.queueFilesSecretName" -}}
+{{- include "clearml-agent.hashedName" (dict "context" .context "parts" (list (include "clearml-agent.fullname" .context) .queue) "suffix" "-fm") -}}
 {{- end -}}

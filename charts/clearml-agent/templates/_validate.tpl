@@ -4,12 +4,18 @@ and what to write instead. Values of secrets are never shown.
 */}}
 {{- define "clearml-agent.validate" -}}
 {{- $state := dict "problems" list -}}
+{{- if regexMatch "\"<[A-Z][A-Z0-9_ -]*>\"" (toRawJson .Values) -}}
 {{- include "clearml-agent.validate.placeholders" (dict "state" $state "path" "" "value" .Values) -}}
+{{- end -}}
 {{- include "clearml-agent.validate.credentials" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.pullSecret" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.image" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.queues" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.controller" (dict "state" $state "values" .Values) -}}
+{{- include "clearml-agent.validate.controllerVolumes" (dict "state" $state "values" .Values) -}}
+{{- include "clearml-agent.validate.taskFiles" (dict "state" $state "values" .Values "conf" (include "clearml-agent.confSecretName" .)) -}}
+{{- include "clearml-agent.validate.networkPolicy" (dict "state" $state "values" .Values) -}}
+{{- include "clearml-agent.validate.extraObjects" (dict "state" $state "context" .) -}}
 {{- include "clearml-agent.validate.labels" (dict "state" $state "values" .Values) -}}
 {{- with $state.problems -}}
 {{- fail (printf "\n\nThe values of chart %s cannot be used:\n\n%s\n" $.Chart.Name (join "\n" .)) -}}
@@ -98,23 +104,107 @@ and what to write instead. Values of secrets are never shown.
 {{- $state := .state -}}
 {{- $glue := .values.agentk8sglue -}}
 {{- range $index, $env := $glue.extraEnvs -}}
-{{- if has $env.name (list "CLEARML_API_ACCESS_KEY" "CLEARML_API_SECRET_KEY") -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "the chart sets it; use clearml.existingAgentk8sglueSecret, or clearml.agentk8sglueKey and clearml.agentk8sglueSecret") -}}
-{{- end -}}
-{{- end -}}
-{{- range $index, $volume := $glue.volumes -}}
-{{- if hasPrefix "clearml-k8s-" $volume.name -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.volumes[%d]" $index) "found" (printf "the name %s" $volume.name) "advice" "names that begin with clearml-k8s- belong to the chart; choose another one") -}}
-{{- end -}}
-{{- end -}}
-{{- range $index, $mount := $glue.volumeMounts -}}
-{{- if has (trimSuffix "/" $mount.mountPath) (list "/tmp" "/etc/clearml-k8s") -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.volumeMounts[%d]" $index) "found" (printf "the mountPath %s" $mount.mountPath) "advice" "the chart mounts its own volume there; choose another path") -}}
+{{- if has $env.name (list "CLEARML_API_ACCESS_KEY" "CLEARML_API_SECRET_KEY" "CLEARML_K8S_CREDENTIALS_DIR") -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "the chart gives the controller its credentials; use clearml.existingAgentk8sglueSecret, or clearml.agentk8sglueKey and clearml.agentk8sglueSecret") -}}
 {{- end -}}
 {{- end -}}
 {{- range $key, $_ := $glue.annotations -}}
 {{- if hasPrefix "checksum/" $key -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" "agentk8sglue.annotations" "found" $key "advice" "the prefix checksum/ belongs to the chart; choose another key") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Names and paths of what the controller's pod mounts: those of the chart are taken, and each is there once. */}}
+{{- define "clearml-agent.validate.controllerVolumes" -}}
+{{- $state := .state -}}
+{{- $glue := .values.agentk8sglue -}}
+{{- $names := dict -}}
+{{- range $key := list "volumes" "extraVolumes" -}}
+{{- range $index, $volume := get $glue $key | default list -}}
+{{- $place := printf "agentk8sglue.%s[%d]" $key $index -}}
+{{- if hasPrefix "clearml-k8s-" $volume.name -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the name %s" $volume.name) "advice" "names that begin with clearml-k8s- belong to the chart; choose another one") -}}
+{{- else if hasKey $names $volume.name -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the name %s, which %s has, too" $volume.name (get $names $volume.name)) "advice" "volumes and extraVolumes are joined, so name each volume once") -}}
+{{- end -}}
+{{- $_ := set $names $volume.name $place -}}
+{{- end -}}
+{{- end -}}
+{{- $paths := dict -}}
+{{- range $key := list "volumeMounts" "extraVolumeMounts" "fileMounts" -}}
+{{- range $index, $mount := get $glue $key | default list -}}
+{{- $place := printf "agentk8sglue.%s[%d]" $key $index -}}
+{{- $field := ternary "path" "mountPath" (eq $key "fileMounts") -}}
+{{- $path := eq $key "fileMounts" | ternary (include "clearml-agent.filePath" (dict "folderPath" ($mount.folderPath | default "") "name" $mount.name)) (clean ($mount.mountPath | default "")) -}}
+{{- if or (has $path (list "/tmp" "/etc/clearml-k8s" "/etc/clearml-k8s-credentials")) (hasPrefix "/etc/clearml-k8s/" $path) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the %s %s" $field ($mount.mountPath | default $path)) "advice" "the chart mounts its own volume there; choose another path") -}}
+{{- else if hasKey $paths $path -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the %s %s, which %s has, too" $field $path (get $paths $path)) "advice" "mount one thing at each path") -}}
+{{- end -}}
+{{- $_ := set $paths $path $place -}}
+{{- end -}}
+{{- end -}}
+{{- $containers := dict "controller" "the controller" -}}
+{{- range $index, $container := $glue.extraInitContainers -}}
+{{- $place := printf "agentk8sglue.extraInitContainers[%d]" $index -}}
+{{- if hasKey $containers $container.name -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the name %s, which %s has, too" $container.name (get $containers $container.name)) "advice" "name each container once") -}}
+{{- end -}}
+{{- $_ := set $containers $container.name $place -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Takes {state, values, conf}: conf is set when task pods get a clearml.conf. */}}
+{{- define "clearml-agent.validate.taskFiles" -}}
+{{- $state := .state -}}
+{{- $conf := .conf -}}
+{{- $places := dict "agentk8sglue.basePodTemplate" .values.agentk8sglue.basePodTemplate -}}
+{{- range $name, $queue := .values.agentk8sglue.queues -}}
+{{- $_ := set $places (printf "agentk8sglue.queues.%s.templateOverrides" $name) (get ($queue | default dict) "templateOverrides") -}}
+{{- end -}}
+{{- range $place, $template := $places -}}
+{{- $paths := dict -}}
+{{- range $index, $file := get ($template | default dict) "fileMounts" | default list -}}
+{{- $key := printf "%s.fileMounts[%d]" $place $index -}}
+{{- $path := include "clearml-agent.filePath" $file -}}
+{{- if and $conf (hasPrefix "/etc/clearml/" $path) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" (printf "the path %s" $path) "advice" "the chart mounts clearml.conf in that folder; choose another one, or write into clearml.clearmlConfig") -}}
+{{- else if hasKey $paths $path -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" (printf "the path %s, which %s has, too" $path (get $paths $path)) "advice" "mount one file at each path") -}}
+{{- end -}}
+{{- $_ := set $paths $path $key -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "clearml-agent.validate.networkPolicy" -}}
+{{- $state := .state -}}
+{{- range $name, $policy := .values.networkPolicy -}}
+{{- range $key := list "ingress" "egress" -}}
+{{- if and (get $policy $key) (not $policy.enabled) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "networkPolicy.%s.%s" $name $key) "found" (printf "rules, but networkPolicy.%s.enabled is false" $name) "advice" "set it to true, or leave the rules out") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Takes {state, context}. An entry that renders to nothing is none. */}}
+{{- define "clearml-agent.validate.extraObjects" -}}
+{{- $state := .state -}}
+{{- $context := .context -}}
+{{- range $index, $object := $context.Values.extraObjects -}}
+{{- $text := include "clearml-agent.extraObject" (dict "context" $context "object" $object) | trim | trimPrefix "---" | trim -}}
+{{- if $text -}}
+{{- $place := printf "extraObjects[%d]" $index -}}
+{{- $parsed := fromYaml $text -}}
+{{- if regexMatch "(?m)^---" $text -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" "several objects in one text" "advice" "make an entry of each") -}}
+{{- else if and (hasKey $parsed "Error") (not $parsed.kind) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" "no object in YAML" "advice" "write one with apiVersion, kind and metadata.name") -}}
+{{- else if not (and $parsed.apiVersion $parsed.kind (kindIs "map" $parsed.metadata) (get ($parsed.metadata | default dict) "name")) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" "an object without apiVersion, kind or metadata.name" "advice" "write all three") -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -126,9 +216,10 @@ and what to write instead. Values of secrets are never shown.
 {{- range $name, $queue := $glue.queues -}}
 {{- $_ := set $places (printf "agentk8sglue.queues.%s.templateOverrides.labels" $name) (get (get ($queue | default dict) "templateOverrides" | default dict) "labels") -}}
 {{- end -}}
+{{- $reserved := include "clearml-agent.reservedLabels" $state -}}
 {{- range $place, $labels := $places -}}
 {{- range $key, $_ := $labels | default dict -}}
-{{- if regexMatch (include "clearml-agent.reservedLabels" $state) $key -}}
+{{- if regexMatch $reserved $key -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" $key "advice" "this label belongs to the chart and its controller; choose another key") -}}
 {{- end -}}
 {{- end -}}

@@ -56,7 +56,7 @@ PROPERTY_QUEUE: Final = "k8s-queue"
 PROPERTY_CONTROLLER: Final = "k8s-controller"
 MARK_PREFIX: Final = "k8s-claim-"
 
-# Environment of the task container.
+# Environment of the task container and of the controller.
 ENV_TASK_ID: Final = "CLEARML_K8S_TASK_ID"
 ENV_ATTEMPT: Final = "CLEARML_K8S_ATTEMPT"
 ENV_API_HOST: Final = "CLEARML_API_HOST"
@@ -65,6 +65,7 @@ ENV_FILES_HOST: Final = "CLEARML_FILES_HOST"
 ENV_VERIFY_CERT: Final = "CLEARML_API_HOST_VERIFY_CERT"
 ENV_ACCESS_KEY: Final = "CLEARML_API_ACCESS_KEY"
 ENV_SECRET_KEY: Final = "CLEARML_API_SECRET_KEY"  # noqa: S105 - the variable's name, not a secret
+ENV_CREDENTIALS_DIR: Final = "CLEARML_K8S_CREDENTIALS_DIR"
 ENV_AUTH_TOKEN: Final = "CLEARML_AUTH_TOKEN"  # noqa: S105 - the variable's name, not a secret
 ENV_WORKER_ID: Final = "CLEARML_WORKER_ID"
 ENV_CONFIG_FILE: Final = "CLEARML_CONFIG_FILE"

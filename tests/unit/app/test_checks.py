@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from clearml_k8s.app.checks import check
-from clearml_k8s.clearml.conf import Credentials
+from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.config import Config, QueueConfig
 from clearml_server.process import DevServer
 from flow_parts import make_config

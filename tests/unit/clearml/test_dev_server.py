@@ -5,9 +5,9 @@ from random import Random
 
 import pytest
 from clearml_k8s.clearml import events, queues, tasks, workers
-from clearml_k8s.clearml.conf import Credentials
 from clearml_k8s.clearml.events import LogLine
 from clearml_k8s.clearml.health import State
+from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import SystemClock
 from clearml_k8s.errors import AuthRefused, InvalidStatus, NotFound, NotSupported, Unanswered, Unreachable

@@ -156,6 +156,16 @@ def test_values_of_environment_variables_are_not_shown() -> None:
     assert "basePodTemplate.env[0].value: found a value (not shown); expected text" in problem
 
 
+def test_files_of_a_template_are_in_a_secret_and_not_in_the_config() -> None:
+    files = {"secretName": "gpu-fm", "items": [{"key": "a", "path": "/etc/a"}]}
+    config = parse_config(document(basePodTemplate={"files": files}))
+    assert config.base_pod_template == {"files": files}
+    mounts = [{"name": "a", "folderPath": "/etc", "fileContent": "s3cret"}]
+    (problem,) = problems(document(basePodTemplate={"fileMounts": mounts}))
+    assert problem.startswith("config.yaml: basePodTemplate.fileMounts: unknown key")
+    assert "s3cret" not in problem
+
+
 @pytest.mark.parametrize("key", ["apiServer", "webServer", "fileServer"])
 @pytest.mark.parametrize(
     "url",

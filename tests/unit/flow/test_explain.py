@@ -63,8 +63,104 @@ async def test_a_log_that_cannot_be_read_stops_nothing(loop: Loop, server: DevSe
     cluster.fault("GET", Fault(code=403, status=status(403, "Forbidden", "no")), path="/log")
     await loop.look(task)
     await loop.side.teller.flush()
-    assert "The pod's log cannot be read" in server.console(task)
+    assert "The log of the pod cannot be read" in server.console(task)
     assert server.task(task)["status"] == "failed"
+
+
+def happens(cluster: Cluster, uid: str, reason: str, message: str, *, second: int, kind: str = "Pod") -> None:
+    """An event of the object with this uid."""
+    cluster.put(
+        "events",
+        f"{reason}-{second}",
+        involvedObject={"uid": uid, "kind": kind},
+        reason=reason,
+        message=message,
+        type="Normal" if reason == "Scheduled" else "Warning",
+        lastTimestamp=f"2026-01-15T07:00:{second:02}Z",
+    )
+
+
+async def test_what_only_events_tell_is_told_once_and_read_seldom(
+    loop: Loop, server: DevServer, cluster: Cluster
+) -> None:
+    task = await loop.launched()
+    loop.pod(task, make_container(waiting="ContainerCreating"))
+    (pod,) = loop.pods.of_task(task)
+    assert await loop.look(task) == 10.0
+    assert cluster.of("GET", "/events") == []
+    happens(cluster, pod.uid, "Scheduled", "Successfully assigned it", second=1)
+    happens(cluster, pod.uid, "FailedMount", 'secret "data" not found', second=2)
+    happens(cluster, "another", "FailedMount", "not ours", second=3)
+    await loop.side.clock.advance(10.1)
+    for _ in range(4):
+        await loop.look(task)
+        await loop.side.clock.advance(1)
+    assert len(cluster.of("GET", "/events")) == 2  # of the Job and of the pod
+    await loop.side.clock.advance(20)
+    await loop.look(task)
+    assert len(cluster.of("GET", "/events")) == 4
+    await loop.side.teller.flush()
+    console = server.console(task)
+    assert console.count('Waiting: A volume is not there: secret "data" not found') == 1
+    assert console.count("Pod Scheduled: Successfully assigned it") == 1
+    assert console.index("Pod Scheduled") < console.index("Pod FailedMount")
+    assert "not ours" not in console
+    assert 'secret "data" not found' in server.task(task)["status_message"]
+    assert server.task(task)["status"] == "queued"
+
+
+async def test_a_pod_that_is_never_made_fails_its_task_with_what_the_job_says(
+    loop: Loop, server: DevServer, cluster: Cluster
+) -> None:
+    """First a quota, which may end; then a limit, which does not."""
+    task = await loop.launched()
+    uid = loop.job(task).uid
+    happens(cluster, uid, "FailedCreate", "is forbidden: exceeded quota: q", second=1, kind="Job")
+    assert await loop.look(task) == 5.0
+    await loop.side.clock.advance(5.1)
+    await loop.look(task)
+    assert "exceeded quota" in server.task(task)["status_message"]
+    await loop.side.clock.advance(3600)
+    await loop.look(task)
+    assert server.task(task)["status"] == "queued"
+    happens(cluster, uid, "FailedCreate", "maximum cpu usage per Container is 1", second=2, kind="Job")
+    await loop.side.clock.advance(21)
+    await loop.looks(task, most=40)
+    found = server.task(task)
+    assert (found["status"], found["status_reason"]) == ("failed", "Kubernetes: limit-range")
+    assert "maximum cpu usage" in found["status_message"]
+    assert loop.jobs() == set()
+
+
+async def test_events_that_cannot_be_read_stop_nothing(loop: Loop, server: DevServer, cluster: Cluster) -> None:
+    task = await loop.launched()
+    await loop.look(task)
+    await loop.side.clock.advance(5.1)
+    cluster.fault("GET", Fault(code=403, status=status(403, "Forbidden", "no")), path="/events")
+    await loop.look(task)
+    assert "Kubernetes has not made the pod yet" in server.task(task)["status_message"]
+
+
+async def test_every_container_that_ran_shows_its_last_lines(loop: Loop, server: DevServer, cluster: Cluster) -> None:
+    task = await loop.launched()
+    containers = (
+        make_container("fetch", init=True, terminated="Completed", exit_code=0),
+        make_container("prepare", init=True, terminated="Error", exit_code=3),
+        make_container("sidecar", running=True),
+        make_container("late", waiting="PodInitializing"),
+        ENDED,
+    )
+    loop.pod(task, *containers, phase="Failed")
+    for name in ("prepare", "sidecar", "task"):
+        cluster.fault("GET", Fault(code=200, text=f"line of {name}"), path="/log")
+    await loop.look(task)
+    await loop.side.teller.flush()
+    console = server.console(task)
+    asked = [seen.query for seen in cluster.of("GET", "/log")]
+    assert [query["container"] for query in asked] == ["prepare", "sidecar", "task"]
+    assert {query["tailLines"] for query in asked} == {"100"}
+    assert "Last lines of container prepare:\nline of prepare" in console
+    assert "Last lines of the pod:\nline of task" in console
 
 
 # ---- ended by a SIGTERM ---------------------------------------------------------------------------------------------

@@ -88,6 +88,26 @@ def test_golden_template_and_override(build: Build, config: Config) -> None:
     check_golden("template-and-override", built.manifest)
 
 
+def files(secret: str, **paths: str) -> dict[str, Any]:
+    return {"files": {"secretName": secret, "items": [{"key": key, "path": path} for key, path in paths.items()]}}
+
+
+def test_files_of_the_template(build: Build) -> None:
+    """Each alone and read-only, behind the template's own mounts; a queue's replace those of all."""
+    base = {**BASE, **files("all-fm", a="/etc/a", b="/opt/b")}
+    built = build(base=base)
+    assert pod_spec(built)["volumes"][-1] == {"name": "clearml-k8s-files", "secret": {"secretName": "all-fm"}}
+    assert task_container(built)["volumeMounts"][2:] == [
+        {"name": "clearml-k8s-files", "mountPath": "/etc/a", "subPath": "a", "readOnly": True},
+        {"name": "clearml-k8s-files", "mountPath": "/opt/b", "subPath": "b", "readOnly": True},
+    ]
+    built = build(base=base, override=files("one-fm", c="/c"))
+    assert [volume["name"] for volume in pod_spec(built)["volumes"]] == ["data", "shm", "clearml-k8s-files"]
+    assert pod_spec(built)["volumes"][-1]["secret"] == {"secretName": "one-fm"}
+    assert [mount["mountPath"] for mount in task_container(built)["volumeMounts"]] == ["/data", "/dev/shm", "/c"]
+    assert "volumes" not in pod_spec(build())
+
+
 def test_golden_whole_pod_spec(build: Build, config: Config) -> None:
     """As `--template-yaml` gives it."""
     spec = {

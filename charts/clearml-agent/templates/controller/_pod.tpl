@@ -32,6 +32,14 @@ tolerations:
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with $context.Values.agentk8sglue.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $context.Values.agentk8sglue.extraInitContainers }}
+initContainers:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 containers:
   - name: controller
     image: {{ include "clearml-agent.image" $context | quote }}
@@ -39,16 +47,8 @@ containers:
     args:
       {{- toYaml .args | nindent 6 }}
     env:
-      - name: CLEARML_API_ACCESS_KEY
-        valueFrom:
-          secretKeyRef:
-            name: {{ include "clearml-agent.credentialsSecretName" $context | quote }}
-            key: agentk8sglue_key
-      - name: CLEARML_API_SECRET_KEY
-        valueFrom:
-          secretKeyRef:
-            name: {{ include "clearml-agent.credentialsSecretName" $context | quote }}
-            key: agentk8sglue_secret
+      - name: CLEARML_K8S_CREDENTIALS_DIR
+        value: /etc/clearml-k8s-credentials
       {{- with $context.Values.agentk8sglue.extraEnvs }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
@@ -83,18 +83,47 @@ containers:
       - name: clearml-k8s-config
         mountPath: /etc/clearml-k8s
         readOnly: true
+      - name: clearml-k8s-credentials
+        mountPath: /etc/clearml-k8s-credentials
+        readOnly: true
       - name: clearml-k8s-tmp
         mountPath: /tmp
+      {{- range $context.Values.agentk8sglue.fileMounts }}
+      - name: clearml-k8s-files
+        mountPath: {{ include "clearml-agent.filePath" . | quote }}
+        subPath: {{ include "clearml-agent.fileKey" . | quote }}
+        readOnly: true
+      {{- end }}
       {{- with $context.Values.agentk8sglue.volumeMounts }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+      {{- with $context.Values.agentk8sglue.extraVolumeMounts }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
 volumes:
   - name: clearml-k8s-config
     configMap:
       name: {{ include "clearml-agent.controllerName" $context | quote }}
+  # Files, not variables: a changed Secret reaches the running controller.
+  - name: clearml-k8s-credentials
+    secret:
+      secretName: {{ include "clearml-agent.credentialsSecretName" $context | quote }}
+      items:
+        - key: agentk8sglue_key
+          path: access_key
+        - key: agentk8sglue_secret
+          path: secret_key
   - name: clearml-k8s-tmp
     emptyDir: {}
+  {{- if $context.Values.agentk8sglue.fileMounts }}
+  - name: clearml-k8s-files
+    secret:
+      secretName: {{ include "clearml-agent.controllerFilesSecretName" $context | quote }}
+  {{- end }}
   {{- with $context.Values.agentk8sglue.volumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- with $context.Values.agentk8sglue.extraVolumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end -}}

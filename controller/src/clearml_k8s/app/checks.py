@@ -9,7 +9,7 @@ from typing import TextIO
 from clearml_k8s import names
 from clearml_k8s.app.connect import Identity, clearml_session, identity_of
 from clearml_k8s.clearml import queues
-from clearml_k8s.clearml.conf import Credentials
+from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import SystemClock
 from clearml_k8s.config import Config, ResolvedQueue
@@ -25,17 +25,11 @@ from clearml_k8s.errors import (
 )
 from clearml_k8s.kube import access
 from clearml_k8s.kube.client import KubeClient
-from clearml_k8s.kube.resources import CONFIGMAPS, EVENTS, JOBS, PODS, Resource
+from clearml_k8s.kube.permissions import PERMISSIONS
+from clearml_k8s.kube.resources import JOBS, PODS
 from clearml_k8s.spec.job import pod_of, template_probe_job
 
 SECONDS = 15.0
-
-NEEDED: tuple[tuple[Resource, str | None, tuple[str, ...]], ...] = (
-    (JOBS, None, ("get", "list", "watch", "create", "delete")),
-    (PODS, None, ("list", "watch")),
-    (PODS, "log", ("get",)),
-    (EVENTS, None, ("list",)),
-)
 
 
 @dataclass(kw_only=True)
@@ -143,16 +137,17 @@ async def _cluster(config: Config, client: KubeClient, lines: Lines) -> Identity
 
 async def _permissions(config: Config, client: KubeClient, lines: Lines) -> None:
     claims = names.claims_name(config.fullname)
-    wanted: list[tuple[Resource, str | None, str, str | None]] = [
-        *((resource, sub, verb, None) for resource, sub, verbs in NEEDED for verb in verbs),
-        (CONFIGMAPS, None, "create", None),
-        *((CONFIGMAPS, None, verb, claims) for verb in ("get", "patch")),
-    ]
+    wanted = [(row, verb) for row in PERMISSIONS for verb in row.verbs]
     denied = []
     try:
-        for resource, sub, verb, name in wanted:
+        for row, verb in wanted:
             answer = await access.review(
-                client, verb=verb, resource=resource, namespace=config.namespace, name=name, subresource=sub
+                client,
+                verb=verb,
+                resource=row.resource,
+                namespace=config.namespace,
+                name=row.name(claims=claims, namespace=config.namespace),
+                subresource=row.subresource,
             )
             if not answer.allowed:
                 denied.append(str(answer))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from clearml_k8s import names
-from clearml_k8s.clearml.conf import Credentials
+from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import Clock
 from clearml_k8s.config import Config
@@ -22,8 +23,12 @@ def clearml_session(
     clock: Clock,
     metrics: Metrics | None = None,
     max_request_seconds: float = MAX_REQUEST_SECONDS,
+    learn: Callable[[str], None] = lambda secret: None,
 ) -> Session:
-    """A session with the configured server; a CA bundle of the environment counts as verification."""
+    """A session with the configured server; a CA bundle of the environment counts as verification.
+
+    ``learn`` is told every key that is used, also those that come later.
+    """
     verify: bool | str = config.clearml.verify_certificate
     if verify and isinstance(credentials.verify_certificate, str):
         verify = credentials.verify_certificate
@@ -34,6 +39,7 @@ def clearml_session(
         verify_certificate=verify,
         metrics=metrics,
         max_request_seconds=max_request_seconds,
+        learn=learn,
     )
 
 

@@ -189,6 +189,7 @@ def make(
         worker_id=worker_id,
         controller=controller,
         pending_queue=lambda: served.pending_queue,
+        queue=served.by_id,
     )
     return Parts(
         session=session,

@@ -15,7 +15,7 @@ from clearml_k8s.app.heartbeat import Heartbeats
 from clearml_k8s.app.loops import Loops
 from clearml_k8s.app.parts import Parts, make
 from clearml_k8s.app.waiting import patiently, until
-from clearml_k8s.clearml.conf import Credentials
+from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import Clock, SystemClock
 from clearml_k8s.config import Config
@@ -35,8 +35,6 @@ async def run(
 ) -> int:
     """Serve until a signal; 0 after an orderly stop, 1 when another instance took over."""
     redact = logs.setup(level=settings.log_level, form=settings.log_format)
-    redact.add(credentials.access_key)
-    redact.add(credentials.secret_key)
     heartbeats, instruments = Heartbeats(clock=SystemClock()), metrics.create()
     clock = heartbeats.clock
     stop = asyncio.Event()
@@ -59,6 +57,7 @@ async def run(
                 clock=clock,
                 metrics=instruments,
                 max_request_seconds=settings.request_seconds,
+                learn=redact.add,
             )
         )
         controller = Controller(

@@ -1,6 +1,7 @@
 """Credentials and hosts of the ClearML server, from where users of clearml-agent keep them.
 
-Order: the environment, then the file named by ``CLEARML_CONFIG_FILE``, then ``~/clearml.conf`` (section ``api``).
+Order: the folder named by ``CLEARML_K8S_CREDENTIALS_DIR``, the environment, the file named by ``CLEARML_CONFIG_FILE``,
+then ``~/clearml.conf`` (section ``api``).
 """
 
 from __future__ import annotations
@@ -11,32 +12,20 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
 from clearml_k8s import names
+from clearml_k8s.clearml import keys
+from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.errors import ConfigError, trimmed
 
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _HOCON: Final = "_clearml_k8s_hocon"
 _CA_BUNDLE: Final = "REQUESTS_CA_BUNDLE"  # what the SDK and the agent read; SSL_CERT_FILE is OpenSSL's own
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Credentials:
-    """A key pair and how to verify the server; its repr shows no secret.
-
-    ``source`` says in words where the key pair was found. ``verify_certificate`` is a bool, the path of a CA bundle,
-    or None where nothing was set.
-    """
-
-    access_key: str
-    secret_key: str = field(repr=False)
-    source: str
-    verify_certificate: bool | str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +44,17 @@ def load(*, environ: Mapping[str, str], home: Path | None = None) -> Credentials
     Raises ConfigError that names the places looked at, when the key pair is missing, half given, or the file is bad.
     """
     file, section = _file_section(environ, home or Path.home())
+    verify = _verification(environ, file, section)
+    if mounted := environ.get(names.ENV_CREDENTIALS_DIR, "").strip():
+        folder = Path(mounted)
+        access, secret = keys.read(folder)
+        return Credentials(
+            access_key=access,
+            secret_key=secret,
+            source=f"the files in {folder}",
+            folder=folder,
+            verify_certificate=verify,
+        )
     stored = section.get("credentials")
     stored = stored if isinstance(stored, Mapping) else {}
     access = environ.get(names.ENV_ACCESS_KEY, "").strip()
@@ -74,9 +74,7 @@ def load(*, environ: Mapping[str, str], home: Path | None = None) -> Credentials
                 f"no ClearML credentials: set {names.ENV_ACCESS_KEY} and {names.ENV_SECRET_KEY}, or write "
                 f"api.credentials.access_key and .secret_key into clearml.conf (looked at: the environment, {places})"
             )
-    return Credentials(
-        access_key=access, secret_key=secret, source=source, verify_certificate=_verification(environ, file, section)
-    )
+    return Credentials(access_key=access, secret_key=secret, source=source, verify_certificate=verify)
 
 
 def load_hosts(*, environ: Mapping[str, str], home: Path | None = None) -> Hosts:

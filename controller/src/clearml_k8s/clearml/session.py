@@ -7,17 +7,16 @@ once; only a 401, which comes before anything is done, leads to a new login and 
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 from types import TracebackType
 from typing import Any, Final
 
 from clearml_k8s.backoff import Backoff
 from clearml_k8s.clearml import token as tokens
-from clearml_k8s.clearml.conf import Credentials
 from clearml_k8s.clearml.health import ServerHealth, State
+from clearml_k8s.clearml.keys import Credentials, Keys
 from clearml_k8s.clearml.transport import Transport
 from clearml_k8s.clock import Clock, holding
 from clearml_k8s.errors import (
@@ -51,16 +50,17 @@ class Session:
         metrics: Metrics | None = None,
         random: Random | None = None,
         max_request_seconds: float = MAX_REQUEST_SECONDS,
+        learn: Callable[[str], None] = lambda secret: None,
     ) -> None:
+        """``learn`` is told every secret that is used, also those of later (see `Keys`)."""
         self.clock = clock
         self._max_request_seconds = max_request_seconds
         self._transport = Transport(api_server=api_server, clock=clock, verify_certificate=verify_certificate)
-        self._basic = "Basic " + base64.b64encode(f"{credentials.access_key}:{credentials.secret_key}".encode()).decode(
-            "ascii"
-        )
+        self._keys = Keys(credentials, clock=clock, learn=learn)
         self._metrics = metrics
         self._random = random or Random()
         self._token: tokens.Token | None = None
+        self._token_of = ""
         self._login_lock = asyncio.Lock()
         self.health = ServerHealth(clock=clock, probe=self.ping, random=self._random, metrics=metrics)
 
@@ -157,16 +157,20 @@ class Session:
 
     async def _fresh(self, refused: tokens.Token | None, until: float) -> tokens.Token:
         """A token that is neither old nor the refused one; concurrent callers share one login."""
-        token = self._token
+        self._keys.follow()
+        token = self._current()
         now = self.clock.monotonic()
         if token is not None and token is not refused and now < token.renew_at:
             return token
         async with holding(self._login_lock, clock=self.clock):
-            token = self._token
+            token = self._current()
             now = self.clock.monotonic()
             usable = token is not None and token is not refused and now < token.expires_at
             if token is not None and usable and now < token.renew_at:
                 return token
+            self._keys.follow(now=True)
+            token = self._current()
+            keys = self._keys.basic
             try:
                 data = await self._attempt(LOGIN, b"{}", "application/json", None, until, read=True, version=None)
             except (Unanswered, Unreachable):
@@ -177,8 +181,12 @@ class Session:
             value = data.get("token")
             if not isinstance(value, str) or not value:
                 raise ApiUnanswered(LOGIN, f"the answer of {self.address} holds no token")
-            self._token = tokens.read(value, at=self.clock.monotonic())
+            self._token, self._token_of = tokens.read(value, at=self.clock.monotonic()), keys
             return self._token
+
+    def _current(self) -> tokens.Token | None:
+        """The token, if it is of the keys that are in use now."""
+        return self._token if self._token_of == self._keys.basic else None
 
     async def _attempt(
         self,
@@ -198,7 +206,7 @@ class Session:
                 endpoint,
                 payload,
                 content=content,
-                authorization=self._basic if bearer is None else f"Bearer {bearer}",
+                authorization=self._keys.basic if bearer is None else f"Bearer {bearer}",
                 seconds=min(until - began, READ_ATTEMPT_SECONDS if read else self._max_request_seconds),
                 version=version,
             )

@@ -60,6 +60,8 @@ class QueueSettings:
     max_pods: int | None = None
     """Task pods of this queue at one time; None: no limit of its own."""
     default_image: str | None = None
+    patience_seconds: Mapping[str, float | None] = field(default_factory=dict)
+    """By reason to wait: seconds before the task is failed; None: those of `Config.patience_seconds`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,8 @@ class Config:
     """Task pods at one time, all queues together; None: no limit."""
     default_container_image: str = "python:3.11"
     completed_pod_deletion_delay_minutes: float = 0.0
+    patience_seconds: Mapping[str, float | None] = field(default_factory=dict)
+    """By reason to wait (`flow.diagnosis.key_of`): seconds before the task is failed; None: as long as it takes."""
     task: TaskPodConfig = field(default_factory=TaskPodConfig)
     base_pod_template: RawTemplate = field(default_factory=dict)
     base_pod_spec: RawTemplate | None = None

@@ -148,6 +148,7 @@ def _build(document: Mapping[str, Any]) -> Config:
             ("defaultContainerImage", "default_container_image"),
             ("completedPodDeletionDelayMinutes", "completed_pod_deletion_delay_minutes"),
             ("basePodTemplate", "base_pod_template"),
+            ("patienceSeconds", "patience_seconds"),
         )
         if key in given
     }
@@ -190,7 +191,11 @@ def _queue(name: str, raw: Mapping[str, Any]) -> QueueConfig:
     return QueueConfig(
         name=name,
         template_overrides=raw.get("templateOverrides") or {},
-        settings=QueueSettings(max_pods=settings.get("maxPods"), default_image=settings.get("defaultImage") or None),
+        settings=QueueSettings(
+            max_pods=settings.get("maxPods"),
+            default_image=settings.get("defaultImage") or None,
+            patience_seconds=settings.get("patienceSeconds") or {},
+        ),
     )
 
 

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clearml_k8s.clearml.tasks import TaskView
-from clearml_k8s.flow.diagnose import Diagnosis, ended, interrupted, waiting
+from clearml_k8s.flow.diagnosis import PATIENCE, Diagnosis, Patience
+from clearml_k8s.flow.ending import ended, interrupted
+from clearml_k8s.flow.pending import pending
+from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.slim import JobRecord, PodRecord
 
 WAITS = frozenset({"queued"})
@@ -54,12 +57,14 @@ def decide(
     gone: Sequence[PodRecord] = (),
     worker: str,
     explained: bool = False,
+    events: Sequence[EventRecord] = (),
+    patience: Patience = PATIENCE,
 ) -> Decision:
     """The next step for ``job``.
 
     ``task`` None: it does not exist. ``gone``: the last states of pods that are not there any more. ``worker``: the id
     under which the Job's pod reports. ``explained``: the end of its pod was told, or is our
-    own doing.
+    own doing. ``events``: those of the Job and its pods, as far as they were read. ``patience``: that of its queue.
     A step that ends something (fail, delete) is taken only on a read of the task that is newer than the cluster's news.
     """
     over = job.finished or any(_ended(pod) for pod in pods if pod.job_uid == job.uid)
@@ -71,7 +76,7 @@ def decide(
         if over:
             found = ended(job=job, pods=pods, gone=gone)
             return Decision(step=Step.FAIL_ENDED, why="its pod ended before the task began", diagnosis=found)
-        diagnosis = waiting(job=job, pods=pods)
+        diagnosis = pending(job=job, pods=pods, events=events, patience=patience)
         if diagnosis is None:
             return Decision(step=Step.NOTHING)
         step = Step.TELL if diagnosis.patience is None else Step.FAIL_WAITING

@@ -9,21 +9,26 @@ from dataclasses import dataclass
 from clearml_k8s import names
 from clearml_k8s.clearml import tasks
 from clearml_k8s.clearml.session import Session
-from clearml_k8s.errors import ApiRefused, AuthRefused, KubeRefused, Refused, Unanswered
+from clearml_k8s.errors import ApiRefused, AuthRefused, Refused, Unanswered
 from clearml_k8s.flow.decide import TOLD
-from clearml_k8s.flow.diagnose import Category, Diagnosis, newest
+from clearml_k8s.flow.diagnosis import Category, Diagnosis, newest
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.client import KubeClient
-from clearml_k8s.kube.resources import EVENTS, PODS
-from clearml_k8s.kube.slim import JobRecord, PodRecord
+from clearml_k8s.kube.events import EventRecord, events_of
+from clearml_k8s.kube.resources import PODS
+from clearml_k8s.kube.slim import ContainerRecord, JobRecord, PodRecord
 from clearml_k8s.logs import kv
 
 log = logging.getLogger(__name__)
 
 REPEAT_SECONDS = 60.0
-LOG_LINES = 50
+LOG_LINES = 100
 LOG_BYTES = 32_768
+EVENT_LINES = 50
 LOG_SECONDS = 10.0
+
+
+_IN_DIAGNOSES = frozenset({"FailedCreate", "FailedScheduling", "Failed", "BackOff"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,18 +61,26 @@ class Explainer:
 
         Seconds after which there may be more to tell. Errors as `Session.call`.
         """
-        text = str(diagnosis)
-        if diagnosis.category is Category.NO_POD:
-            text += await self._job_events(job)
-        again = await self._say_waiting(job.task or "", diagnosis.category, text)
-        return 30.0 if diagnosis.category is Category.NO_POD else again
+        return await self._say_waiting(job.task or "", diagnosis.category, str(diagnosis))
+
+    def happened(self, job: JobRecord, events: Sequence[EventRecord]) -> None:
+        """Tell what Kubernetes did for the pod so far, but for what a diagnosis says in words."""
+        for event in events[-EVENT_LINES:]:
+            if event.reason not in _IN_DIAGNOSES:
+                self._teller.say(job.task or "", event.line)
 
     async def ended(self, job: JobRecord, pods: Sequence[PodRecord], diagnosis: Diagnosis, *, why: str) -> None:
-        """Tell how the pod ended, with its last lines, as far as they can be read."""
-        task = job.task or ""
+        """Tell how the pod ended, with its events and the last lines of its containers, as far as they can be read."""
+        task, pod = job.task or "", newest(pods)
         self._teller.say(task, f"{diagnosis} ({why})", level="ERROR")
-        for line in await self._last_lines(newest(pods)):
-            self._teller.say(task, line, level="ERROR")
+        if pod is None:
+            return
+        for event in await self._events(pod):
+            if event.warning:
+                self._teller.say(task, event.line, level="ERROR")
+        for container in pod.containers:
+            for line in await self._last_lines(pod, container):
+                self._teller.say(task, line, level="ERROR")
 
     async def interrupted(self, job: JobRecord, diagnosis: Diagnosis) -> None:
         """Tell that what reads as a user's abort was none. Errors as `Session.call`, but for a refusal: it is final."""
@@ -96,33 +109,31 @@ class Explainer:
         await tasks.set_status_message(self._session, task, TOLD + text)
         return None
 
-    async def _job_events(self, job: JobRecord) -> str:
-        """What the Job controller says about pods it could not make (quota, admission)."""
-        selector = f"involvedObject.uid={job.uid},reason=FailedCreate"
+    async def _events(self, pod: PodRecord) -> list[EventRecord]:
         try:
-            async for page in self._client.list_pages(
-                EVENTS, namespace=self._namespace, field_selector=selector, limit=20
-            ):
-                messages = [str(event.get("message") or "") for event in page["items"]]
-                return f": {messages[-1]}" if messages else ""
-        except KubeRefused as error:
-            log.debug("events not read: %s", error)
-        return ""
+            async with self._clock.timeout(LOG_SECONDS):
+                return await events_of(self._client, pod.uid, namespace=self._namespace)
+        except (TimeoutError, Refused, Unanswered) as error:
+            log.debug("events not read", extra=kv(pod=pod.name, why=str(error)))
+            return []
 
-    async def _last_lines(self, pod: PodRecord | None) -> list[str]:
-        if pod is None or pod.node is None:
+    async def _last_lines(self, pod: PodRecord, container: ContainerRecord) -> list[str]:
+        if pod.node is None or not (container.running or container.terminated):
+            return []
+        if container.init and container.exit_code == 0:
             return []
         path = PODS.path(namespace=self._namespace, name=pod.name, subresource="log")
         params: dict[str, str | int | bool] = {
-            "container": names.TASK_CONTAINER,
+            "container": container.name,
             "tailLines": LOG_LINES,
             "limitBytes": LOG_BYTES,
         }
+        whose = "the pod" if container.name == names.TASK_CONTAINER else f"container {container.name}"
         try:
             async with self._clock.timeout(LOG_SECONDS), self._client.stream(path, params=params) as chunks:
                 text = b"".join([chunk async for chunk in chunks]).decode("utf-8", "replace").strip()
         except TimeoutError:
-            return [f"The pod's log cannot be read: no answer within {LOG_SECONDS:.0f} s"]
+            return [f"The log of {whose} cannot be read: no answer within {LOG_SECONDS:.0f} s"]
         except (Refused, Unanswered) as error:
-            return [f"The pod's log cannot be read: {error}"]
-        return [f"Last lines of the pod:\n{text}"] if text else []
+            return [f"The log of {whose} cannot be read: {error}"]
+        return [f"Last lines of {whose}:\n{text}"] if text else []

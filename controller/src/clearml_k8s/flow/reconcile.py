@@ -8,18 +8,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from clearml_k8s import names
 from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clearml.tasks import TaskView
-from clearml_k8s.config import Config
+from clearml_k8s.config import Config, ResolvedQueue
 from clearml_k8s.errors import InvalidStatus, KubeConflict, Refused, Unanswered
 from clearml_k8s.flow import decide as rules
 from clearml_k8s.flow.decide import Decision, Step
-from clearml_k8s.flow.diagnose import Category, Diagnosis
+from clearml_k8s.flow.diagnosis import Category, Diagnosis, patience
+from clearml_k8s.flow.ending import finished_at
 from clearml_k8s.flow.explain import Explainer
+from clearml_k8s.flow.happenings import AGAIN_SECONDS, EXPLAINED_BY_EVENTS, Happenings
 from clearml_k8s.flow.presence import Presence
 from clearml_k8s.flow.reads import TaskReads
 from clearml_k8s.flow.tell import Teller
@@ -36,9 +38,8 @@ WORKERS = 16
 STATE_SECONDS = 4.0
 """Between two looks at the states of all tasks that have a Job."""
 
-NO_POD_SECONDS = 5.0
-TELL_SECONDS = 3.0
-"""How long a pod may wait before its user is told why; most start sooner."""
+TELL_SECONDS, NO_POD_SECONDS, STARTING_SECONDS = 3.0, 5.0, 10.0
+"""How long it may wait before its user is told why; most start sooner."""
 
 ENDING_SECONDS = 120.0
 """How long the agent may take to end after it reported the end of the task."""
@@ -64,8 +65,9 @@ class Reconciler:
         worker_id: str,
         controller: str,
         pending_queue: Callable[[], str | None],
+        queue: Callable[[str], ResolvedQueue | None],
     ) -> None:
-        """``pending_queue``: its id, if known."""
+        """``pending_queue``: its id, if known. ``queue``: the served queue of an id, if there is one."""
         self._config = config
         self._session = session
         self._client = client
@@ -81,6 +83,8 @@ class Reconciler:
         self._explain = Explainer(session=session, client=client, teller=teller, namespace=config.namespace)
         self._presence = Presence(session=session, jobs=jobs, namespace=config.namespace, release=config.release_name)
         self._pending_queue = pending_queue
+        self._queue = queue
+        self._happenings = Happenings(client=client, clock=session.clock, namespace=config.namespace)
 
     # ---- loops ----------------------------------------------------------------------------------------------------
 
@@ -146,6 +150,8 @@ class Reconciler:
         decision = self._decide(seen.task, job)
         if decision.step is Step.NOTHING:
             return None
+        if decision.diagnosis is not None and decision.step in (Step.TELL, Step.FAIL_WAITING):
+            decision = await self._look_closer(job, seen.task, decision)
         if decision.step is Step.TELL:
             return await self._tell(job, decision.diagnosis)
         left = self._left(job, seen.task, decision)
@@ -191,7 +197,8 @@ class Reconciler:
         """Seconds until the step is due."""
         match decision.step:
             case Step.FAIL_WAITING | Step.EXPLAIN_STOP if decision.diagnosis is not None:
-                return (decision.diagnosis.patience or 0.0) - self._lasted(job, decision.diagnosis.category.value)
+                what = f"{decision.diagnosis.category.value} {decision.diagnosis.since}"
+                return (decision.diagnosis.patience or 0.0) - self._lasted(job, what)
             case Step.FAIL_ENDED if task is not None and task.status in rules.RUNS:
                 # Whoever else has started it since (after an abort and an enqueue) shows as its worker a moment later.
                 what = f"ended, but {task.status} since {task.status_changed} on {task.last_worker}"
@@ -203,7 +210,7 @@ class Reconciler:
 
     def _kept(self, job: JobRecord) -> float:
         """Seconds that the Job of an ended task stays: until its pod has ended, and then as long as configured."""
-        done = _finished_at(job, self._pods_of(job))
+        done = finished_at(job, self._pods_of(job))
         if done is None:
             return ENDING_SECONDS - self._lasted(job, "the task's end")
         keep = timedelta(minutes=self._config.completed_pod_deletion_delay_minutes)
@@ -217,17 +224,40 @@ class Reconciler:
             gone=[pod for pod in self._pods.gone_of_task(job.task or "") if pod.job_uid == job.uid],
             worker=names.task_worker_id(worker_id=job.worker or self._worker_id, task_id=job.task or ""),
             explained=job.uid in self._explained,
+            events=self._happenings.of(job),
+            patience=patience(config=self._config, queue=self._queue(job.queue or "")),
         )
 
     def _pods_of(self, job: JobRecord) -> list[PodRecord]:
         return [pod for pod in self._pods.of_task(job.task or "") if pod.job_uid == job.uid]
 
     async def _tell(self, job: JobRecord, diagnosis: Diagnosis | None) -> float | None:
-        if diagnosis is None or diagnosis.category is Category.STARTING:
+        if diagnosis is None:
             return None
-        patience = NO_POD_SECONDS if diagnosis.category is Category.NO_POD else TELL_SECONDS
-        left = patience - self._lasted(job, diagnosis.category.value)
-        return left if left > 0 else await self._explain.waits(job, diagnosis)
+        if (left := self._untold(job, diagnosis)) > 0:
+            return left
+        again = await self._explain.waits(job, diagnosis)
+        if diagnosis.category not in EXPLAINED_BY_EVENTS:
+            return again
+        return max(1.0, min(again or AGAIN_SECONDS, self._happenings.due(job)))
+
+    async def _look_closer(self, job: JobRecord, task: TaskView | None, decision: Decision) -> Decision:
+        """The same decision, or another one when the events say more than the objects do."""
+        diagnosis = decision.diagnosis
+        if diagnosis is None or diagnosis.category not in EXPLAINED_BY_EVENTS:
+            return decision
+        if self._untold(job, diagnosis) > 0 or self._happenings.due(job) > 0:
+            return decision
+        await self._happenings.read(job, self._pods_of(job))
+        self._explain.happened(job, self._happenings.of(job))
+        return self._decide(task, job)
+
+    def _untold(self, job: JobRecord, diagnosis: Diagnosis) -> float:
+        """Seconds until it has waited long enough to be told of."""
+        waited = self._lasted(job, "waiting")
+        if diagnosis.category is Category.STARTING:
+            return STARTING_SECONDS - waited
+        return (TELL_SECONDS if self._pods_of(job) else NO_POD_SECONDS) - waited
 
     def _lasted(self, job: JobRecord, what: str) -> float:
         now = self._clock.monotonic()
@@ -285,14 +315,4 @@ class Reconciler:
             uids = {job.uid for job in self._jobs}
             self._since = {key: since for key, since in self._since.items() if key[0] in uids}
             self._explained &= uids
-
-
-def _finished_at(job: JobRecord, pods: list[PodRecord]) -> datetime | None:
-    """When the Job's last container ended; None while one may still run."""
-    if not job.finished and not all(pod.finished for pod in pods):
-        return None
-    if not job.finished and not pods:
-        return None
-    times = [c.finished_at for pod in pods for c in pod.containers if c.finished_at]
-    times += [condition.since for condition in job.conditions if condition.since]
-    return max((datetime.fromisoformat(t.replace("Z", "+00:00")) for t in times), default=None)
+            self._happenings.forget(list(self._jobs))

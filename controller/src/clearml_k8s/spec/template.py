@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from clearml_k8s import errors, names
 from clearml_k8s.config import Config, QueueConfig
@@ -45,7 +45,9 @@ CONTAINER_KEYS: Mapping[str, str] = {
 }
 """Template key -> key of the task's container."""
 
-_OWN_KEYS = ("labels", "annotations", "volumes", "extraVolumes", "extraVolumeMounts", POD_SPEC)
+_OWN_KEYS = ("labels", "annotations", "volumes", "extraVolumes", "extraVolumeMounts", "files", POD_SPEC)
+
+FILES_VOLUME: Final = "clearml-k8s-files"
 
 _POD_FIXED: Mapping[str, Any] = {
     "restartPolicy": "Never",
@@ -101,6 +103,8 @@ def pod_parts(*, config: Config, queue: QueueConfig) -> PodParts:
     container |= {CONTAINER_KEYS[key]: value for key, value in given.items() if key in CONTAINER_KEYS}
     _extend(spec, "volumes", given.get("volumes"), given.get("extraVolumes"))
     _extend(container, "volumeMounts", None, given.get("extraVolumeMounts"))
+    if "files" in given:
+        _mount_files(spec, container, given["files"])
     if config.task.service_account_name:
         spec.setdefault("serviceAccountName", config.task.service_account_name)
     pull_secrets = merge_named(
@@ -140,6 +144,16 @@ def _drop_fixed(spec: dict[str, Any], container: dict[str, Any]) -> tuple[Ignore
         if container.pop(key, None) is not None and key != "name":
             ignored.append(Ignored(source="template", argument=f"spec.containers[0].{key}", why=why))
     return tuple(ignored)
+
+
+def _mount_files(spec: dict[str, Any], container: dict[str, Any], files: Mapping[str, Any]) -> None:
+    """Mounts each file alone (`subPath`), so that what else is in its folder stays."""
+    mounts = [
+        {"name": FILES_VOLUME, "mountPath": item["path"], "subPath": item["key"], "readOnly": True}
+        for item in files["items"]
+    ]
+    _extend(spec, "volumes", None, [{"name": FILES_VOLUME, "secret": {"secretName": files["secretName"]}}])
+    _extend(container, "volumeMounts", None, mounts)
 
 
 def _extend(target: dict[str, Any], key: str, replacement: Any, extra: Any) -> None:

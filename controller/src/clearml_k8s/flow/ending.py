@@ -1,110 +1,22 @@
-"""Why a task's pod does not run, or how it ended: a pure function from what the cluster shows to words."""
+"""How a task's pod ended, and who told it to: pure functions from what the cluster shows to words."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from clearml_k8s.kube.slim import ContainerRecord, JobRecord, PodRecord
+from clearml_k8s.flow.diagnosis import Category, Diagnosis, newest
+from clearml_k8s.kube.slim import JobRecord, PodRecord
 
-
-class Category(enum.Enum):
-    """The stable list of reasons; names do not change between versions."""
-
-    IMAGE_NAME = "image-name"
-    IMAGE_PULL = "image-pull"
-    CONTAINER_CONFIG = "container-config"
-    UNSCHEDULABLE = "unschedulable"
-    NO_POD = "no-pod"
-    STARTING = "starting"
-    OOM_KILLED = "oom-killed"
-    EVICTED = "evicted"
-    PREEMPTED = "preempted"
-    DEADLINE = "deadline"
-    DELETED = "deleted"
-    NOT_STARTED = "not-started"
-    CRASHED = "crashed"
-    ENDED = "ended"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Diagnosis:
-    """What is the matter, in words for the task's user.
-
-    ``patience``: seconds this may last before it is acted on, None for as long as it takes, 0 at once.
-    """
-
-    category: Category
-    summary: str
-    advice: str = ""
-    patience: float | None = None
-
-    def __str__(self) -> str:
-        return f"{self.summary}. {self.advice}" if self.advice else self.summary
-
-
-PULL_PATIENCE = 300.0
-CONFIG_PATIENCE = 60.0
 CAUSE_PATIENCE = 5.0
 """How long a better reason for a pod's end may come after the end itself."""
 
 FINAL_SECONDS = 60
 """How long after its containers' end a deleted pod may stay; who ended longer ago was not ended by the deletion."""
 
-_BAD_IMAGE = frozenset({"InvalidImageName", "ErrImageNeverPull"})
-_PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"})
-_CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _DEADLINE = "DeadlineExceeded"
 _CANNOT_TELL = 75  # exit code of the start script when the server does not answer its check
-
-
-def waiting(*, job: JobRecord, pods: Sequence[PodRecord]) -> Diagnosis | None:
-    """Why the Job's pod does not run; None when it runs or has ended."""
-    pod = newest(pods)
-    if pod is None:
-        if job.finished:
-            return None
-        summary = "Kubernetes has not made the pod yet" if not job.suspend else "The Job is suspended"
-        return Diagnosis(category=Category.NO_POD, summary=summary)
-    if pod.finished or any(c.running and not c.init for c in pod.containers):
-        return None
-    for container in pod.containers:
-        found = _stuck(container)
-        if found is not None:
-            return found
-    scheduled = pod.scheduled
-    if pod.node is None and scheduled is not None and scheduled.status == "False":
-        return Diagnosis(
-            category=Category.UNSCHEDULABLE,
-            summary=f"No node takes the pod: {scheduled.message or scheduled.reason}",
-            advice="It waits until a node has room; compare its resources, nodeSelector and tolerations with the nodes",
-        )
-    return Diagnosis(category=Category.STARTING, summary="The pod is starting")
-
-
-def _stuck(container: ContainerRecord) -> Diagnosis | None:
-    what = f"Container {container.name}: {container.waiting}" + (f": {container.message}" if container.message else "")
-    if container.waiting in _BAD_IMAGE:
-        return Diagnosis(
-            category=Category.IMAGE_NAME, summary=what, advice="Correct the image's name in the task", patience=0.0
-        )
-    if container.waiting in _PULLING:
-        return Diagnosis(
-            category=Category.IMAGE_PULL,
-            summary=what,
-            advice="Check the image's name and tag, and imageCredentials for a private registry",
-            patience=PULL_PATIENCE,
-        )
-    if container.waiting in _CONFIG:
-        return Diagnosis(
-            category=Category.CONTAINER_CONFIG,
-            summary=what,
-            advice="Check the Secrets, ConfigMaps and volumes that the pod template names",
-            patience=CONFIG_PATIENCE,
-        )
-    return None
 
 
 def ended(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord] = ()) -> Diagnosis:
@@ -194,6 +106,12 @@ def _ended_by_deletion(pod: PodRecord, *, gone: bool) -> bool:
     return not ends or max(ends) >= asked
 
 
-def newest(pods: Sequence[PodRecord]) -> PodRecord | None:
-    """The pod made last."""
-    return max(pods, key=lambda pod: (pod.created, pod.uid), default=None)
+def finished_at(job: JobRecord, pods: Sequence[PodRecord]) -> datetime | None:
+    """When the Job's last container ended; None while one may still run."""
+    if not job.finished and not all(pod.finished for pod in pods):
+        return None
+    if not job.finished and not pods:
+        return None
+    times = [c.finished_at for pod in pods for c in pod.containers if c.finished_at]
+    times += [condition.since for condition in job.conditions if condition.since]
+    return max((datetime.fromisoformat(t.replace("Z", "+00:00")) for t in times), default=None)

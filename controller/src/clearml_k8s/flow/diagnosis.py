@@ -1,0 +1,95 @@
+"""What is the matter with a task's pod, in words: the categories and what a diagnosis holds."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from clearml_k8s.config import Config, ResolvedQueue
+from clearml_k8s.kube.slim import PodRecord
+
+
+class Category(enum.Enum):
+    """The stable list of reasons; names do not change between versions."""
+
+    IMAGE_NAME = "image-name"
+    IMAGE_PULL = "image-pull"
+    CONTAINER_CONFIG = "container-config"
+    UNSCHEDULABLE = "unschedulable"
+    NO_POD = "no-pod"
+    SUSPENDED = "suspended"
+    QUOTA = "quota"
+    LIMIT_RANGE = "limit-range"
+    POD_SECURITY = "pod-security"
+    ADMISSION = "admission"
+    VOLUME = "volume"
+    SANDBOX = "sandbox"
+    STARTING = "starting"
+    OOM_KILLED = "oom-killed"
+    EVICTED = "evicted"
+    PREEMPTED = "preempted"
+    DEADLINE = "deadline"
+    DELETED = "deleted"
+    NOT_STARTED = "not-started"
+    CRASHED = "crashed"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diagnosis:
+    """What is the matter, in words for the task's user.
+
+    ``patience``: seconds this may last before it is acted on, None for as long as it takes, 0 at once. ``since``: when
+    that time begins anew, another value.
+    """
+
+    category: Category
+    summary: str
+    advice: str = ""
+    patience: float | None = None
+    since: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.summary.rstrip('.')}. {self.advice}" if self.advice else self.summary
+
+
+Patience = Mapping[Category, float | None]
+"""Seconds that each reason to wait may last before the task is failed; None: as long as it takes."""
+
+PATIENCE: Final[Patience] = MappingProxyType(
+    {
+        Category.IMAGE_NAME: 0.0,
+        Category.IMAGE_PULL: 300.0,
+        Category.CONTAINER_CONFIG: 60.0,
+        Category.UNSCHEDULABLE: None,
+        Category.NO_POD: None,
+        Category.QUOTA: None,
+        Category.LIMIT_RANGE: 300.0,
+        Category.POD_SECURITY: 300.0,
+        Category.ADMISSION: 300.0,
+        Category.VOLUME: None,
+        Category.SANDBOX: None,
+    }
+)
+"""Where the config says nothing. What may mend itself waits; where somebody has to change something, the task ends."""
+
+
+def patience(*, config: Config, queue: ResolvedQueue | None) -> Patience:
+    """What the config says for the queue (`patienceSeconds` of its queueSettings), else for all, else the default."""
+    own = queue.config.settings.patience_seconds if queue is not None else {}
+    given = {**config.patience_seconds, **{key: seconds for key, seconds in own.items() if seconds is not None}}
+    return {category: given.get(key_of(category), seconds) for category, seconds in PATIENCE.items()}
+
+
+def key_of(category: Category) -> str:
+    """The category's key below `patienceSeconds`: image-pull -> imagePull."""
+    first, *others = category.value.split("-")
+    return first + "".join(word.capitalize() for word in others)
+
+
+def newest(pods: Sequence[PodRecord]) -> PodRecord | None:
+    """The pod made last."""
+    return max(pods, key=lambda pod: (pod.created, pod.uid), default=None)

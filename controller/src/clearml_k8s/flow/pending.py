@@ -1,0 +1,138 @@
+"""Why a task's pod does not run yet: a pure function from what the cluster shows to words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from clearml_k8s.flow.diagnosis import PATIENCE, Category, Diagnosis, Patience, newest
+from clearml_k8s.kube.events import EventRecord
+from clearml_k8s.kube.slim import Condition, ContainerRecord, JobRecord, PodRecord
+
+_BAD_IMAGE = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+_PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"})
+_CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_VOLUME = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
+
+_REFUSALS: tuple[tuple[re.Pattern[str], Category, str], ...] = (
+    (re.compile("exceeded quota"), Category.QUOTA, "It waits until other pods of the namespace have ended"),
+    (
+        re.compile("violates PodSecurity"),
+        Category.POD_SECURITY,
+        "Set podSecurityContext and containerSecurityContext in the queue's template",
+    ),
+    (
+        re.compile(r"(minimum|maximum) \S+ usage per |usage per (Container|Pod)|limit to request ratio"),
+        Category.LIMIT_RANGE,
+        "Set resources in the queue's template within the namespace's LimitRange",
+    ),
+    (
+        re.compile("denied the request|is forbidden: "),
+        Category.ADMISSION,
+        "Change the queue's template, or ask the cluster's administrator",
+    ),
+)
+"""What the API server says of a pod that it does not take, by the text of the Job's FailedCreate event."""
+
+_BEFORE = re.compile(r'^Error creating: (pods "[^"]*" is forbidden: )?')
+"""Each try names another pod, which never came to be."""
+
+_UNBOUND = re.compile(r"persistentvolumeclaim|PersistentVolumeClaim|volume node affinity|max volume count")
+_SHORT = re.compile(r"Insufficient |Too many pods")
+_TAINT = re.compile(r"taint")
+_PLACE = re.compile(r"affinity|selector|topology spread")
+
+_SCALES = "TriggeredScaleUp"
+_SCALES_NOT = "NotTriggerScaleUp"
+
+
+def pending(
+    *, job: JobRecord, pods: Sequence[PodRecord], events: Sequence[EventRecord] = (), patience: Patience = PATIENCE
+) -> Diagnosis | None:
+    """Why the Job's pod does not run; None when it runs or has ended.
+
+    ``events``: those of the Job and its pods, oldest first, as far as they were read.
+    """
+    pod = newest(pods)
+    if pod is None:
+        return None if job.finished else _without_pod(job, events, patience)
+    if pod.finished or any(c.running and not c.init for c in pod.containers):
+        return None
+    for container in pod.containers:
+        found = _stuck(container, patience)
+        if found is not None:
+            return found
+    own = [event for event in events if event.about == pod.uid]
+    scheduled = pod.scheduled
+    if pod.node is None and scheduled is not None and scheduled.status == "False":
+        return _unscheduled(scheduled, own, patience)
+    return _held_up(own, patience) or Diagnosis(category=Category.STARTING, summary="The pod is starting")
+
+
+def _of(category: Category, patience: Patience, *, summary: str, advice: str = "", since: str = "") -> Diagnosis:
+    return Diagnosis(category=category, summary=summary, advice=advice, patience=patience.get(category), since=since)
+
+
+def _without_pod(job: JobRecord, events: Sequence[EventRecord], patience: Patience) -> Diagnosis:
+    if job.suspend:
+        return Diagnosis(category=Category.SUSPENDED, summary="The Job is suspended")
+    refused = next((e for e in reversed(events) if e.about == job.uid and e.reason == "FailedCreate"), None)
+    if refused is None:
+        return _of(Category.NO_POD, patience, summary="Kubernetes has not made the pod yet")
+    said = _BEFORE.sub("", refused.message)
+    for pattern, category, advice in _REFUSALS:
+        if pattern.search(refused.message):
+            return _of(category, patience, summary=f"Kubernetes does not take the pod: {said}", advice=advice)
+    return _of(Category.NO_POD, patience, summary=f"Kubernetes has not made the pod yet: {said}")
+
+
+def _stuck(container: ContainerRecord, patience: Patience) -> Diagnosis | None:
+    what = f"Container {container.name}: {container.waiting}" + (f": {container.message}" if container.message else "")
+    if container.waiting in _BAD_IMAGE:
+        return _of(Category.IMAGE_NAME, patience, summary=what, advice="Correct the image's name in the task")
+    if container.waiting in _PULLING:
+        advice = "Check the image's name and tag, and imageCredentials for a private registry"
+        return _of(Category.IMAGE_PULL, patience, summary=what, advice=advice)
+    if container.waiting in _CONFIG:
+        advice = "Check the Secrets, ConfigMaps and volumes that the pod template names"
+        return _of(Category.CONTAINER_CONFIG, patience, summary=what, advice=advice)
+    return None
+
+
+def _unscheduled(scheduled: Condition, events: Sequence[EventRecord], patience: Patience) -> Diagnosis:
+    """A node that lacks room passed every other test, so lack of room is named before what rules nodes out."""
+    # What follows says only that no other pod would be preempted for it.
+    text = (scheduled.message or scheduled.reason).partition(" preemption:")[0]
+    summary = f"No node takes the pod: {text}"
+    if _UNBOUND.search(text):
+        return _of(Category.VOLUME, patience, summary=summary, advice="Check the volume claims of the pod template")
+    if _SHORT.search(text):
+        advice = "It waits until a node has room; no node has what it asks for if this lasts: compare its resources"
+    elif _TAINT.search(text) and _PLACE.search(text):
+        advice = "Compare nodeSelector, affinity and tolerations of the queue's template with the nodes"
+    elif _TAINT.search(text):
+        advice = "The nodes have taints: set tolerations in the queue's template"
+    elif _PLACE.search(text):
+        advice = "Compare nodeSelector, affinity and topologySpreadConstraints of the queue's template with the nodes"
+    else:
+        advice = "Compare resources, nodeSelector and tolerations of the queue's template with the nodes"
+    scaled = next((e for e in reversed(events) if e.reason in (_SCALES, _SCALES_NOT)), None)
+    if scaled is not None and scaled.reason == _SCALES:
+        # A node is on its way: the time to wait begins anew.
+        summary += "; the autoscaler adds a node"
+        return _of(Category.UNSCHEDULABLE, patience, summary=summary, since=scaled.last)
+    return _of(Category.UNSCHEDULABLE, patience, summary=summary, advice=advice)
+
+
+def _held_up(events: Sequence[EventRecord], patience: Patience) -> Diagnosis | None:
+    """What the node says of a pod that has a place and no container."""
+    for event in reversed(events):
+        if event.reason in _VOLUME:
+            advice = "Check the volumes of the pod template, and the Secrets and ConfigMaps that they name"
+            return _of(Category.VOLUME, patience, summary=f"A volume is not there: {event.message}", advice=advice)
+        if event.reason == "FailedCreatePodSandBox":
+            summary = f"The node cannot make the pod's sandbox: {event.message}"
+            return _of(Category.SANDBOX, patience, summary=summary, advice="Ask the cluster's administrator")
+        if event.reason in ("Pulling", "Pulled", "Created", "Started"):
+            return None
+    return None

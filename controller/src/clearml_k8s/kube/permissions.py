@@ -1,0 +1,77 @@
+"""The one table of what the controller may do in its cluster.
+
+The chart's Role grants exactly this, docs/operations.md shows it, and `clearml-k8s check` asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from clearml_k8s.kube.resources import CONFIGMAPS, EVENTS, JOBS, NAMESPACES, PODS, Resource
+
+
+class Only(Enum):
+    """Which objects of a kind a permission is limited to."""
+
+    CLAIMS = "`<fullname>-claims`"
+    NAMESPACE = "its own"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Permission:
+    """One row. ``when``: always, or the setting that needs it; ``purpose``: in words, for the documentation."""
+
+    resource: Resource
+    verbs: tuple[str, ...]
+    purpose: str
+    subresource: str | None = None
+    only: Only | None = None
+    when: str = "always"
+
+    @property
+    def plural(self) -> str:
+        """As RBAC names it: "pods", "pods/log"."""
+        return f"{self.resource.plural}/{self.subresource}" if self.subresource else self.resource.plural
+
+    def name(self, *, claims: str, namespace: str) -> str | None:
+        """The one object's name, None for all; ``claims``: the name of the record."""
+        return {None: None, Only.CLAIMS: claims, Only.NAMESPACE: namespace}[self.only]
+
+
+PERMISSIONS: Final = (
+    Permission(
+        resource=JOBS,
+        verbs=("get", "list", "watch", "create", "delete"),
+        purpose="the Jobs of tasks; a dry run of templates",
+    ),
+    Permission(resource=PODS, verbs=("list", "watch"), purpose="their state"),
+    Permission(
+        resource=PODS,
+        subresource="log",
+        verbs=("get",),
+        purpose="the last lines of a pod whose task ended without a word",
+    ),
+    Permission(resource=EVENTS, verbs=("list",), purpose="why a Job has no pod"),
+    Permission(
+        resource=CONFIGMAPS, verbs=("create",), purpose="the record of claims; RBAC cannot limit `create` by name"
+    ),
+    Permission(resource=CONFIGMAPS, only=Only.CLAIMS, verbs=("get", "patch"), purpose="the record of claims"),
+    Permission(
+        resource=NAMESPACES,
+        only=Only.NAMESPACE,
+        verbs=("get",),
+        purpose="its uid is part of the controller's identity",
+    ),
+)
+
+
+def markdown() -> Iterator[str]:
+    """The lines of the table in docs/operations.md."""
+    yield "| resource | verbs | when | for |"
+    yield "|---|---|---|---|"
+    for row in PERMISSIONS:
+        resource = f"{row.plural}, {row.only.value}" if row.only else row.plural
+        yield f"| {resource} | {', '.join(row.verbs)} | {row.when} | {row.purpose} |"

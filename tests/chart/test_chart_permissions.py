@@ -1,0 +1,56 @@
+"""The one table of permissions is the chart's Role, and the documentation's table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from chart_render import FULLNAME, NAMESPACE, ROOT, Rendered
+from clearml_k8s import names
+from clearml_k8s.kube.permissions import PERMISSIONS, markdown
+
+Render = Callable[..., Rendered]
+Grant = tuple[str, str, str | None, str]
+"""Group, resource, the one object's name, verb."""
+
+
+def of_the_table() -> list[Grant]:
+    claims = names.claims_name(FULLNAME)
+    return [
+        (row.resource.group, row.plural, row.name(claims=claims, namespace=NAMESPACE), verb)
+        for row in PERMISSIONS
+        for verb in row.verbs
+    ]
+
+
+def of_the_role(rendered: Rendered) -> list[Grant]:
+    return [
+        (group, resource, name, verb)
+        for rule in rendered.one("Role")["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for name in rule.get("resourceNames", [None])
+        for verb in rule["verbs"]
+    ]
+
+
+@pytest.mark.parametrize("account", [None, "mine"])
+def test_the_role_is_the_table(render: Render, account: str | None) -> None:
+    rendered = render({"agentk8sglue": {"serviceExistingAccountName": account}})
+    assert sorted(of_the_role(rendered), key=str) == sorted(of_the_table(), key=str)
+
+
+def test_the_table_gives_no_way_to_a_secret_or_to_more_rights() -> None:
+    for group, resource, name, verb in of_the_table():
+        assert "*" not in (group, resource, verb)
+        assert resource.split("/")[0] not in ("secrets", "serviceaccounts", "roles", "rolebindings")
+        assert resource not in ("pods/exec", "pods/attach", "pods/ephemeralcontainers")
+        assert (resource, verb) != ("pods", "create")
+        assert not (resource == "configmaps" and verb != "create" and name is None)
+
+
+def test_the_documentation_shows_the_table() -> None:
+    text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    section = text.split("\n## Permissions\n", 1)[1].split("\n## ", 1)[0]
+    shown = [line for line in section.splitlines() if line.startswith("|")]
+    assert shown == list(markdown()), "write into docs/operations.md what permissions.markdown() gives"

@@ -1,0 +1,130 @@
+"""Why a task's pod waits, said by a real API server, scheduler and kubelet, whatever other nodes there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clearml_server.process import DevServer
+from e2e_programs import Helm, Kubectl, until, values_for
+from e2e_tasks import NewTask, enqueue
+
+LIMIT = 120.0
+FAILS_AFTER = {"limitRange": 3, "podSecurity": 3, "containerConfig": 1800}
+WAITING: dict[str, tuple[dict[str, Any], str]] = {
+    "quota": (
+        {"resources": {"requests": {"example.com/gpu": 1}, "limits": {"example.com/gpu": 1}}},
+        "Kubernetes does not take the pod: exceeded quota: no-gpus, requested: requests.example.com/gpu=1",
+    ),
+    "volume": (
+        {"volumes": [{"name": "v", "secret": {"secretName": "nowhere"}}],
+         "volumeMounts": [{"name": "v", "mountPath": "/v"}]},
+        'A volume is not there: MountVolume.SetUp failed for volume "v" : secret "nowhere" not found',
+    ),
+    "claim": (
+        {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "nowhere"}}],
+         "volumeMounts": [{"name": "v", "mountPath": "/v"}]},
+        'persistentvolumeclaim "nowhere" not found',
+    ),
+    "selector": ({"nodeSelector": {"pool": "nowhere"}}, "Compare nodeSelector, affinity and t"),
+    "room": ({"resources": {"requests": {"cpu": 9000}}}, "It waits until a node has room"),
+    "config": (
+        {"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "nowhere", "key": "a"}}}]},
+        'Container task: CreateContainerConfigError: configmap "nowhere" not found',
+    ),
+}  # fmt: skip
+FAILING: dict[str, tuple[dict[str, Any], str, str]] = {
+    "limit": ({"resources": {"limits": {"memory": "8Gi"}}},
+              "limit-range", "maximum memory usage per Container is 4Gi, but limit is 8Gi"),
+    "security": ({"hostNetwork": True}, "pod-security", 'violates PodSecurity "baseline:latest": host namespaces'),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kubectl(namespaces: Any) -> Kubectl:
+    made: Kubectl = namespaces()
+    made("label", "namespace", made.namespace, "pod-security.kubernetes.io/enforce=baseline")
+    made.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "no-gpus"},
+            "spec": {"hard": {"requests.example.com/gpu": "0"}},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "LimitRange",
+            "metadata": {"name": "memory"},
+            "spec": {
+                "limits": [
+                    {
+                        "type": "Container",
+                        "max": {"memory": "4Gi"},
+                        "default": {"memory": "1Gi"},
+                        "defaultRequest": {"memory": "64Mi"},
+                    }
+                ]
+            },
+        },
+    )
+    return made
+
+
+@pytest.fixture(scope="module")
+def helm(kubectl: Kubectl, server: DevServer, folder: Path) -> Iterator[Helm]:
+    release = Helm("waits", kubectl.namespace)
+    templates = {name: case[0] for name, case in (*WAITING.items(), *FAILING.items())}
+    values = values_for(
+        url=server.url,
+        access_key=server.access_key,
+        secret_key=server.secret_key,
+        queues={name: {"templateOverrides": template} for name, template in templates.items()},
+        patienceSeconds=FAILS_AFTER,
+    )
+    release.upgrade(values, folder)
+    yield release
+    release.uninstall()
+
+
+@pytest.fixture(scope="module")
+def tasks(helm: Helm, server: DevServer) -> dict[str, str]:
+    """One task in each queue, all enqueued before the first is looked at; by queue."""
+    queues = (*WAITING, *FAILING)
+    made = enqueue(server.environment(), *(NewTask(name=name, queue=name, script="print(1)\n") for name in queues))
+    return dict(zip(queues, made, strict=True))
+
+
+@pytest.mark.parametrize("queue", WAITING)
+def test_a_task_that_waits_says_why(queue: str, tasks: dict[str, str], server: DevServer) -> None:
+    task, said = tasks[queue], WAITING[queue][1]
+    message = f"Kubernetes says {said!r}"
+    until(message, lambda: said in server.task(task)["status_message"], limit=LIMIT)
+    assert server.task(task)["status"] == "queued"
+    until("the console says so", lambda: f"Waiting: {said}" in server.console(task) or said in server.console(task))
+    assert server.console(task).count(said) == 1
+
+
+@pytest.mark.parametrize("queue", FAILING)
+def test_a_task_whose_patience_is_over_fails_with_the_reason(
+    queue: str, tasks: dict[str, str], server: DevServer, kubectl: Kubectl
+) -> None:
+    task = tasks[queue]
+    _, reason, said = FAILING[queue]
+    found = server.wait_for_status(task, "failed", "completed", "stopped", timeout=LIMIT)
+    assert (found["status"], found["status_reason"]) == ("failed", f"Kubernetes: {reason}")
+    assert said in found["status_message"]
+    kubectl.gone(task)
+
+
+def test_a_task_runs_when_what_it_waited_for_comes(tasks: dict[str, str], server: DevServer, kubectl: Kubectl) -> None:
+    """No restart, no new attempt: the quota is lifted, the pod is made."""
+    kubectl("delete", "resourcequota", "no-gpus")
+    task = tasks["quota"]
+    until(
+        "the next reason is told",
+        lambda: "Insufficient example.com/gpu" in server.task(task)["status_message"],
+        limit=LIMIT,
+    )
+    assert len(kubectl.pods_of(task)) == 1

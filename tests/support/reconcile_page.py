@@ -1,0 +1,74 @@
+"""Writes docs/reconcile.md: the reconcile table, asked from the code cell by cell.
+
+python tests/support/reconcile_page.py            write it
+python tests/support/reconcile_page.py --check    write nothing; end with 1 when it is out of date
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from clearml_k8s.flow.decide import Step
+from reconcile_states import CLUSTER, TASK, step
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reconcile.md"
+
+SHORT = {
+    Step.NOTHING: "-",
+    Step.DELETE_JOB: "delete",
+    Step.DELETE_LATER: "keep, delete",
+    Step.TELL: "tell",
+    Step.EXPLAIN_STOP: "explain",
+    Step.FAIL_WAITING: "wait, fail",
+    Step.FAIL_ENDED: "fail",
+}
+MEANING = {
+    Step.NOTHING: "nothing",
+    Step.DELETE_JOB: "delete the Job: its pod gets SIGTERM and its grace period",
+    Step.DELETE_LATER: "delete the Job once its pod has ended and `completedPodDeletionDelayMinutes` are over",
+    Step.TELL: "tell the task's user why it waits; as long as it takes",
+    Step.EXPLAIN_STOP: "its pod was told to end, which reads as a user's abort: tell by whom, then look again",
+    Step.FAIL_WAITING: "tell why it waits, and fail the task when `patienceSeconds` are over; then delete the Job",
+    Step.FAIL_ENDED: "fail the task with the reason and the last lines of the pod, then look again",
+}
+HEADER = """\
+# The reconcile table
+
+Built by `make generate` from `flow/decide.py`, asked for each pair of states in `tests/support/reconcile_states.py`;
+what it has to say stands by hand in `tests/unit/flow/test_decide.py`.
+
+One task that has a Job of this controller: what ClearML says of the task (columns) against what the cluster shows of
+the Job (rows). The one next step follows from how things are, never from what happened. Before a step that ends
+something the task is read anew, and the step taken only if it still is the same. A Job that is being deleted, or that
+another controller made, is left alone. Tasks without a Job are claims: the rules of [ADR 0002](adr/0002-claim.md) in
+`flow/picture.py`.
+"""
+
+
+def page() -> str:
+    """The text of docs/reconcile.md."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for task in TASK:  # tasks with the same column share it
+        groups.setdefault(tuple(SHORT[step(task, cluster).step] for cluster in CLUSTER), []).append(task)
+    lines = [HEADER, "| step | |", "|---|---|", *(f"| {SHORT[s]} | {MEANING[s]} |" for s in Step), ""]
+    lines.append("| the Job | " + " | ".join(", ".join(tasks) for tasks in groups.values()) + " |")
+    lines.append("|---" * (len(groups) + 1) + "|")
+    for index, cluster in enumerate(CLUSTER):
+        lines.append(f"| {cluster} | " + " | ".join(column[index] for column in groups) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(page(), encoding="utf-8")
+        return 0
+    found = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    if found != page():
+        print("docs/reconcile.md is not what flow/decide.py says: make generate", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""The states of the reconcile table: how a task may stand on the server, and what the cluster may show of its Job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clearml_k8s.clearml.tasks import TaskView
+from clearml_k8s.flow.decide import SIGTERM_REASON, TOLD, Decision, decide
+from clearml_k8s.kube.events import EventRecord
+from clearml_k8s.kube.slim import Condition, JobRecord, PodRecord
+from flow_parts import LATER, make_container, make_job, make_pod, make_task
+
+WORKER = "w:task"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A Job, its pods, the last states of pods that are gone, and the events that were read."""
+
+    job: JobRecord
+    pods: tuple[PodRecord, ...] = ()
+    gone: tuple[PodRecord, ...] = ()
+    events: tuple[EventRecord, ...] = ()
+
+
+def _true(kind: str, reason: str = "") -> tuple[Condition, ...]:
+    return (Condition(type=kind, status="True", reason=reason),)
+
+
+def _refused(message: str) -> Shown:
+    job = make_job()
+    event = EventRecord(
+        uid="e", about=job.uid, kind="Job", reason="FailedCreate", message=message, warning=True, last="2026"
+    )
+    return Shown(job=job, events=(event,))
+
+
+def _pod(**fields: object) -> Shown:
+    container = fields.pop("container", None)
+    containers = (make_container(**container),) if isinstance(container, dict) else ()
+    return Shown(job=make_job(), pods=(make_pod("t", *containers, **fields),))
+
+
+_RUNNING = {"container": {"running": True}, "phase": "Running"}
+_UNSCHEDULED = (Condition(type="PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes"),)
+_OOM = {"terminated": "OOMKilled", "exit_code": 137}
+
+CLUSTER: dict[str, Shown] = {
+    "suspended": Shown(job=make_job(suspend=True)),
+    "no pod yet": Shown(job=make_job()),
+    "no pod: quota": _refused("exceeded quota: q"),
+    "no pod: LimitRange": _refused("maximum cpu usage per Container is 1"),
+    "no pod: Pod Security": _refused("violates PodSecurity"),
+    "no pod: admission": _refused('admission webhook "w" denied the request'),
+    "pod unscheduled": _pod(node=None, conditions=_UNSCHEDULED),
+    "pod starting": _pod(),
+    "image name": _pod(container={"waiting": "InvalidImageName"}),
+    "image pull": _pod(container={"waiting": "ImagePullBackOff"}),
+    "container config": _pod(container={"waiting": "CreateContainerConfigError"}),
+    "running": _pod(**_RUNNING),
+    "running, being deleted": _pod(**_RUNNING, deleted="2026-01-15T07:00:30Z", grace_seconds=30),
+    "task's container ended": _pod(container={"terminated": "Error", "exit_code": 1}, phase="Running"),
+    "succeeded": _pod(container={"terminated": "Completed", "exit_code": 0}, phase="Succeeded"),
+    "failed: exit code": _pod(container={"terminated": "Error", "exit_code": 1}, phase="Failed"),
+    "failed: OOM": _pod(container=_OOM, phase="Failed"),
+    "failed: evicted": _pod(phase="Failed", reason="Evicted"),
+    "failed: preempted": _pod(phase="Failed", conditions=_true("DisruptionTarget", "PreemptionByScheduler")),
+    "failed: deadline": Shown(job=make_job(finished="Failed", reason="DeadlineExceeded")),
+    "pod gone, Job failed": Shown(job=make_job(finished="Failed"), gone=(make_pod(phase="Running"),)),
+    "pod gone, Job not": Shown(job=make_job(), gone=(make_pod(phase="Running"),)),
+    "Job complete": Shown(job=make_job(finished="Complete")),
+}
+"""Of the Job of the task's attempt; a Job that is being deleted, or is not this controller's, is left alone."""
+
+_ABORTED = make_task("stopped", status_reason=SIGTERM_REASON, status_message="Changed by clearml_agent w:0")
+
+TASK: dict[str, TaskView | None] = {
+    "queued": make_task(),
+    "queued again": make_task(changed=LATER),
+    "in_progress": make_task("in_progress", changed=LATER, last_worker=WORKER),
+    "in_progress elsewhere": make_task("in_progress", changed=LATER, last_worker="agent:0"),
+    "created": make_task("created", changed=LATER),
+    "stopped": make_task("stopped", changed=LATER),
+    "stopped, SIGTERM": _ABORTED,
+    "stopped, explained": make_task("stopped", status_reason=SIGTERM_REASON, status_message=f"{TOLD}evicted"),
+    "completed": make_task("completed"),
+    "failed": make_task("failed"),
+    "closed": make_task("closed"),
+    "published": make_task("published"),
+    "publishing": make_task("publishing"),
+    "unknown status": make_task("something new"),
+    "no such task": None,
+}
+
+
+def step(task: str, cluster: str) -> Decision:
+    """What `decide` says of the two."""
+    shown = CLUSTER[cluster]
+    return decide(task=TASK[task], job=shown.job, pods=shown.pods, gone=shown.gone, worker=WORKER, events=shown.events)
