@@ -162,8 +162,28 @@ def sound_table(*, source: Schema, table: Schema) -> Iterator[str]:
             yield f"{row.key}: from {row.origin!r}; write one of {', '.join(ORIGINS)}"
         if row.advice is None and find(path=row.path, values=source) is None:
             yield f"{row.key}: {STATUS_SOURCE.name} says that it works, but the source does not have it"
-        if row.advice is not None and re.search("[<>&]", row.advice):
-            yield f"{row.key}: Helm 3.14 shows angle brackets and ampersands as escapes; leave them out"
+
+
+def plain_advice(*, source: Schema, table: Schema) -> Iterator[str]:
+    """No advice has a sign that Helm 3.14 shows as an escape."""
+    for text in sorted({*advice(source), *(row.advice for row in rows(table) if row.advice)}):
+        if re.search("[<>&]", text):
+            yield f"advice {text!r}: Helm 3.14 shows angle brackets and ampersands as escapes; leave them out"
+
+
+def advice(node: Any) -> Iterator[str]:
+    """The text of every refusal in the source."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in ("advice", "refused") and isinstance(value, str):
+                yield value
+            elif key == "refuse":
+                yield from value.values()
+            else:
+                yield from advice(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from advice(value)
 
 
 def same_defaults(source: Schema) -> Iterator[str]:
@@ -232,6 +252,7 @@ def findings() -> Iterator[str]:
     yield from used_by_templates(source)
     yield from same_defaults(source)
     yield from sound_table(source=source, table=table)
+    yield from plain_advice(source=source, table=table)
     yield from set_in_everything(source)
 
 

@@ -12,6 +12,7 @@ from chart_render import CHART, ROOT
 
 SOURCE = ROOT / "values-schema"
 BUILT = ["charts/clearml-agent/values.schema.json", "charts/clearml-agent/values.yaml"]
+STATUS = "values-schema/values-status.yaml"
 EVERYTHING = "charts/clearml-agent/ci/everything-values.yaml"
 CONFIG = "controller/src/clearml_k8s/config.schema.json"
 
@@ -101,6 +102,13 @@ def test_schema_is_small_and_has_no_prose() -> None:
         (EVERYTHING, "        runtimeClassName: nvidia-cdi\n", "",
          "agentk8sglue.queues.<name>.templateOverrides.runtimeClassName: ci/everything-values.yaml sets it in no queue"),
         (EVERYTHING, "        maxPods: 4\n", "", "agentk8sglue.queues.<name>.queueSettings.maxPods: ci/everything"),
+        (STATUS, "  nameOverride: {from: OSS, works: }\n", "  nameOverride: {from: OSS, works: }\n  nameOverrides: {from: OSS, works: }\n",
+         "nameOverrides: values-status.yaml says that it works, but the source does not have it"),
+        (STATUS, "  nameOverride: {from: OSS", "  nameOverride: {from: hearsay", "nameOverride: from 'hearsay'; write one of OSS"),
+        (STATUS, "bootstrap:\n", "bootstrap:\n  nameOverride: {from: OSS, works: }\n", "nameOverride: twice in values-status.yaml"),
+        (STATUS, "an s at its end", "an s <at> its end", "leave them out"),
+        ("values-schema/values.schema.yaml", '"write it without blanks"', '"write it & leave blanks out"', "leave them out"),
+        ("values-schema/values.schema.yaml", '"queues names queues, too:', '"queues names <queues>, too:', "leave them out"),
         ("values-schema/lint.py", '("agentk8sglue", "queue"): ', '("agentk8sglue", "queue", "x"): ',
          "agentk8sglue.queue.x: listed in NOT_IN_EVERYTHING, but no such value exists"),
     ],
