@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from chart_render import CHART, Rendered, load_yaml, merged
+from chart_render import CHART, Refused, Rendered, load_yaml, merged
 
 Render = Callable[..., Rendered]
 
@@ -148,3 +148,19 @@ def test_selectors_do_not_change_with_the_values(render: Render) -> None:
     assert rendered.one("NetworkPolicy", "rel-clearml-agent-controller")["spec"]["podSelector"] == {
         "matchLabels": wanted
     }
+
+
+@pytest.mark.parametrize(
+    ("one", "two"), [("r" * 52 + "1", "r" * 52 + "2"), ("r" * 52, "r" * 53), ("a" * 51 + ".b", "a" * 51 + ".c")]
+)
+def test_long_releases_share_no_name(render: Render, one: str, two: str) -> None:
+    """Cut names are kept apart, and end in nothing that a suffix makes invalid."""
+    first, second = render(ALL, release=one), render(ALL, release=two)
+    assert not first.names() & second.names()
+    assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", part) for _, n in first.names() for part in n.split("."))
+    assert first.config["fullname"] != second.config["fullname"]
+
+
+def test_a_label_of_the_user_never_stands_twice(render: Render) -> None:
+    with pytest.raises(Refused, match="app.kubernetes.io/version"):
+        render({"agentk8sglue": {"labels": {"app.kubernetes.io/version": "x"}}})

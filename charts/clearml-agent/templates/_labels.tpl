@@ -23,5 +23,5 @@ helm.sh/chart: {{ printf "%s-%s" .context.Chart.Name .context.Chart.Version | re
 
 {{/* Label keys that belong to the chart and the controller, as a regular expression. */}}
 {{- define "clearml-agent.reservedLabels" -}}
-^(app\.kubernetes\.io/(name|instance|component|part-of|managed-by)|helm\.sh/.*|(.*\.)?clearml-k8s\.io/.*|clearml-task-id|clearml-agent-queue|clearml-agent-queue-name)$
+^(app\.kubernetes\.io/(name|instance|component|part-of|managed-by|version)|helm\.sh/.*|(.*\.)?clearml-k8s\.io/.*|clearml-task-id|clearml-agent-queue|clearml-agent-queue-name)$
 {{- end -}}

@@ -16,8 +16,14 @@
 {{- end -}}
 {{- end -}}
 
+{{/* A name that has to be cut ends in a hash of the whole, which keeps long releases apart. */}}
 {{- define "clearml-agent.fullname" -}}
-{{- include "clearml-agent.longName" . | trunc 52 | trimSuffix "-" -}}
+{{- $name := include "clearml-agent.longName" . -}}
+{{- if le (len $name) 52 -}}
+{{- $name -}}
+{{- else -}}
+{{- printf "%s-%s" ($name | trunc 43 | trimAll "-.") ($name | sha256sum | trunc 8) -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "clearml-agent.controllerName" -}}
