@@ -32,6 +32,7 @@ OPEN_OBJECTS = {
 #: Keys that templates hand over as a whole, so that no template names the keys below.
 PASSED_WHOLE = {
     ("agentk8sglue", "basePodTemplate"): "goes to the controller as it is",
+    ("agentk8sglue", "maxRequeues"): "goes to the controller as it is",
     ("agentk8sglue", "patienceSeconds"): "goes to the controller as it is",
 }
 #: Values that ci/everything-values.yaml leaves at their defaults, with the reason.

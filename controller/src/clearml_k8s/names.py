@@ -54,6 +54,7 @@ PENDING_QUEUE_TAG: Final = "k8s-glue"
 PROPERTIES_SECTION: Final = "properties"
 PROPERTY_QUEUE: Final = "k8s-queue"
 PROPERTY_CONTROLLER: Final = "k8s-controller"
+PROPERTY_REQUEUES: Final = "k8s-requeues"
 MARK_PREFIX: Final = "k8s-claim-"
 
 # Environment of the task container and of the controller.

@@ -81,6 +81,7 @@ class ContainerRecord:
     message: str = ""
     exit_code: int | None = None
     signal: int | None = None
+    started_at: str = ""
     finished_at: str = ""
     last_reason: str | None = None
     last_exit_code: int | None = None
@@ -240,6 +241,7 @@ def _container(status: Mapping[str, Any], *, init: bool) -> ContainerRecord:
         message=_message(waiting) or _message(ended),
         exit_code=_number(ended.get("exitCode")),
         signal=_number(ended.get("signal")),
+        started_at=str(_map(state, "running").get("startedAt") or ended.get("startedAt") or ""),
         finished_at=str(ended.get("finishedAt") or ""),
         last_reason=_shared(last.get("reason")),
         last_exit_code=_number(last.get("exitCode")),
