@@ -24,7 +24,7 @@ def part_of(path: Path) -> str:
 def cluster_of(path: Path) -> str | None:
     """What tests of the file share with others, so that they run one after the other; None: nothing.
 
-    Those of `e2e` share the cluster of the checkout, each file in namespaces of its own: two at a time are enough for it.
+    Those of `e2e` share the cluster of the checkout, each file in namespaces of its own; two at a time are enough.
     """
     match part_of(path):
         case "e2e":
