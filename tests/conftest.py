@@ -22,10 +22,13 @@ def part_of(path: Path) -> str:
 
 
 def cluster_of(path: Path) -> str | None:
-    """What tests of the file share with others, so that they run one after the other; None: nothing."""
+    """What tests of the file share with others, so that they run one after the other; None: nothing.
+
+    Those of `e2e` share the cluster of the checkout, each file in namespaces of its own; two at a time are enough.
+    """
     match part_of(path):
         case "e2e":
-            return "the cluster of the checkout"
+            return "e2e: the chart" if path.name.startswith("test_chart_") else "e2e: tasks"
         case "cluster":
             return path.name if path.name in OWN_CLUSTER else "the cluster with simulated nodes"
         case _:
