@@ -151,6 +151,9 @@ def test_whole_config_file(render: Render) -> None:
         "maxPods": None,
         "defaultContainerImage": "python:3.11",
         "completedPodDeletionDelayMinutes": 0,
+        "failedPodDeletionDelayMinutes": None,
+        "maxRunMinutes": None,
+        "maxRequeues": {"preempted": 0, "evicted": 0, "nodeLost": 0},
         "patienceSeconds": {
             "imageName": 0,
             "imagePull": 300,
@@ -163,6 +166,7 @@ def test_whole_config_file(render: Render) -> None:
             "admission": 300,
             "volume": None,
             "sandbox": None,
+            "nodeLost": 300,
         },
         "task": {"serviceAccountName": f"{FULLNAME}-task", "imagePullSecrets": []},
         "basePodTemplate": {},
