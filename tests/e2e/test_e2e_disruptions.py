@@ -1,4 +1,4 @@
-"""What the cluster does to a running task, with a real scheduler, kubelet and agent: put back, or failed, as values say."""
+"""What the cluster does to a running task (real scheduler, kubelet, agent): put back or failed, as the values say."""
 
 from __future__ import annotations
 
@@ -40,9 +40,8 @@ def kubectl(namespaces: Any) -> Kubectl:
 @pytest.fixture(scope="module")
 def priority(kubectl: Kubectl) -> Iterator[str]:
     name = f"{kubectl.namespace}-first"
-    kubectl.apply(
-        {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": 9}
-    )
+    kind = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass"}
+    kubectl.apply({**kind, "metadata": {"name": name}, "value": 9})
     yield name
     kubectl("delete", "priorityclass", name)
 

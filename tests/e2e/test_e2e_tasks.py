@@ -226,7 +226,7 @@ def test_a_task_that_is_stopped_from_outside_was_aborted(helm: Helm, kubectl: Ku
 def test_a_pod_that_is_told_to_end_is_no_abort(
     helm: Helm, kubectl: Kubectl, server: DevServer, how: str, status: str, reason: str, words: str
 ) -> None:
-    """Its agent reports each of these as a user's abort; the controller corrects that, and the task says what it was."""
+    """Its agent reports each of these as a user's abort; the controller corrects that and says what it was."""
     (task,) = enqueue(server.environment(), NewTask(name=how, queue="bare", script=LONG))
     name = kubectl.running_pod(task)["metadata"]["name"]
     until("the script runs", lambda: "it runs" in server.console(task), limit=LIMIT)

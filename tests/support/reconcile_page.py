@@ -34,11 +34,11 @@ MEANING = {
     Step.TELL: "tell the task's user why it waits; as long as it takes",
     Step.EXPLAIN_STOP: "its pod was told to end, which reads as a user's abort: tell by whom, then look again",
     Step.FAIL_WAITING: "tell why it waits, and fail the task when `patienceSeconds` are over; then delete the Job",
-    Step.FAIL_LONG: "fail the task when `maxRunMinutes` of its queue are over, if there are any: its agent sees that and ends",
-    Step.FAIL_LOST: "fail the task when the pod's time to end and `patienceSeconds.nodeLost` are over and it reports nothing",
+    Step.FAIL_LONG: "fail the task when `maxRunMinutes` of its queue, if any, are over: its agent sees that and ends",
+    Step.FAIL_LOST: "fail the task when the pod's time to end and `patienceSeconds.nodeLost` are over without a report",
     Step.FAIL_ENDED: "fail the task with the reason and the last lines of the pod, then look again",
-    Step.DISRUPTED: "count it on the task and put it back to the front of its queue, as often as `maxRequeues` says; else "
-    "fail it; then look again",
+    Step.DISRUPTED: "count it on the task and put it back to the front of its queue, as often as `maxRequeues` "
+    "says; else fail it; then look again",
 }
 HEADER = """\
 # The reconcile table
