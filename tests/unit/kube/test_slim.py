@@ -30,7 +30,7 @@ def test_a_pod_record_holds_every_container():
     assert record.condition("PodScheduled") is None
     init, task = record.containers
     assert (init.init, init.waiting, len(init.message)) == (True, "ErrImagePull", 1024)
-    assert (task.terminated, task.exit_code, task.last_exit_code, task.restarts) == ("OOMKilled", 137, 1, 1)
+    assert (task.terminated, task.exit_code) == ("OOMKilled", 137)
     assert record.grace_seconds == 30
     assert record.queue == "q1"
     assert record.finished

@@ -91,7 +91,7 @@ def make(
     session.health.use_probe(lambda: workers.probe(session, worker_id))
     teller = Teller(session=session, worker_id=worker_id, redact=redact)
     work: WorkQueue[str] = WorkQueue(clock=session.clock)
-    jobs: Store[JobRecord] = Store(dirty=work.put)
+    jobs: Store[JobRecord] = Store(dirty=work.put, keep_gone=True)
     pods: Store[PodRecord] = Store(dirty=work.put, keep_gone=True)
     selector = names.task_selector(release=config.release_name)
     cluster = Followed(

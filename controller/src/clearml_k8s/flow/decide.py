@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.flow.diagnosis import DISRUPTIONS, PATIENCE, Category, Diagnosis, Patience
-from clearml_k8s.flow.ending import TOO_LONG, ended, interrupted, lost, started_at
+from clearml_k8s.flow.ending import JOB_DELETED, TOO_LONG, ended, interrupted, lost, started_at
 from clearml_k8s.flow.pending import pending
 from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.slim import JobRecord, PodRecord
@@ -118,6 +118,23 @@ def decide(
     if task.status in CANCELLED:
         return Decision(step=Step.DELETE_JOB, why=f"the task is {task.status}")
     # A state that we do not know is no reason to end anything.
+    return Decision(step=Step.NOTHING)
+
+
+def decide_without_job(
+    *, task: TaskView | None, job: JobRecord, pods: Sequence[PodRecord], worker: str, explained: bool
+) -> Decision:
+    """The next step for the task of a ``job`` that is gone and that we did not delete, in its last state.
+
+    ``pods``: those of the task that may still run. ``explained``: its end was told. A task that waits is one of the
+    claims, which put it back.
+    """
+    if task is None or pods or explained or job.finished:
+        return Decision(step=Step.NOTHING)
+    if task.status in RUNS and task.last_worker == worker:
+        return Decision(step=Step.FAIL_ENDED, why="its Job is gone and the task did not end", diagnosis=JOB_DELETED)
+    if _interrupted(task):
+        return Decision(step=Step.EXPLAIN_STOP, why="its Job was deleted", diagnosis=JOB_DELETED)
     return Decision(step=Step.NOTHING)
 
 

@@ -128,6 +128,11 @@ def _ended_by_deletion(pod: PodRecord, *, gone: bool) -> bool:
     return not ends or max(ends) >= asked
 
 
+JOB_DELETED = Diagnosis(
+    category=Category.DELETED, summary="The Job was deleted, by somebody or something in the cluster", patience=10.0
+)
+"""Its patience is for what still has to be reported."""
+
 TOO_LONG = Diagnosis(
     category=Category.DEADLINE,
     summary="The task ran longer than it may",

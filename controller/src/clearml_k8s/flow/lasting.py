@@ -63,10 +63,10 @@ class Lasting:
             case Step.FAIL_ENDED | Step.DISRUPTED if diagnosis is not None and status == "stopped":
                 # A better reason may follow the first one.
                 return (diagnosis.patience or 0.0) - self._lasted(job, "the report of a SIGTERM")
-            case Step.FAIL_ENDED | Step.DISRUPTED if task is not None and status in RUNS:
+            case Step.FAIL_ENDED | Step.DISRUPTED if task is not None and diagnosis is not None and status in RUNS:
                 # Whoever else has started it since (after an abort and an enqueue) shows as its worker a moment later.
                 what = f"ended, but {status} since {task.status_changed} on {task.last_worker}"
-                return CONFIRM_SECONDS - self._lasted(job, what)
+                return (diagnosis.patience or CONFIRM_SECONDS) - self._lasted(job, what)
             case Step.FAIL_LONG:
                 return self._may_run(pods, minutes=max_run)
             case Step.DELETE_LATER:

@@ -40,6 +40,9 @@ STATE_SECONDS = 4.0
 AGAIN, CHANGED_SECONDS = 0.0, 1.0
 """When to look again: there is a next step; somebody was faster, and how it is now shows in a moment."""
 
+GONE_SECONDS = 10.0
+"""Between two looks at a task whose Job is gone while a pod of it is not."""
+
 
 class Reconciler:
     """The workers and their queue of tasks to look at."""
@@ -138,8 +141,28 @@ class Reconciler:
             if wait is not None:
                 again.append(wait)
         if not self._jobs.of_task(task):
-            self._forget(task)
+            for job in self._jobs.gone_of_task(task):
+                if (wait := await self._without(job)) is not None:
+                    again.append(wait)
+            if not again:
+                self._forget(task)
         return min(again, default=None)
+
+    async def _without(self, job: JobRecord) -> float | None:
+        """One step for the task of a Job that is gone, unless that was our doing or nobody needs to know."""
+        if job.controller != self._controller or job.uid in self._explained:
+            return None
+        # All of the task: with `--cascade=orphan` they outlive their Job, and have no owner any more.
+        pods = [pod for pod in self._pods.of_task(job.task or "") if not pod.finished]
+        task = (await self._reads.fresh(job.task or "")).task
+        decision = rules.decide_without_job(
+            task=task, job=job, pods=pods, worker=self._worker_of(job), explained=job.uid in self._explained
+        )
+        if decision.step is Step.NOTHING or task is None:
+            # Each pod, as it goes, brings us here again.
+            return GONE_SECONDS if pods else None
+        left = self._left(job, task, decision)
+        return left if left > 0 else await self._end(job, task, decision)
 
     async def _step(self, job: JobRecord) -> float | None:
         task = job.task or ""
@@ -238,13 +261,16 @@ class Reconciler:
             job=job,
             pods=self._pods_of(job),
             gone=[pod for pod in self._pods.gone_of_task(job.task or "") if pod.job_uid == job.uid],
-            worker=names.task_worker_id(worker_id=job.worker or self._worker_id, task_id=job.task or ""),
+            worker=self._worker_of(job),
             explained=job.uid in self._explained,
             aborting=job.uid in self._aborting,
             events=self._happenings.of(job),
             patience=patience(config=self._config, queue=queue),
             limited=max_run_minutes(config=self._config, queue=queue) is not None,
         )
+
+    def _worker_of(self, job: JobRecord) -> str:
+        return names.task_worker_id(worker_id=job.worker or self._worker_id, task_id=job.task or "")
 
     def _pods_of(self, job: JobRecord) -> list[PodRecord]:
         return [pod for pod in self._pods.of_task(job.task or "") if pod.job_uid == job.uid]
@@ -277,8 +303,9 @@ class Reconciler:
     def _forget(self, task: str) -> None:
         self._explain.forget(task)
         self._pods.forget(task)
+        self._jobs.forget(task)
         if len(self._lasting) + len(self._explained) + len(self._aborting) > 4 * len(self._jobs) + 100:
-            uids = {job.uid for job in self._jobs}
+            uids = {job.uid for job in (*self._jobs, *self._jobs.gone())}
             self._lasting.keep(uids)
             self._explained &= uids
             self._aborting &= uids
