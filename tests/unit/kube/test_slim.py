@@ -7,14 +7,11 @@ from kube_objects import TASK, job, pod
 
 
 def test_a_job_record_holds_what_reconciling_reads():
-    record = slim_job(
-        job(active=1, conditions=[{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}])
-    )
+    record = slim_job(job(conditions=[{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]))
     assert (record.uid, record.task, record.queue, record.controller) == ("j1", TASK, "q1", "abc")
     assert record.attempt == "2026-01-01T00:00:00.1+00:00"
     assert record.worker == "worker-a"
     assert record.suspend
-    assert record.active == 1
     assert record.finished
     assert record.condition("Failed").reason == "BackoffLimitExceeded"
     assert record.condition("Complete") is None
