@@ -99,6 +99,13 @@ class ControllerProcess:
     def running(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
+    def resident_kib(self) -> int:
+        """Its memory now; 0 when it does not run."""
+        if self._process is None or not self.running:
+            return 0
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")), 0)
+
     async def start(self) -> None:
         """A new process; returns at once."""
         with self.log.open("ab") as sink:
