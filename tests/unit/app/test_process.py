@@ -15,7 +15,7 @@ import pytest
 from clearml_k8s import logs, metrics
 from clearml_k8s.app.connect import clearml_session
 from clearml_k8s.app.heartbeat import LIMIT_SECONDS, Heartbeats
-from clearml_k8s.app.process import Controller
+from clearml_k8s.app.process import Controller, lease_of
 from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.config import Config, QueueConfig
 from clearml_k8s.flow.book import ClaimBook
@@ -39,7 +39,8 @@ Start = Callable[..., Awaitable["Running"]]
 class Running:
     """One controller; its time goes on only by `until` and `passes`."""
 
-    def __init__(self, *, config: Config, server: DevServer, session_port: int) -> None:
+    def __init__(self, *, config: Config, server: DevServer, session_port: int, pod: str | None) -> None:
+        self.pod = pod
         self.clock = ManualClock()
         self.heartbeats = Heartbeats(clock=self.clock)
         self.config = config
@@ -50,12 +51,15 @@ class Running:
 
     async def run(self, kubeconfig: str) -> int:
         clock = self.heartbeats.clock
-        client = await KubeClient.connect(clock=clock, kubeconfig=kubeconfig, context=None)
-        session = clearml_session(self.config, credentials=self.credentials, clock=clock)
-        async with client, session:
+        keeper = await KubeClient.connect(clock=clock, kubeconfig=kubeconfig, context=None)
+        self.lease = lease = lease_of(self.config, client=keeper, pod=self.pod)
+        client = await KubeClient.connect(clock=clock, kubeconfig=kubeconfig, context=None, guard=lease.guard)
+        session = clearml_session(self.config, credentials=self.credentials, clock=clock, guard=lease.guard)
+        async with keeper, client, session:
             controller = Controller(
                 config=self.config,
                 settings=Settings(port=self.port),
+                lease=lease,
                 session=session,
                 client=client,
                 instruments=metrics.create(),
@@ -106,8 +110,9 @@ async def start(
 ) -> AsyncIterator[Start]:
     async with contextlib.AsyncExitStack() as stack:
 
-        async def begin(config: Config | None = None) -> Running:
+        async def begin(config: Config | None = None, *, pod: str | None = None) -> Running:
             running = Running(
+                pod=pod,
                 config=config or make_config(api_server=server.url),
                 server=server,
                 session_port=unused_tcp_port_factory(),

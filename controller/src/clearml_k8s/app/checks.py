@@ -6,7 +6,6 @@ import sys
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from clearml_k8s import names
 from clearml_k8s.app.connect import Identity, clearml_session, identity_of
 from clearml_k8s.clearml import queues
 from clearml_k8s.clearml.keys import Credentials
@@ -136,7 +135,6 @@ async def _cluster(config: Config, client: KubeClient, lines: Lines) -> Identity
 
 
 async def _permissions(config: Config, client: KubeClient, lines: Lines) -> None:
-    claims = names.claims_name(config.fullname)
     wanted = [(row, verb) for row in PERMISSIONS for verb in row.verbs]
     denied = []
     try:
@@ -146,7 +144,7 @@ async def _permissions(config: Config, client: KubeClient, lines: Lines) -> None
                 verb=verb,
                 resource=row.resource,
                 namespace=config.namespace,
-                name=row.name(claims=claims, namespace=config.namespace),
+                name=row.name(fullname=config.fullname, namespace=config.namespace),
                 subresource=row.subresource,
             )
             if not answer.allowed:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import uuid
 from dataclasses import dataclass
 
 from clearml_k8s import names
@@ -82,11 +79,17 @@ def make(
     session: Session,
     client: KubeClient,
     identity: Identity,
+    instance: str,
+    holder: str,
     grace_seconds: float,
     redact: Redactor,
     stop: asyncio.Event,
 ) -> Parts:
-    """The parts of one controller; asks nobody anything. ``stop`` set says that nothing new is to be begun."""
+    """The parts of one controller; asks nobody anything. ``stop`` set says that nothing new is to be begun.
+
+    ``instance``: which life of the controller's process this is, in marks; ``holder``: the same in the record, with more
+    for people.
+    """
     worker_id, controller = identity.worker_id, identity.controller
     session.health.use_probe(lambda: workers.probe(session, worker_id))
     teller = Teller(session=session, worker_id=worker_id, redact=redact)
@@ -107,13 +110,12 @@ def make(
     )
     served = ServedQueues(config=config, session=session, client=client, worker_id=worker_id, controller=controller)
     graces = Graces(session=session, grace_seconds=grace_seconds)
-    instance = uuid.uuid4().hex[:8]
     record = ClaimRecord(
         client=client,
         namespace=config.namespace,
         name=names.claims_name(config.fullname),
-        holder=f"{socket.gethostname()}-{os.getpid()}-{instance}",
-        labels={names.LABEL_NAME: names.APP_NAME, names.LABEL_INSTANCE: config.release_name},
+        holder=holder,
+        labels=names.own_labels(release=config.release_name),
     )
     launcher = Launcher(
         config=config,
