@@ -82,7 +82,7 @@ class Loops:
         last_sweep = self._clock.monotonic() - self._sweep_seconds + 5.0
         while True:
             await self._clock.sleep(RECOVER_SECONDS)
-            if not self.serving or not parts.cluster.known():
+            if not self.serving or not parts.may_begin():
                 continue
             await self._to_its_end(recovery.once(parts.recovery.step))
             if self._clock.monotonic() - last_sweep >= self._sweep_seconds and self._session.health.healthy:

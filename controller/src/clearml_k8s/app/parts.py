@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from clearml_k8s import names
@@ -59,10 +60,11 @@ class Followed:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What the loops of the process drive."""
+    """What the loops of the process drive. ``may_begin``: it certainly leads, and knows what exists in the cluster."""
 
     session: Session
     cluster: Followed
+    may_begin: Callable[[], bool]
     served: ServedQueues
     record: ClaimRecord
     book: ClaimBook
@@ -83,12 +85,13 @@ def make(
     holder: str,
     grace_seconds: float,
     redact: Redactor,
+    leads: Callable[[], bool],
     stop: asyncio.Event,
 ) -> Parts:
     """The parts of one controller; asks nobody anything. ``stop`` set says that nothing new is to be begun.
 
     ``instance``: which life of the controller's process this is, in marks; ``holder``: the same in the record, with more
-    for people.
+    for people; ``leads``: whether it certainly leads now.
     """
     worker_id, controller = identity.worker_id, identity.controller
     session.health.use_probe(lambda: workers.probe(session, worker_id))
@@ -158,6 +161,10 @@ def make(
         controller=controller,
         stop=stop,
     )
+
+    def may_begin() -> bool:
+        return cluster.known() and leads()
+
     poller = Poller(
         config=config,
         session=session,
@@ -166,7 +173,7 @@ def make(
         book=book,
         jobs=jobs,
         pods=pods,
-        may_take=cluster.known,
+        may_take=may_begin,
     )
     recovery = Recovery(
         session=session,
@@ -196,6 +203,7 @@ def make(
     return Parts(
         session=session,
         cluster=cluster,
+        may_begin=may_begin,
         served=served,
         record=record,
         book=book,

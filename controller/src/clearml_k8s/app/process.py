@@ -191,6 +191,7 @@ class Controller:
             holder=self._lease.holder,
             grace_seconds=self._settings.grace_seconds,
             redact=self._redact,
+            leads=lambda: self._lease.certain,
             stop=stop,
         )
         self._parts = parts
