@@ -278,6 +278,23 @@ async def test_two_of_different_names_serve_one_namespace(start: Start, server: 
     assert not any(running.task.done() for running in runnings if running.task)
 
 
+async def test_a_clash_of_worker_ids_is_told(
+    start: Start, server: DevServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = await start(dataclasses.replace(make_config(api_server=server.url), worker_id="lab"))
+    await running.serving()
+    task = server.create_task(queue="default")
+    await running.until(lambda: server.task(task)["hyperparams"]["properties"])
+    server.call("workers.status_report", worker=f"lab:{task}", task=task, timestamp=1)
+    other = server.create_task()
+    server.call("workers.status_report", worker=f"lab:{other}", task=other, timestamp=1)
+    await running.until(lambda: told(caplog, logging.WARNING, "worker id 'lab'"), step=1.0)
+    (message,) = told(caplog, logging.WARNING, "worker id 'lab'")
+    assert other in message
+    assert task not in message
+    assert f"worker id: {message}" in (await running.get("readyz"))[1]
+
+
 # ---- signs of life --------------------------------------------------------------------------------------------------
 
 LONG = 10 * LIMIT_SECONDS

@@ -14,6 +14,7 @@ from clearml_k8s.clock import Clock
 from clearml_k8s.config import Config
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.claim import Claims
+from clearml_k8s.flow.clash import WorkerClash
 from clearml_k8s.flow.graces import Graces
 from clearml_k8s.flow.launch import Launcher
 from clearml_k8s.flow.marking import Marking
@@ -60,7 +61,8 @@ class Followed:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What the loops of the process drive. ``may_begin``: it certainly leads, and knows what exists in the cluster."""
+    """What the loops of the process drive. ``may_begin``: it certainly leads, and knows what exists in the cluster;
+    ``clash`` is None where the worker id is made of the namespace's uid, so that nobody else has it."""
 
     session: Session
     cluster: Followed
@@ -73,6 +75,7 @@ class Parts:
     recovery: Recovery
     reconciler: Reconciler
     teller: Teller
+    clash: WorkerClash | None
 
 
 def make(
@@ -212,4 +215,5 @@ def make(
         recovery=recovery,
         reconciler=reconciler,
         teller=teller,
+        clash=WorkerClash(session=session, worker_id=worker_id, controller=controller) if config.worker_id else None,
     )

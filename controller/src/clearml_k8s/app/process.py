@@ -250,6 +250,8 @@ class Controller:
             "controller": state,
             "clearml": server.state.value + (f": {server.reason}" if server.reason else ""),
         }
+        if self._parts and self._parts.clash and self._parts.clash.problem:
+            report["worker id"] = self._parts.clash.problem
         for key, queue in (self._parts.served.states if self._parts else {}).items():
             report[f"queue {key}"] = queue.problem or "served"
         return report
