@@ -279,12 +279,12 @@ async def test_two_of_different_names_serve_one_namespace(start: Start, server: 
 
 
 async def test_a_clash_of_worker_ids_is_told(
-    start: Start, server: DevServer, caplog: pytest.LogCaptureFixture
+    start: Start, server: DevServer, cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     running = await start(dataclasses.replace(make_config(api_server=server.url), worker_id="lab"))
     await running.serving()
     task = server.create_task(queue="default")
-    await running.until(lambda: server.task(task)["hyperparams"]["properties"])
+    await running.until(lambda: cluster.objects.get("jobs"))
     server.call("workers.status_report", worker=f"lab:{task}", task=task, timestamp=1)
     other = server.create_task()
     server.call("workers.status_report", worker=f"lab:{other}", task=other, timestamp=1)

@@ -156,11 +156,13 @@ class Controller:
             return 0
         keeping = asyncio.ensure_future(self._heartbeats.run("lease", lease.keep(stop)))
         try:
-            return await self._lead(stop, keeping)
+            code = await self._lead(stop, keeping)
         finally:
             keeping.cancel()
             await asyncio.wait({keeping})
-            await lease.release()
+        # After an order alone: what ends by an error leaves it to its next life, or to a standby after its time.
+        await lease.release()
+        return code
 
     async def _lead(self, stop: asyncio.Event, keeping: asyncio.Future[Never]) -> int:
         """Serve until ``stop``, or until ``keeping`` or the record says that another process leads."""
