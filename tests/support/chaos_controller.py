@@ -72,7 +72,7 @@ class ControllerProcess:
         grace_seconds: float = GRACE_SECONDS,
         pod: str = "",
     ) -> None:
-        """``pod``: the name of its pod, by which it knows the Lease of its earlier life; of the release unless given."""
+        """``pod``: the name of its pod, by which it knows the Lease of its earlier life."""
         self.pod = pod or f"{document['releaseName']}-0"
         self.log = folder / f"{self.pod}.log"
         self._config = folder / f"{self.pod}.yaml"

@@ -49,8 +49,8 @@ class Scene:
     ) -> ControllerProcess:
         """Not started. ``limits``: maxPods by queue, and in all (""); ``document``: further keys of its config.
 
-        ``clearml``, ``kube``: proxies before the servers. ``namespace``: the first unless given. ``pod``: the name of its
-        pod, where a release has two.
+        ``clearml``, ``kube``: proxies before the servers. ``namespace``: the first unless given. ``pod``: the name of
+        its pod, where a release has two.
         """
         kubeconfig = self.kubeconfig
         if kube is not None:

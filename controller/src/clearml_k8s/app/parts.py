@@ -93,8 +93,8 @@ def make(
 ) -> Parts:
     """The parts of one controller; asks nobody anything. ``stop`` set says that nothing new is to be begun.
 
-    ``instance``: which life of the controller's process this is, in marks; ``holder``: the same in the record, with more
-    for people; ``leads``: whether it certainly leads now.
+    ``instance``: which life of the controller's process this is, in marks; ``holder``: the same in the record, with
+    more for people; ``leads``: whether it certainly leads now.
     """
     worker_id, controller = identity.worker_id, identity.controller
     session.health.use_probe(lambda: workers.probe(session, worker_id))

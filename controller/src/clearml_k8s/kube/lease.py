@@ -1,7 +1,7 @@
 """The Lease that the one process of a release holds which begins anything (ADR 0007).
 
-Nothing here compares two clocks: the holder measures from the begin of its last renewal, whoever waits from its own first
-sight of a version. The times in the Lease are for people.
+Nothing here compares two clocks: the holder measures from the begin of its last renewal, whoever waits from its own
+first sight of a version. The times in the Lease are for people.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LEASE_SECONDS: Final = 15.0
 """How long a Lease must have stood unchanged before another process takes it."""
 
 RENEW_SECONDS: Final = 10.0
-"""How long after the begin of its last renewal the holder may begin something; the rest is for clocks of unlike pace."""
+"""How long after the begin of its last renewal the holder may begin something; the rest is for clocks of other pace."""
 
 RETRY_SECONDS: Final = 2.0
 ATTEMPT_SECONDS: Final = 4.0
@@ -191,9 +191,11 @@ class Lease:
     async def _renew(self) -> None:
         if self._version is not None:
             try:
-                return await self._renewed(self._version)
+                await self._renewed(self._version)
             except (KubeConflict, KubeNotFound):
                 self._version = None
+            else:
+                return
         found = await self._find()
         if found is None:
             raise Fenced(f"the Lease {self._name} was deleted")

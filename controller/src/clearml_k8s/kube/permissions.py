@@ -66,9 +66,7 @@ PERMISSIONS: Final = (
         resource=CONFIGMAPS, verbs=("create",), purpose="the record of claims; RBAC cannot limit `create` by name"
     ),
     Permission(resource=CONFIGMAPS, only=Only.CLAIMS, verbs=("get", "patch"), purpose="the record of claims"),
-    Permission(
-        resource=LEASES, verbs=("create",), purpose="which process leads; RBAC cannot limit `create` by name"
-    ),
+    Permission(resource=LEASES, verbs=("create",), purpose="which process leads; RBAC cannot limit `create` by name"),
     Permission(resource=LEASES, only=Only.LEASE, verbs=("get", "patch"), purpose="which process leads"),
     Permission(
         resource=NAMESPACES,
