@@ -43,7 +43,6 @@ NOT_IN_EVERYTHING = {
     ("clearml", "existingClearmlConfigSecret"): "stands against clearml.clearmlConfig",
     ("agentk8sglue", "image", "registry"): "stands against global.imageRegistry, and a repository that names one",
     ("agentk8sglue", "image", "digest"): "stands against image.tag",
-    ("agentk8sglue", "replicaCount"): "has one value only",
     ("agentk8sglue", "extraInitContainers"): "there is no image that every cluster has",
     ("agentk8sglue", "serviceExistingAccountName"): "stands against serviceAccountAnnotations",
     ("agentk8sglue", "queue"): "stands against queues",

@@ -27,7 +27,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("/podDisruptionBudget", at("podDisruptionBudget.minAvailable", 1), "minAvailable"),
     ("/extraObjects/0", {"extraObjects": [{"kind": "ConfigMap", "metadata": {}}]}, "apiVersion"),
     # Known, with one value only, or with other keys below it.
-    ("/agentk8sglue/replicaCount", at("agentk8sglue.replicaCount", 2), "1"),
+    ("/agentk8sglue/replicaCount", at("agentk8sglue.replicaCount", 3), "1"),
     ("/agentk8sglue/fileMounts/0", at("agentk8sglue.fileMounts", [{"name": "a", "folderPath": "/", "content": ""}]), "fileContent"),
     # Of the wrong kind.
     ("/podDisruptionBudget/maxUnavailable", at("podDisruptionBudget.maxUnavailable", 2), "1"),

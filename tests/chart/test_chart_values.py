@@ -266,7 +266,7 @@ CASES = [
     Case(key="agentk8sglue.image.digest", value=DIGEST, look=image, given=f"{GHCR}@{DIGEST}", absent=f"{GHCR}:6.0.0"),
     Case(key="agentk8sglue.image.pullPolicy", value="Always", look=both_containers("imagePullPolicy"),
          given="Always", absent="IfNotPresent"),
-    Case(key="agentk8sglue.replicaCount", value=1, look=lambda r: r.deployment["spec"]["replicas"], given=1, absent=1),
+    Case(key="agentk8sglue.replicaCount", value=2, look=lambda r: r.deployment["spec"]["replicas"], given=2, absent=1),
     Case(key="agentk8sglue.resources", value={"limits": {"memory": "1Gi"}}, look=both_containers("resources"),
          given={"limits": {"memory": "1Gi"}, "requests": {"cpu": "50m", "memory": "128Mi"}},
          absent={"requests": {"cpu": "50m", "memory": "128Mi"}}),

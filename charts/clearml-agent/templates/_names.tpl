@@ -28,6 +28,10 @@
 {{- include "clearml-agent.fullname" . }}-claims
 {{- end -}}
 
+{{- define "clearml-agent.leaseName" -}}
+{{- include "clearml-agent.fullname" . }}-leader
+{{- end -}}
+
 {{- define "clearml-agent.testName" -}}
 {{- include "clearml-agent.fullname" . }}-test
 {{- end -}}

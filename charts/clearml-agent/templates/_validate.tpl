@@ -106,6 +106,8 @@ and what to write instead. Values of secrets are never shown.
 {{- range $index, $env := $glue.extraEnvs -}}
 {{- if has $env.name (list "CLEARML_API_ACCESS_KEY" "CLEARML_API_SECRET_KEY" "CLEARML_K8S_CREDENTIALS_DIR") -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "the chart gives the controller its credentials; use clearml.existingAgentk8sglueSecret, or clearml.agentk8sglueKey and clearml.agentk8sglueSecret") -}}
+{{- else if eq $env.name "CLEARML_K8S_POD_NAME" -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "the chart sets it: by the pod's own name the controller knows its Lease; leave it out") -}}
 {{- end -}}
 {{- end -}}
 {{- range $key, $_ := $glue.annotations -}}
