@@ -32,9 +32,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     # Of the wrong kind.
     ("/podDisruptionBudget/maxUnavailable", at("podDisruptionBudget.maxUnavailable", 2), "1"),
     ("/extraObjects", {"extraObjects": {"a": {}}}, "array"),
-    ("/agentk8sglue/fileMounts/0/folderPath", at("agentk8sglue.fileMounts", [{"name": "a", "folderPath": "b", "fileContent": ""}]), "pattern"),
-    ("/agentk8sglue/fileMounts/0/name", at("agentk8sglue.fileMounts", [{"name": "..", "folderPath": "/b", "fileContent": ""}]), "pattern"),
-    ("/agentk8sglue/fileMounts/0/name", at("agentk8sglue.fileMounts", [{"name": "a/b", "folderPath": "/b", "fileContent": ""}]), "pattern"),
+    ("/agentk8sglue/fileMounts/0/folderPath", at("agentk8sglue.fileMounts", [{"name": "a", "folderPath": "b", "fileContent": ""}]), "const"),
+    ("/agentk8sglue/fileMounts/0/name", at("agentk8sglue.fileMounts", [{"name": "..", "folderPath": "/b", "fileContent": ""}]), "const"),
+    ("/agentk8sglue/fileMounts/0/name", at("agentk8sglue.fileMounts", [{"name": "a/b", "folderPath": "/b", "fileContent": ""}]), "const"),
     ("/agentk8sglue/fileMounts/0/fileContent", at("agentk8sglue.fileMounts", [{"name": "a", "folderPath": "/b", "fileContent": {"a": 1}}]), "string"),
     ("/agentk8sglue/additionalRoleBindings", at("agentk8sglue.additionalRoleBindings", ["a", "b", "a"]), "2"),
     ("/agentk8sglue/additionalRoleBindings/0", at("agentk8sglue.additionalRoleBindings", ["a b"]), "pattern"),

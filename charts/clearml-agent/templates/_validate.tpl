@@ -78,6 +78,9 @@ and what to write instead. Values of secrets are never shown.
 {{- if and $image.registry (regexMatch "^([^/]*[.:][^/]*|localhost)/" $image.repository) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" "agentk8sglue.image.registry" "found" (printf "%q, but agentk8sglue.image.repository %q names a registry, too" $image.registry $image.repository) "advice" "name the registry once") -}}
 {{- end -}}
+{{- if and (eq (.values.global.imageRegistry | default "") "docker.io") (not $image.registry) (eq $image.repository "clearml-k8s/controller") -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" "global.imageRegistry" "found" "docker.io, the default of ClearML's own chart, where this controller's image is not" "advice" "leave it out, or write the registry that holds the image into agentk8sglue.image.registry (ghcr.io, where it comes from)") -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "clearml-agent.validate.queues" -}}
