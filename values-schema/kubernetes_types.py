@@ -34,7 +34,10 @@ MENDED: dict[str, Schema] = {
 
 #: Texts that people write without quotation marks (`value: true`), by type and field.
 OFTEN_UNQUOTED = (("EnvVar", "value"), ("Toleration", "value"))
-IN_QUOTES: Schema = {"when": {"type": ["number", "boolean"]}, "advice": "write it in quotation marks (on the command line: --set-string)"}
+IN_QUOTES: Schema = {
+    "when": {"type": ["number", "boolean"]},
+    "advice": "write it in quotation marks (on the command line: --set-string)",
+}
 #: Names of resources that Kubernetes does not have, and what people mean by them.
 NO_RESOURCES = {
     **dict.fromkeys(("gpu", "gpus", "nvidia.com/gpus"), "write nvidia.com/gpu, or your device plugin's own name"),
