@@ -121,6 +121,10 @@ test-cluster: ## against a real API server and node
 test-e2e: ## SDK to finished task, with the chart, the controller and the real agent
 	@$(TEST) e2e
 
+.PHONY: soak
+soak: ## 5,000 tasks with faults, kills and outages (about 20 minutes)
+	@PYTEST_ARGS="-n0 -k test_soak" $(TEST) --long cluster
+
 .PHONY: test-long
 test-long: ## the tests marked long: every way of an upgrade
 	@$(TEST) --long cluster e2e

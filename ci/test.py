@@ -66,7 +66,7 @@ def chosen(named: Sequence[str], *, skip: str) -> list[str]:
 
 
 def pytest_command(parts: Sequence[str], *, long: bool, extra: Sequence[str]) -> list[str]:
-    """The pytest command line. Tests that use the cluster share one worker (tests/conftest.py)."""
+    """The pytest command line. Tests that share a cluster are in one worker (tests/conftest.py)."""
     workers = min(WORKERS_MOST, os.cpu_count() or 1)
     command = ["python", "-m", "pytest", "-n", str(workers)]
     command.append(f"--timeout={LONG_TEST_SECONDS if long else TEST_SECONDS}")

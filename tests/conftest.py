@@ -1,4 +1,4 @@
-"""What all parts share: one worker for the cluster, long tests by name only, and what the report says of both."""
+"""What all parts share: one worker for each cluster, long tests by name only, and what the report says of both."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 TESTS = Path(__file__).resolve().parent
-ON_THE_CLUSTER = ("cluster", "e2e")
-"""Parts whose tests share the one cluster of the run, so they run in one worker, one after the other."""
+OWN_CLUSTER = ("test_local_cluster.py", "test_local_cluster_down.py", "test_current_cluster.py")
+"""Files of the part `cluster` whose tests bring up clusters of their own."""
 
 _left_out = pytest.StashKey[list[str]]()
 
@@ -19,6 +19,20 @@ _left_out = pytest.StashKey[list[str]]()
 def part_of(path: Path) -> str:
     """The folder below tests/ in which the file is."""
     return path.relative_to(TESTS).parts[0] if path.is_relative_to(TESTS) else "other"
+
+
+def cluster_of(path: Path) -> str | None:
+    """What tests of the file share with others, so that they run one after the other; None: nothing.
+
+    Those of `e2e` share the cluster of the checkout, each file in namespaces of its own; two at a time are enough.
+    """
+    match part_of(path):
+        case "e2e":
+            return "e2e: the chart" if path.name.startswith("test_chart_") else "e2e: tasks"
+        case "cluster":
+            return path.name if path.name in OWN_CLUSTER else "the cluster with simulated nodes"
+        case _:
+            return None
 
 
 def files_with_long_tests() -> list[str]:
@@ -45,7 +59,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Tests that use the cluster in one worker, which begins with them; each other test where a worker is free.
+    """Tests that share a cluster in one worker, which begins with them; each other test where a worker is free.
 
     A scheduler of our own, because pytest-xdist 3.8 ignores its `xdist_group` marks under pytest 9.2.
     """
@@ -53,7 +67,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByPart(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "cluster" if part_of(TESTS.parent / nodeid.partition("::")[0]) in ON_THE_CLUSTER else nodeid
+            return cluster_of(TESTS.parent / nodeid.partition("::")[0]) or nodeid
 
     return ByPart(config, log)
 

@@ -19,15 +19,25 @@ PACKAGE_VERSION = "1.37.0"
 KUBERNETES_VERSION = "v1.37.0"
 PREFIXES = ("io.k8s.api.core.v1.", "io.k8s.apimachinery.pkg.apis.meta.v1.", "io.k8s.api.networking.v1.")
 
+#: A number, plain or with an exponent or a unit (k8s.io/apimachinery/pkg/api/resource).
+QUANTITY = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?$"
+
 #: Published as `oneOf` of two nullable types, which null matches twice and so is refused.
 MENDED: dict[str, Schema] = {
-    "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": ["string", "number", "null"]},
+    "io.k8s.apimachinery.pkg.api.resource.Quantity": {
+        "type": ["string", "number", "null"],
+        "if": {"type": "string", "not": {"pattern": QUANTITY}},
+        "then": {"const": "write a number, with a unit right behind it where it has one: 500m, 16Gi, 2G"},
+    },
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["string", "integer", "null"]},
 }
 
 #: Texts that people write without quotation marks (`value: true`), by type and field.
 OFTEN_UNQUOTED = (("EnvVar", "value"), ("Toleration", "value"))
-IN_QUOTES: Schema = {"when": {"type": ["number", "boolean"]}, "advice": "write it in quotation marks"}
+IN_QUOTES: Schema = {
+    "when": {"type": ["number", "boolean"]},
+    "advice": "write it in quotation marks (on the command line: --set-string)",
+}
 #: Names of resources that Kubernetes does not have, and what people mean by them.
 NO_RESOURCES = {
     **dict.fromkeys(("gpu", "gpus", "nvidia.com/gpus"), "write nvidia.com/gpu, or your device plugin's own name"),

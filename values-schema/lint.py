@@ -32,6 +32,7 @@ OPEN_OBJECTS = {
 #: Keys that templates hand over as a whole, so that no template names the keys below.
 PASSED_WHOLE = {
     ("agentk8sglue", "basePodTemplate"): "goes to the controller as it is",
+    ("agentk8sglue", "maxRequeues"): "goes to the controller as it is",
     ("agentk8sglue", "patienceSeconds"): "goes to the controller as it is",
 }
 #: Values that ci/everything-values.yaml leaves at their defaults, with the reason.
@@ -42,7 +43,6 @@ NOT_IN_EVERYTHING = {
     ("clearml", "existingClearmlConfigSecret"): "stands against clearml.clearmlConfig",
     ("agentk8sglue", "image", "registry"): "stands against global.imageRegistry, and a repository that names one",
     ("agentk8sglue", "image", "digest"): "stands against image.tag",
-    ("agentk8sglue", "replicaCount"): "has one value only",
     ("agentk8sglue", "extraInitContainers"): "there is no image that every cluster has",
     ("agentk8sglue", "serviceExistingAccountName"): "stands against serviceAccountAnnotations",
     ("agentk8sglue", "queue"): "stands against queues",

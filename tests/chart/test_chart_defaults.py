@@ -94,7 +94,27 @@ def test_controller_container(render: Render) -> None:
     assert container["resources"] == {"requests": {"cpu": "50m", "memory": "128Mi"}}
     assert rendered.spec["terminationGracePeriodSeconds"] == 60
     assert rendered.deployment["spec"]["replicas"] == 1
-    assert rendered.deployment["spec"]["strategy"] == {"type": "Recreate"}
+    assert strategy(rendered) == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def strategy(rendered: Rendered) -> Any:
+    found = rendered.deployment["spec"]["strategy"]
+    assert found["type"] == "RollingUpdate"
+    return found["rollingUpdate"]
+
+
+def test_two_replicas(render: Render) -> None:
+    """One may always go, and the Lease needs nothing that one replica does not have."""
+    one, two = render(), render({"agentk8sglue": {"replicaCount": 2}})
+    assert two.deployment["spec"]["replicas"] == 2
+    assert strategy(two) == {"maxSurge": 1, "maxUnavailable": 1}
+    assert two.spec == one.spec
+    assert two.one("Role") == one.one("Role")
+
+
+def test_the_controller_knows_its_pod(render: Render) -> None:
+    pod = {"name": "CLEARML_K8S_POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    assert render().container["env"][1:] == [pod]
 
 
 def test_config_volume_is_the_config_map_that_the_arguments_name(render: Render) -> None:
@@ -114,7 +134,7 @@ def test_credentials_reach_the_controller_by_reference(render: Render) -> None:
     for pod in (rendered.spec, rendered.test_pod["spec"]):
         (container,) = pod["containers"]
         folder = "/etc/clearml-k8s-credentials"
-        assert container["env"] == [{"name": "CLEARML_K8S_CREDENTIALS_DIR", "value": folder}]
+        assert container["env"][0] == {"name": "CLEARML_K8S_CREDENTIALS_DIR", "value": folder}
         (mount,) = [mount for mount in container["volumeMounts"] if mount["mountPath"] == folder]
         assert mount["readOnly"] is True
         assert "subPath" not in mount, "a subPath never changes"
@@ -151,6 +171,9 @@ def test_whole_config_file(render: Render) -> None:
         "maxPods": None,
         "defaultContainerImage": "python:3.11",
         "completedPodDeletionDelayMinutes": 0,
+        "failedPodDeletionDelayMinutes": None,
+        "maxRunMinutes": None,
+        "maxRequeues": {"preempted": 0, "evicted": 0, "nodeLost": 0},
         "patienceSeconds": {
             "imageName": 0,
             "imagePull": 300,
@@ -163,6 +186,7 @@ def test_whole_config_file(render: Render) -> None:
             "admission": 300,
             "volume": None,
             "sandbox": None,
+            "nodeLost": 300,
         },
         "task": {"serviceAccountName": f"{FULLNAME}-task", "imagePullSecrets": []},
         "basePodTemplate": {},

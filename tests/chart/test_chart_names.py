@@ -55,8 +55,8 @@ def test_valid_for_any_release(render: Render, release: str, values: dict[str, A
     config = rendered.config
     assert (config["releaseName"], config["namespace"]) == (release, "2024")
     assert len(config["fullname"]) <= 52
-    claims = [name for rule in rendered.one("Role")["rules"] for name in rule.get("resourceNames", [])]
-    assert f"{config['fullname']}-claims" in claims
+    granted = [name for rule in rendered.one("Role")["rules"] for name in rule.get("resourceNames", [])]
+    assert {f"{config['fullname']}-claims", f"{config['fullname']}-leader"} < set(granted)
     for volume in rendered.spec["volumes"]:
         assert len(volume["name"]) <= 63
 

@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 import yaml
-from chart_render import CHART, CREDENTIALS, helm, render
+from chart_render import CHART, CREDENTIALS, helm, merged, render
 
 from tests.bench import chart as bench
 
@@ -66,6 +66,36 @@ def test_as_a_subchart(helm_name: str, tmp_path: Path) -> None:
         values=json.dumps({"gpu-agent": {**CREDENTIALS, "bogus": 1}}),
     )  # fmt: skip
     assert refused.returncode != 0 and "bogus" in refused.stderr
+
+
+def test_two_aliases_in_one_release(helm_name: str, tmp_path: Path) -> None:
+    """No object, and no task pod of the one, is taken for the other's."""
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    dependencies = [
+        {"name": "clearml-agent", "version": "6.0.0", "alias": alias, "repository": f"file://{CHART}"}
+        for alias in ("gpu", "cpu")
+    ]
+    chart = {"apiVersion": "v2", "name": "parent", "version": "1.0.0", "dependencies": dependencies}
+    (parent / "Chart.yaml").write_text(yaml.safe_dump(chart), encoding="utf-8")
+    built = helm(helm_name, "dependency", "update", str(parent))
+    assert built.returncode == 0, built.stderr
+    policies = merged(CREDENTIALS, {"networkPolicy": {"tasks": {"enabled": True}}})
+    values = json.dumps({"gpu": policies, "cpu": policies})
+    done = helm(helm_name, "template", "rel", str(parent), "--kube-version", "1.37.0", values=values)
+    assert done.returncode == 0, done.stderr
+    objects = [found for found in yaml.safe_load_all(done.stdout) if found]
+    names = [(found["kind"], found["metadata"]["name"]) for found in objects]
+    assert len(names) == len(set(names))
+    configs = [yaml.safe_load(o["data"]["config.yaml"]) for o in objects if o["kind"] == "ConfigMap"]
+    instances = {config["releaseName"] for config in configs}
+    assert len(configs) == len(instances) == 2
+    selected = {
+        o["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/instance"]
+        for o in objects
+        if o["kind"] == "NetworkPolicy"
+    }
+    assert selected == instances
 
 
 def test_what_the_bench_renders(helm_name: str) -> None:

@@ -47,7 +47,7 @@ def config(path: str) -> Look:
 
 
 def patience(rendered: Rendered) -> Any:
-    """Three of the eleven."""
+    """Three of the twelve."""
     seconds = rendered.config["patienceSeconds"]
     return [seconds[key] for key in ("imagePull", "unschedulable", "containerConfig")]
 
@@ -266,7 +266,7 @@ CASES = [
     Case(key="agentk8sglue.image.digest", value=DIGEST, look=image, given=f"{GHCR}@{DIGEST}", absent=f"{GHCR}:6.0.0"),
     Case(key="agentk8sglue.image.pullPolicy", value="Always", look=both_containers("imagePullPolicy"),
          given="Always", absent="IfNotPresent"),
-    Case(key="agentk8sglue.replicaCount", value=1, look=lambda r: r.deployment["spec"]["replicas"], given=1, absent=1),
+    Case(key="agentk8sglue.replicaCount", value=2, look=lambda r: r.deployment["spec"]["replicas"], given=2, absent=1),
     Case(key="agentk8sglue.resources", value={"limits": {"memory": "1Gi"}}, look=both_containers("resources"),
          given={"limits": {"memory": "1Gi"}, "requests": {"cpu": "50m", "memory": "128Mi"}},
          absent={"requests": {"cpu": "50m", "memory": "128Mi"}}),
@@ -344,6 +344,15 @@ CASES = [
     Case(key="agentk8sglue.queuePollFrequencySeconds", value=0.5, look=config("queuePollFrequencySeconds"), given=0.5, absent=5),
     Case(key="agentk8sglue.completedPodDeletionDelayMinutes", value=1.5, look=config("completedPodDeletionDelayMinutes"),
          given=1.5, absent=0),
+    Case(key="agentk8sglue.failedPodDeletionDelayMinutes", value=60, look=config("failedPodDeletionDelayMinutes"), given=60,
+         absent=None),
+    Case(key="agentk8sglue.maxRunMinutes", value=0.5, look=config("maxRunMinutes"), given=0.5, absent=None),
+    Case(key="agentk8sglue.maxRequeues", value={"preempted": 3}, look=config("maxRequeues"),
+         given={"preempted": 3, "evicted": 0, "nodeLost": 0}, absent={"preempted": 0, "evicted": 0, "nodeLost": 0}),
+    Case(key="agentk8sglue.queues", look=config("queues"), absent=empty("default"),
+         value={"spot": {"queueSettings": {"maxRunMinutes": 60, "maxRequeues": {"preempted": 20, "evicted": None}}}},
+         given={"spot": {"templateOverrides": {}, "queueSettings": {"maxRunMinutes": 60,
+                                                                    "maxRequeues": {"preempted": 20, "evicted": None}}}}),
     Case(key="agentk8sglue.patienceSeconds", value={"imagePull": 7.5, "unschedulable": 0}, look=patience, given=[7.5, 0, 60],
          absent=[300, None, 60]),
     Case(key="agentk8sglue.patienceSeconds", value={"imagePull": None, "containerConfig": None}, look=patience,

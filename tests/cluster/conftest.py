@@ -16,22 +16,26 @@ from clearml_server.process import DevServer
 from ci.cluster.choice import current_chosen
 from ci.cluster.errors import ClusterError
 from ci.cluster.local import LocalCluster
+from ci.paths import checkout_name
 
 KWOK_NODES = 4
 
 
 @pytest.fixture(scope="session")
-def cluster() -> LocalCluster:
-    """This checkout's local cluster, up, with simulated nodes; what cannot run fails and says why."""
+def cluster() -> Iterator[LocalCluster]:
+    """A cluster of these tests' own, with simulated nodes; what cannot run fails and says why."""
     if current_chosen():
         pytest.skip("switched off by CLUSTER=current: needs simulated nodes and the API server's audit log")
-    local = LocalCluster()
+    local = LocalCluster(name=f"{checkout_name()[:26]}-kwok")
     try:
-        local.up()
-        local.kwok_up(nodes=KWOK_NODES)
-    except ClusterError as error:
-        pytest.fail(f"no local cluster: {error}", pytrace=False)
-    return local
+        try:
+            local.up()
+            local.kwok_up(nodes=KWOK_NODES)
+        except ClusterError as error:
+            pytest.fail(f"no local cluster: {error}", pytrace=False)
+        yield local
+    finally:
+        local.down()
 
 
 @pytest.fixture

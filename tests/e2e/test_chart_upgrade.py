@@ -67,7 +67,7 @@ def named(helm: Helm, objects: list[tuple[str, str]]) -> set[tuple[str, str]]:
 
 def left(kubectl: Kubectl) -> set[str]:
     """What is in the namespace, but for what Kubernetes puts into each."""
-    kinds = "deployments,configmaps,secrets,serviceaccounts,roles,rolebindings,services,jobs"
+    kinds = "deployments,configmaps,leases,secrets,serviceaccounts,roles,rolebindings,services,jobs"
     found = {f"{item['kind']}/{item['metadata']['name']}" for item in kubectl.items(kinds)}
     return found - {"ConfigMap/kube-root-ca.crt", "ServiceAccount/default"}
 
@@ -166,7 +166,7 @@ def test_from_the_open_source_chart(
     kubectl.gone(task)
 
     new.uninstall()
-    assert left(kubectl) == {f"ConfigMap/{new.fullname}-claims"}
+    assert left(kubectl) == {f"ConfigMap/{new.fullname}-claims", f"Lease/{new.fullname}-leader"}
 
 
 def phase(kubectl: Kubectl, pod: str) -> str:
@@ -262,4 +262,6 @@ def test_from_an_older_version_of_this_chart(
     kubectl.gone(running)
     kubectl.gone(another)
     new.uninstall()
-    assert left(kubectl) == {f"ConfigMap/{new.fullname}-claims", f"ServiceAccount/{mine}"}
+    assert left(kubectl) == {
+        f"ConfigMap/{new.fullname}-claims", f"Lease/{new.fullname}-leader", f"ServiceAccount/{mine}"
+    }  # fmt: skip

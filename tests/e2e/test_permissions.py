@@ -13,7 +13,6 @@ from typing import Any
 import aiohttp
 import pytest
 import yaml
-from clearml_k8s import names
 from clearml_k8s.kube.permissions import PERMISSIONS, Permission
 from e2e_programs import Helm, Kubectl, run, until, values_for
 
@@ -139,10 +138,9 @@ def test_rules_are_these_and_no_others(kubectl: Kubectl, helm: Helm) -> None:
     """With the names of objects, which the matrix does not ask for."""
     base = rules(kubectl, "default")
     assert rules(kubectl, f"{helm.fullname}-task") == base
-    claims = names.claims_name(helm.fullname)
     wanted = []
     for row in PERMISSIONS:
-        name = row.name(claims=claims, namespace=kubectl.namespace)
+        name = row.name(fullname=helm.fullname, namespace=kubectl.namespace)
         plural = f"{row.resource.plural}.{row.resource.group}" if row.resource.group else row.plural
         wanted.append(f"{plural} [] [{name or ''}] [{' '.join(row.verbs)}]")
     assert sorted(set(rules(kubectl, f"{helm.fullname}-controller")) - set(base)) == sorted(wanted)

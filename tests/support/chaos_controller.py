@@ -70,9 +70,12 @@ class ControllerProcess:
         access_key: str,
         secret_key: str,
         grace_seconds: float = GRACE_SECONDS,
+        pod: str = "",
     ) -> None:
-        self.log = folder / f"{document['releaseName']}.log"
-        self._config = folder / f"{document['releaseName']}.yaml"
+        """``pod``: the name of its pod, by which it knows the Lease of its earlier life."""
+        self.pod = pod or f"{document['releaseName']}-0"
+        self.log = folder / f"{self.pod}.log"
+        self._config = folder / f"{self.pod}.yaml"
         self._config.write_text(yaml.safe_dump(document))
         self._kubeconfig = kubeconfig
         paths = [str(ROOT / "controller/src"), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -83,6 +86,7 @@ class ControllerProcess:
             "CLEARML_API_SECRET_KEY": secret_key,
             "CLEARML_K8S_GRACE_SECONDS": str(grace_seconds),
             "CLEARML_K8S_LOG_LEVEL": "INFO",
+            "CLEARML_K8S_POD_NAME": self.pod,
         }
         self._process: asyncio.subprocess.Process | None = None
 
@@ -98,6 +102,13 @@ class ControllerProcess:
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.returncode is None
+
+    def resident_kib(self) -> int:
+        """Its memory now; 0 when it does not run."""
+        if self._process is None or not self.running:
+            return 0
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")), 0)
 
     async def start(self) -> None:
         """A new process; returns at once."""
@@ -117,8 +128,17 @@ class ControllerProcess:
             self._process.send_signal(signal.SIGKILL)
             await self._process.wait()
 
+    def signal(self, number: signal.Signals) -> None:
+        """SIGSTOP, SIGCONT: returns at once."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def ended(self) -> int:
+        """Its exit code, once it has ended by itself."""
+        assert self._process is not None
+        return await asyncio.wait_for(self._process.wait(), 40)
+
     async def stop(self) -> int:
         """SIGTERM; its exit code."""
-        assert self._process is not None
-        self._process.terminate()
-        return await asyncio.wait_for(self._process.wait(), 40)
+        self.signal(signal.SIGTERM)
+        return await self.ended()

@@ -191,6 +191,8 @@ async def settled(
 
         await until(none, f"all Jobs of {release} are deleted", limit=30)
         await until(empty, f"the record of {release} is empty", limit=20)
+    # Again: what landed late is taken out by a sweep; after the record is empty nothing can land any more.
+    await until(lambda: not left(), lambda: f"the queues are empty: {left()}", limit=30)
     for one in agents:
         one.check()
         await one.caught_up()

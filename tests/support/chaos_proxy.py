@@ -99,6 +99,8 @@ class Proxy:
         self.steps: Steps | None = None
         self.decide: Decide = _pass
         self.after: After = _nothing
+        self.see: After = _nothing
+        """Called for every request as it comes, also one of no step; it may wait."""
         self._target, self._tls = target, tls
         self._runner: web.ServerRunner | None = None
         self._http: aiohttp.ClientSession | None = None
@@ -128,6 +130,7 @@ class Proxy:
         assert self._http is not None
         raw = await incoming.read()
         request = self._seen(incoming, raw)
+        await self.see(request)
         fate = await self.decide(request) if request.step else Fate.PASS
         if fate is Fate.DROP_BEFORE:
             return _drop(incoming)

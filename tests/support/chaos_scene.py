@@ -44,11 +44,13 @@ class Scene:
         clearml: Proxy | None = None,
         kube: Proxy | None = None,
         delete_after: str = "0s",
+        pod: str = "",
         **document: Any,
     ) -> ControllerProcess:
         """Not started. ``limits``: maxPods by queue, and in all (""); ``document``: further keys of its config.
 
-        ``clearml``, ``kube``: proxies before the servers. ``namespace``: the first unless given.
+        ``clearml``, ``kube``: proxies before the servers. ``namespace``: the first unless given. ``pod``: the name of
+        its pod, where a release has two.
         """
         kubeconfig = self.kubeconfig
         if kube is not None:
@@ -68,6 +70,7 @@ class Scene:
             kubeconfig=kubeconfig,
             access_key=self.server.access_key,
             secret_key=self.server.secret_key,
+            pod=pod,
         )
 
     @asynccontextmanager

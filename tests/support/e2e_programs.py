@@ -216,10 +216,18 @@ def values_for(
 
 
 def controller_pod(kubectl: Kubectl, helm: Helm) -> dict[str, Any]:
-    """The controller's one pod that is not being ended."""
-    pods = [p for p in kubectl.items("pods", helm.controller_selector) if "deletionTimestamp" not in p["metadata"]]
-    assert len(pods) == 1, [pod["metadata"]["name"] for pod in pods]
-    return pods[0]
+    """The controller's one pod that is not being ended; in an upgrade the new one, once the old one is told to end."""
+
+    def one() -> dict[str, Any] | None:
+        pods = controller_pods(kubectl, helm)
+        return pods[0] if len(pods) == 1 else None
+
+    return until("there is one pod of the controller", one, limit=60)
+
+
+def controller_pods(kubectl: Kubectl, helm: Helm) -> list[dict[str, Any]]:
+    """Those that are not being ended."""
+    return [p for p in kubectl.items("pods", helm.controller_selector) if "deletionTimestamp" not in p["metadata"]]
 
 
 def restarts(pod: dict[str, Any]) -> int:

@@ -86,11 +86,6 @@ def make_job(
         suspend=False,
         created="2026-01-15T06:22:12Z",
         deleted=None,
-        active=0,
-        succeeded=0,
-        failed=0,
-        ready=0,
-        terminating=0,
         conditions=conditions,
     )
     return dataclasses.replace(job, **changes)
@@ -152,7 +147,7 @@ class Side:
         self.session = Session(api_server=server.url, credentials=credentials, clock=self.clock, random=Random(7))
         self.session.health.use_probe(lambda: workers.probe(self.session, worker_id))
         self.client = kube_client(cluster.url, self.clock)
-        self.jobs: Store[JobRecord] = Store()
+        self.jobs: Store[JobRecord] = Store(keep_gone=True)
         self.teller = Teller(session=self.session, worker_id=worker_id, redact=Redactor())
         self.graces = Graces(session=self.session, grace_seconds=GRACE)
         self.served = ServedQueues(config=self.config, session=self.session, client=self.client, **identity)

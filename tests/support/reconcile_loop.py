@@ -54,6 +54,11 @@ class Loop:
         pod = make_pod(task, *containers, job_uid=self.job(task).uid, **fields)
         self.pods.apply(Gone(item=pod) if gone else Upsert(item=pod))
 
+    def pod_goes(self, task: str) -> None:
+        """The watch shows that the task's pods are gone."""
+        for pod in self.pods.of_task(task):
+            self.pods.apply(Gone(item=pod))
+
     async def look(self, task: str) -> float | None:
         return await self.reconciler._reconcile(task)
 

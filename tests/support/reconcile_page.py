@@ -21,16 +21,24 @@ SHORT = {
     Step.TELL: "tell",
     Step.EXPLAIN_STOP: "explain",
     Step.FAIL_WAITING: "wait, fail",
+    Step.FAIL_LONG: "fail in time",
+    Step.FAIL_LOST: "lost, fail",
     Step.FAIL_ENDED: "fail",
+    Step.DISRUPTED: "requeue",
 }
 MEANING = {
     Step.NOTHING: "nothing",
     Step.DELETE_JOB: "delete the Job: its pod gets SIGTERM and its grace period",
-    Step.DELETE_LATER: "delete the Job once its pod has ended and `completedPodDeletionDelayMinutes` are over",
+    Step.DELETE_LATER: "delete the Job once its pod has ended and `completedPodDeletionDelayMinutes` are over "
+    "(`failedPodDeletionDelayMinutes` for a failed task)",
     Step.TELL: "tell the task's user why it waits; as long as it takes",
     Step.EXPLAIN_STOP: "its pod was told to end, which reads as a user's abort: tell by whom, then look again",
     Step.FAIL_WAITING: "tell why it waits, and fail the task when `patienceSeconds` are over; then delete the Job",
+    Step.FAIL_LONG: "fail the task when `maxRunMinutes` of its queue, if any, are over: its agent sees that and ends",
+    Step.FAIL_LOST: "fail the task when the pod's time to end and `patienceSeconds.nodeLost` are over without a report",
     Step.FAIL_ENDED: "fail the task with the reason and the last lines of the pod, then look again",
+    Step.DISRUPTED: "count it on the task and put it back to the front of its queue, as often as `maxRequeues` "
+    "says; else fail it; then look again",
 }
 HEADER = """\
 # The reconcile table

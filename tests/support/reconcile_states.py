@@ -42,6 +42,7 @@ def _pod(**fields: object) -> Shown:
 
 
 _RUNNING = {"container": {"running": True}, "phase": "Running"}
+_RUNNING_SINCE = {"container": {"running": True, "started_at": "2026-01-15T07:00:00Z"}, "phase": "Running"}
 _UNSCHEDULED = (Condition(type="PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes"),)
 _OOM = {"terminated": "OOMKilled", "exit_code": 137}
 
@@ -58,6 +59,7 @@ CLUSTER: dict[str, Shown] = {
     "image pull": _pod(container={"waiting": "ImagePullBackOff"}),
     "container config": _pod(container={"waiting": "CreateContainerConfigError"}),
     "running": _pod(**_RUNNING),
+    "running, limited": _pod(**_RUNNING_SINCE),
     "running, being deleted": _pod(**_RUNNING, deleted="2026-01-15T07:00:30Z", grace_seconds=30),
     "task's container ended": _pod(container={"terminated": "Error", "exit_code": 1}, phase="Running"),
     "succeeded": _pod(container={"terminated": "Completed", "exit_code": 0}, phase="Succeeded"),
@@ -65,6 +67,7 @@ CLUSTER: dict[str, Shown] = {
     "failed: OOM": _pod(container=_OOM, phase="Failed"),
     "failed: evicted": _pod(phase="Failed", reason="Evicted"),
     "failed: preempted": _pod(phase="Failed", conditions=_true("DisruptionTarget", "PreemptionByScheduler")),
+    "failed: node lost": _pod(phase="Failed", conditions=_true("DisruptionTarget", "DeletionByPodGC")),
     "failed: deadline": Shown(job=make_job(finished="Failed", reason="DeadlineExceeded")),
     "pod gone, Job failed": Shown(job=make_job(finished="Failed"), gone=(make_pod(phase="Running"),)),
     "pod gone, Job not": Shown(job=make_job(), gone=(make_pod(phase="Running"),)),
@@ -85,6 +88,7 @@ TASK: dict[str, TaskView | None] = {
     "stopped, explained": make_task("stopped", status_reason=SIGTERM_REASON, status_message=f"{TOLD}evicted"),
     "completed": make_task("completed"),
     "failed": make_task("failed"),
+    "failed: preempted": make_task("failed", status_reason=f"{TOLD}preempted", status_message="The pod was preempted"),
     "closed": make_task("closed"),
     "published": make_task("published"),
     "publishing": make_task("publishing"),
@@ -96,4 +100,12 @@ TASK: dict[str, TaskView | None] = {
 def step(task: str, cluster: str) -> Decision:
     """What `decide` says of the two."""
     shown = CLUSTER[cluster]
-    return decide(task=TASK[task], job=shown.job, pods=shown.pods, gone=shown.gone, worker=WORKER, events=shown.events)
+    return decide(
+        task=TASK[task],
+        job=shown.job,
+        pods=shown.pods,
+        gone=shown.gone,
+        worker=WORKER,
+        events=shown.events,
+        limited=cluster == "running, limited",
+    )

@@ -140,9 +140,9 @@ class Api:
         return str(self.server.make_url("")).rstrip("/")
 
 
-def make_session(url, clock, meters=None, *, secret=SECRET):
+def make_session(url, clock, meters=None, *, secret=SECRET, guard=lambda: None):
     credentials = Credentials(access_key=ACCESS, secret_key=secret, source="the test")
-    return Session(api_server=url, credentials=credentials, clock=clock, metrics=meters, random=Random(7))
+    return Session(api_server=url, credentials=credentials, clock=clock, metrics=meters, random=Random(7), guard=guard)
 
 
 @contextlib.asynccontextmanager

@@ -69,7 +69,7 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
 {{/* agentk8sglue.patienceSeconds, as JSON. Helm takes away a key with a default that is set to null, which means "never". */}}
 {{- define "clearml-agent.patience" -}}
 {{- $result := dict -}}
-{{- range $key := list "imageName" "imagePull" "containerConfig" "unschedulable" "noPod" "quota" "limitRange" "podSecurity" "admission" "volume" "sandbox" -}}
+{{- range $key := list "imageName" "imagePull" "containerConfig" "unschedulable" "noPod" "quota" "limitRange" "podSecurity" "admission" "volume" "sandbox" "nodeLost" -}}
 {{- $_ := set $result $key (ternary (get $.Values.agentk8sglue.patienceSeconds $key) nil (hasKey $.Values.agentk8sglue.patienceSeconds $key)) -}}
 {{- end -}}
 {{- $result | toJson -}}
@@ -96,7 +96,7 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
       "configSecret" ($configSecret | default nil) -}}
 {{- $config := dict
       "workerId" (.Values.agentk8sglue.workerIdOverride | default nil)
-      "releaseName" .Release.Name
+      "releaseName" (include "clearml-agent.taskInstance" .)
       "fullname" (include "clearml-agent.fullname" .)
       "namespace" .Release.Namespace
       "clearml" $clearml
@@ -105,6 +105,9 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
       "maxPods" .Values.agentk8sglue.maxPods
       "defaultContainerImage" .Values.agentk8sglue.defaultContainerImage
       "completedPodDeletionDelayMinutes" .Values.agentk8sglue.completedPodDeletionDelayMinutes
+      "failedPodDeletionDelayMinutes" .Values.agentk8sglue.failedPodDeletionDelayMinutes
+      "maxRunMinutes" .Values.agentk8sglue.maxRunMinutes
+      "maxRequeues" .Values.agentk8sglue.maxRequeues
       "patienceSeconds" (include "clearml-agent.patience" . | fromJson)
       "task" (dict
         "serviceAccountName" (include "clearml-agent.taskServiceAccountName" .)

@@ -7,7 +7,7 @@ app.kubernetes.io/component: {{ .component }}
 
 {{/* What the controller puts on all its task pods (clearml_k8s.names.task_selector). */}}
 {{- define "clearml-agent.taskMatchLabels" -}}
-app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/instance: {{ include "clearml-agent.taskInstance" . | quote }}
 app.kubernetes.io/component: task
 app.kubernetes.io/managed-by: clearml-agent
 {{- end -}}

@@ -10,9 +10,9 @@
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride -}}
 {{- else if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 63 | trimAll "-." -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimAll "-." -}}
 {{- end -}}
 {{- end -}}
 
@@ -26,12 +26,28 @@
 {{- end -}}
 {{- end -}}
 
+{{/*
+What the controller is known by: in its id, and as app.kubernetes.io/instance on its task pods. The release, but with the
+alias of a dependency that has one, so that two aliases in one release do not take each other's tasks for their own.
+*/}}
+{{- define "clearml-agent.taskInstance" -}}
+{{- if eq .Chart.Name "clearml-agent" -}}
+{{- .Release.Name -}}
+{{- else -}}
+{{- printf "%s-%s" (regexReplaceAll "[^-a-z0-9.]+" (printf "%s.%s" .Release.Name .Chart.Name | lower) "-" | trunc 54 | trimAll "-.") (printf "%s\n%s" .Release.Name .Chart.Name | sha256sum | trunc 8) -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "clearml-agent.controllerName" -}}
 {{- include "clearml-agent.fullname" . }}-controller
 {{- end -}}
 
 {{- define "clearml-agent.claimsName" -}}
 {{- include "clearml-agent.fullname" . }}-claims
+{{- end -}}
+
+{{- define "clearml-agent.leaseName" -}}
+{{- include "clearml-agent.fullname" . }}-leader
 {{- end -}}
 
 {{- define "clearml-agent.testName" -}}

@@ -13,6 +13,7 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.queues" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.controller" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.controllerVolumes" (dict "state" $state "values" .Values) -}}
+{{- include "clearml-agent.validate.taskTemplates" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.taskFiles" (dict "state" $state "values" .Values "conf" (include "clearml-agent.confSecretName" .)) -}}
 {{- include "clearml-agent.validate.networkPolicy" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.extraObjects" (dict "state" $state "context" .) -}}
@@ -77,6 +78,9 @@ and what to write instead. Values of secrets are never shown.
 {{- if and $image.registry (regexMatch "^([^/]*[.:][^/]*|localhost)/" $image.repository) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" "agentk8sglue.image.registry" "found" (printf "%q, but agentk8sglue.image.repository %q names a registry, too" $image.registry $image.repository) "advice" "name the registry once") -}}
 {{- end -}}
+{{- if and (eq (.values.global.imageRegistry | default "") "docker.io") (not $image.registry) (eq $image.repository "clearml-k8s/controller") -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" "global.imageRegistry" "found" "docker.io, the default of ClearML's own chart, where this controller's image is not" "advice" "leave it out, or write the registry that holds the image into agentk8sglue.image.registry (ghcr.io, where it comes from)") -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "clearml-agent.validate.queues" -}}
@@ -103,9 +107,16 @@ and what to write instead. Values of secrets are never shown.
 {{- define "clearml-agent.validate.controller" -}}
 {{- $state := .state -}}
 {{- $glue := .values.agentk8sglue -}}
+{{- $variables := dict -}}
 {{- range $index, $env := $glue.extraEnvs -}}
+{{- if hasKey $variables $env.name -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" (printf "the name %s, which %s has, too" $env.name (get $variables $env.name)) "advice" "set each variable once") -}}
+{{- end -}}
+{{- $_ := set $variables $env.name (printf "agentk8sglue.extraEnvs[%d]" $index) -}}
 {{- if has $env.name (list "CLEARML_API_ACCESS_KEY" "CLEARML_API_SECRET_KEY" "CLEARML_K8S_CREDENTIALS_DIR") -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "the chart gives the controller its credentials; use clearml.existingAgentk8sglueSecret, or clearml.agentk8sglueKey and clearml.agentk8sglueSecret") -}}
+{{- else if eq $env.name "CLEARML_K8S_POD_NAME" -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "the chart sets it: by the pod's own name the controller knows its Lease; leave it out") -}}
 {{- end -}}
 {{- end -}}
 {{- range $key, $_ := $glue.annotations -}}
@@ -143,6 +154,9 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the %s %s, which %s has, too" $field $path (get $paths $path)) "advice" "mount one thing at each path") -}}
 {{- end -}}
 {{- $_ := set $paths $path $place -}}
+{{- if and (ne $key "fileMounts") (not (hasKey $names $mount.name)) (not (hasPrefix "clearml-k8s-" $mount.name)) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the volume %s, which is not there" $mount.name) "advice" "name one of agentk8sglue.volumes or extraVolumes") -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- $containers := dict "controller" "the controller" -}}
@@ -152,6 +166,41 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the name %s, which %s has, too" $container.name (get $containers $container.name)) "advice" "name each container once") -}}
 {{- end -}}
 {{- $_ := set $containers $container.name $place -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What the controller sets in each task pod, and what of ClearML's Enterprise templates nothing fills in. */}}
+{{- define "clearml-agent.validate.taskTemplates" -}}
+{{- $state := .state -}}
+{{- $places := dict "agentk8sglue.basePodTemplate" .values.agentk8sglue.basePodTemplate -}}
+{{- range $name, $queue := .values.agentk8sglue.queues -}}
+{{- $_ := set $places (printf "agentk8sglue.queues.%s.templateOverrides" $name) (get ($queue | default dict) "templateOverrides") -}}
+{{- end -}}
+{{- $advice := dict
+      "CLEARML_API_HOST" "write agentk8sglue.apiServerUrlReference"
+      "CLEARML_WEB_HOST" "write agentk8sglue.webServerUrlReference"
+      "CLEARML_FILES_HOST" "write agentk8sglue.fileServerUrlReference"
+      "CLEARML_API_ACCESS_KEY" "give task pods credentials of their own with clearml.taskCredentials"
+      "CLEARML_API_SECRET_KEY" "give task pods credentials of their own with clearml.taskCredentials" -}}
+{{- range list "CLEARML_AUTH_TOKEN" "CLEARML_WORKER_ID" "CLEARML_K8S_TASK_ID" "CLEARML_K8S_ATTEMPT" "CLEARML_K8S_SETUP_SCRIPT" "CLEARML_K8S_NEEDS_GIT" -}}
+{{- $_ := set $advice . "the controller sets it for each task: leave it out" -}}
+{{- end -}}
+{{- $string := "\\$\\{CLEARML_(QUEUE_NAME|QUEUE_ID|PROJECT_NAME|PROJECT_ID|TASK|USER|CONFIG|USER_VAULTS|PROVIDERS_INFO)[}.:|]" -}}
+{{- range $place, $template := $places -}}
+{{- range $index, $env := get ($template | default dict) "env" | default list -}}
+{{- $key := printf "%s.env[%d]" $place $index -}}
+{{- with get $advice $env.name -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" $env.name "advice" .) -}}
+{{- end -}}
+{{- if regexMatch $string ($env.value | default "") -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" "a string template of ClearML's Enterprise chart" "advice" "nothing fills it in yet: write the value itself") -}}
+{{- end -}}
+{{- end -}}
+{{- range $annotation, $value := get ($template | default dict) "annotations" | default dict -}}
+{{- if regexMatch $string $value -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "%s.annotations" $place) "found" (printf "a string template of ClearML's Enterprise chart behind %s" $annotation) "advice" "nothing fills it in yet: write the value itself") -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
@@ -168,7 +217,7 @@ and what to write instead. Values of secrets are never shown.
 {{- range $index, $file := get ($template | default dict) "fileMounts" | default list -}}
 {{- $key := printf "%s.fileMounts[%d]" $place $index -}}
 {{- $path := include "clearml-agent.filePath" $file -}}
-{{- if and $conf (hasPrefix "/etc/clearml/" $path) -}}
+{{- if and $conf (or (eq $path "/etc/clearml") (hasPrefix "/etc/clearml/" $path)) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" (printf "the path %s" $path) "advice" "the chart mounts clearml.conf in that folder; choose another one, or write into clearml.clearmlConfig") -}}
 {{- else if hasKey $paths $path -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" (printf "the path %s, which %s has, too" $path (get $paths $path)) "advice" "mount one file at each path") -}}
@@ -219,7 +268,7 @@ and what to write instead. Values of secrets are never shown.
 {{- $reserved := include "clearml-agent.reservedLabels" $state -}}
 {{- range $place, $labels := $places -}}
 {{- range $key, $_ := $labels | default dict -}}
-{{- if regexMatch $reserved $key -}}
+{{- if or (regexMatch $reserved $key) (and (eq $place "agentk8sglue.labels") (eq $key "app.kubernetes.io/version")) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" $key "advice" "this label belongs to the chart and its controller; choose another key") -}}
 {{- end -}}
 {{- end -}}

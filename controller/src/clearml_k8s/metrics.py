@@ -23,6 +23,7 @@ class Metrics:
     api_healthy: Gauge
     watch_restarts: Counter
     watch_synced: Gauge
+    leader: Gauge
 
     def called(self, *, api: Literal["clearml", "kubernetes"], endpoint: str, outcome: Outcome, seconds: float) -> None:
         """Count one request; ``endpoint`` is an action or ``verb resource``, never a name or an id."""
@@ -64,6 +65,11 @@ def create(registry: CollectorRegistry | None = None) -> Metrics:
             PREFIX + "watch_synced",
             "1 once the resource was listed completely.",
             ("resource",),
+            registry=registry,
+        ),
+        leader=Gauge(
+            PREFIX + "leader",
+            "1 while this process certainly holds the Lease, 0 as standby and while the Lease cannot be renewed.",
             registry=registry,
         ),
     )

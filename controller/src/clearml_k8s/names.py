@@ -54,6 +54,7 @@ PENDING_QUEUE_TAG: Final = "k8s-glue"
 PROPERTIES_SECTION: Final = "properties"
 PROPERTY_QUEUE: Final = "k8s-queue"
 PROPERTY_CONTROLLER: Final = "k8s-controller"
+PROPERTY_REQUEUES: Final = "k8s-requeues"
 MARK_PREFIX: Final = "k8s-claim-"
 
 # Environment of the task container and of the controller.
@@ -66,6 +67,7 @@ ENV_VERIFY_CERT: Final = "CLEARML_API_HOST_VERIFY_CERT"
 ENV_ACCESS_KEY: Final = "CLEARML_API_ACCESS_KEY"
 ENV_SECRET_KEY: Final = "CLEARML_API_SECRET_KEY"  # noqa: S105 - the variable's name, not a secret
 ENV_CREDENTIALS_DIR: Final = "CLEARML_K8S_CREDENTIALS_DIR"
+ENV_POD_NAME: Final = "CLEARML_K8S_POD_NAME"
 ENV_AUTH_TOKEN: Final = "CLEARML_AUTH_TOKEN"  # noqa: S105 - the variable's name, not a secret
 ENV_WORKER_ID: Final = "CLEARML_WORKER_ID"
 ENV_CONFIG_FILE: Final = "CLEARML_CONFIG_FILE"
@@ -174,9 +176,19 @@ def claims_name(fullname: str) -> str:
     return f"{fullname}-claims"
 
 
+def lease_name(fullname: str) -> str:
+    """The Lease that the one process of the release holds which does anything."""
+    return f"{fullname}-leader"
+
+
 def task_selector(*, release: str) -> str:
     """Label selector of the Jobs and pods made for the tasks of this release."""
     return f"{LABEL_INSTANCE}={release},{LABEL_COMPONENT}={COMPONENT_TASK},{LABEL_MANAGED_BY}={APP_NAME}"
+
+
+def own_labels(*, release: str) -> dict[str, str]:
+    """The labels of what the controller makes for itself: record and Lease."""
+    return {LABEL_NAME: APP_NAME, LABEL_INSTANCE: release}
 
 
 def common_labels(*, release: str, controller: str) -> dict[str, str]:

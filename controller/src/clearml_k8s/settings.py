@@ -10,6 +10,7 @@ from clearml_k8s.errors import MAX_REQUEST_SECONDS, ConfigError
 from clearml_k8s.flow.graces import GRACE_SECONDS
 from clearml_k8s.health import PORT
 from clearml_k8s.logs import Format
+from clearml_k8s.names import ENV_POD_NAME
 
 GRACE_AT_LEAST = 2.0
 PORT_AT_MOST = 65535
@@ -17,12 +18,14 @@ PORT_AT_MOST = 65535
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """Log level and form, port of the probes, length of a grace in seconds."""
+    """Log level and form, port of the probes, length of a grace in seconds; ``pod``: of which this is the only process,
+    None outside of one."""
 
     log_level: str = "INFO"
     log_format: Format = "plain"
     port: int = PORT
     grace_seconds: float = GRACE_SECONDS
+    pod: str | None = None
 
     @property
     def request_seconds(self) -> float:
@@ -46,6 +49,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         log_format=form,
         port=_port(environ),
         grace_seconds=_grace(environ),
+        pod=environ.get(ENV_POD_NAME) or None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from typing import Any
 
@@ -133,3 +134,18 @@ async def test_a_pod_that_is_refused(config: Config, cluster: Cluster, kubeconfi
     cluster.fault("POST", refused, path="/pods")
     _, found = await lines(config, kubeconfig, None)
     assert "violates PodSecurity" in starting(found, "FAIL  pod of queue default")
+
+
+async def test_another_one_of_the_worker_id_is_named(
+    config: Config, server: DevServer, cluster: Cluster, kubeconfig: str
+) -> None:
+    config = dataclasses.replace(config, worker_id="lab")
+    _, found = await lines(config, kubeconfig, server)
+    assert starting(found, "ok    worker id lab: no task of another one")
+    task = server.create_task(queue="default")
+    server.call("workers.status_report", worker=f"lab:{task}", task=task, timestamp=1)
+    code, found = await lines(config, kubeconfig, server)
+    assert code == 1
+    line = starting(found, "FAIL  worker id 'lab' is also that of an agent that is none of this chart's")
+    assert task in line
+    assert "agentk8sglue.workerIdOverride" in line

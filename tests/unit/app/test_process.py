@@ -13,9 +13,10 @@ from typing import Any
 import aiohttp
 import pytest
 from clearml_k8s import logs, metrics
+from clearml_k8s.app import process
 from clearml_k8s.app.connect import clearml_session
 from clearml_k8s.app.heartbeat import LIMIT_SECONDS, Heartbeats
-from clearml_k8s.app.process import Controller
+from clearml_k8s.app.process import Controller, lease_of
 from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.config import Config, QueueConfig
 from clearml_k8s.flow.book import ClaimBook
@@ -26,6 +27,7 @@ from clearml_k8s.flow.recover import Recovery
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.client import KubeClient
+from clearml_k8s.kube.lease import Lease
 from clearml_k8s.kube.watch import Watch
 from clearml_k8s.settings import Settings
 from clearml_server.process import DevServer
@@ -39,7 +41,8 @@ Start = Callable[..., Awaitable["Running"]]
 class Running:
     """One controller; its time goes on only by `until` and `passes`."""
 
-    def __init__(self, *, config: Config, server: DevServer, session_port: int) -> None:
+    def __init__(self, *, config: Config, server: DevServer, session_port: int, pod: str | None) -> None:
+        self.pod = pod
         self.clock = ManualClock()
         self.heartbeats = Heartbeats(clock=self.clock)
         self.config = config
@@ -50,12 +53,15 @@ class Running:
 
     async def run(self, kubeconfig: str) -> int:
         clock = self.heartbeats.clock
-        client = await KubeClient.connect(clock=clock, kubeconfig=kubeconfig, context=None)
-        session = clearml_session(self.config, credentials=self.credentials, clock=clock)
-        async with client, session:
+        keeper = await KubeClient.connect(clock=clock, kubeconfig=kubeconfig, context=None)
+        self.lease = lease = lease_of(self.config, client=keeper, pod=self.pod)
+        client = await KubeClient.connect(clock=clock, kubeconfig=kubeconfig, context=None, guard=lease.guard)
+        session = clearml_session(self.config, credentials=self.credentials, clock=clock, guard=lease.guard)
+        async with keeper, client, session:
             controller = Controller(
                 config=self.config,
                 settings=Settings(port=self.port),
+                lease=lease,
                 session=session,
                 client=client,
                 instruments=metrics.create(),
@@ -106,8 +112,9 @@ async def start(
 ) -> AsyncIterator[Start]:
     async with contextlib.AsyncExitStack() as stack:
 
-        async def begin(config: Config | None = None) -> Running:
+        async def begin(config: Config | None = None, *, pod: str | None = None) -> Running:
             running = Running(
+                pod=pod,
                 config=config or make_config(api_server=server.url),
                 server=server,
                 session_port=unused_tcp_port_factory(),
@@ -157,30 +164,100 @@ async def test_a_lookup_that_fails_as_a_whole_is_a_warning(
 # ---- two instances --------------------------------------------------------------------------------------------------
 
 
-async def test_two_of_one_name_are_told_what_to_write(
-    start: Start, server: DevServer, caplog: pytest.LogCaptureFixture
+async def both(one: Running, two: Running, condition: Callable[[], Any], *, step: float = 0.1) -> None:
+    """The same time passes for both; never do both lead."""
+    async with asyncio.timeout(30):
+        while not condition():
+            for running in (one, two):
+                await running.clock.advance(step)
+            await asyncio.sleep(0.005)
+            assert not (one.lease.certain and two.lease.certain)
+
+
+async def test_the_second_of_one_release_stands_by_and_takes_over(
+    start: Start, server: DevServer, cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    one, two = await start(), None
+    one = await start(pod="pod-1")
+    await one.serving()
+    two = await start(pod="pod-2")
+    assert one.task is not None
+    await both(one, two, lambda: told(caplog, logging.INFO, "standby"))
+    assert f"controller: standby: {one.lease.holder} leads" in (await two.get("readyz"))[1]
+    assert (await two.get("healthz"))[0] == (await two.get("readyz"))[0] == 200
+    assert "clearml_k8s_leader 1.0" in (await one.get("metrics"))[1]
+    assert "clearml_k8s_leader 0.0" in (await two.get("metrics"))[1]
+    # It did nothing: the first one's record is as it was, and a task is that one's.
+    assert cluster.objects["configmaps"]["gpu-clearml-agent-claims"]["metadata"]["annotations"] == {
+        "clearml-k8s.io/holder": one.lease.holder
+    }
+    first = server.create_task(queue="default")
+    await both(one, two, lambda: f"clearml-id-{first}" in cluster.objects.get("jobs", {}))
+    one.stop.set()
+    await both(one, two, lambda: one.task is not None and one.task.done())
+    assert one.task.result() == 0
+    await both(one, two, lambda: two.lease.certain)
+    second = server.create_task(queue="default")
+    await both(one, two, lambda: f"clearml-id-{second}" in cluster.objects["jobs"])
+    assert "controller: serving" in (await two.get("readyz"))[1]
+
+
+async def test_a_standby_stops_at_once(start: Start, cluster: Cluster) -> None:
+    one = await start()
     await one.serving()
     two = await start()
-    await two.serving()
-    assert one.task is not None
+    two.stop.set()
+    assert two.task is not None
+    assert await two.task == 0
+    assert cluster.objects["leases"]["gpu-clearml-agent-leader"]["spec"]["holderIdentity"] == one.lease.holder
 
-    def ended() -> bool:
-        assert one.task is not None
-        if not one.task.done():
-            server.create_task(queue="default")
-        return one.task.done()
 
-    await one.until(ended, step=0.5)
-    assert one.task.result() == 1
-    (message,) = told(caplog, logging.ERROR, "another instance")
-    assert "release 'gpu' in namespace 'ns'" in message
-    assert "--name" in message
-    assert "is held by" in message
+@pytest.mark.parametrize("how", ["another", "deleted"])
+async def test_the_loss_of_the_lease_ends_the_process(
+    start: Start, server: DevServer, cluster: Cluster, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    running = await start()
+    await running.serving()
+    if how == "another":
+        cluster.put("leases", "gpu-clearml-agent-leader", spec={"holderIdentity": "pod-2_1"})
+    else:
+        cluster.drop("leases", "gpu-clearml-agent-leader")
+    assert running.task is not None
+    await running.until(running.task.done)
+    assert running.task.result() == 1
+    (message,) = told(caplog, logging.ERROR, "another process serves")
+    assert "release 'gpu' in namespace 'ns' now: this one ends" in message
+    assert ("held by pod-2_1" if how == "another" else "was deleted") in message
     # The claims under way ended without a word of their own.
     assert [r for r in caplog.records if r.exc_info] == []
+    if how == "another":
+        assert cluster.objects["leases"]["gpu-clearml-agent-leader"]["spec"] == {"holderIdentity": "pod-2_1"}
+
+
+async def test_without_a_certain_lease_nothing_is_begun(
+    start: Start, server: DevServer, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_lease(seen: Any) -> Fault | None:
+        return Fault(code=500) if "/leases" in seen.path else None
+
+    running = await start()
+    await running.serving()
+    there = server.create_task(queue="default")
+    await running.until(lambda: cluster.objects.get("jobs"))
+    monkeypatch.setattr(cluster, "_fault", no_lease)
+    await running.until(lambda: not running.lease.certain)
+    server.call("tasks.dequeue", task=there)
+    last, seen = server.last_call(), len(cluster.seen)
+    task = server.create_task(queue="default")
+    at = running.clock.monotonic()
+    await running.until(lambda: running.clock.monotonic() > at + 20)
+    assert "controller: serving: nothing is sent, as the Lease cannot be renewed" in (await running.get("readyz"))[1]
+    assert {s.method for s in cluster.seen[seen:] if "/leases" not in s.path} <= {"GET"}
+    begun = {call["endpoint"] for call in server.calls(since=last)} - {"tasks.create", "tasks.enqueue"}
+    assert {endpoint for endpoint in begun if ".get_" not in endpoint} == set()
+    assert list(cluster.objects["jobs"]) == [f"clearml-id-{there}"]
+    monkeypatch.undo()
+    await running.until(lambda: list(cluster.objects["jobs"]) == [f"clearml-id-{task}"])
 
 
 async def test_two_of_different_names_serve_one_namespace(start: Start, server: DevServer, cluster: Cluster) -> None:
@@ -200,6 +277,23 @@ async def test_two_of_different_names_serve_one_namespace(start: Start, server: 
     assert len({labels["clearml-k8s.io/controller"] for labels in found.values()}) == 2
     assert set(cluster.objects["configmaps"]) == {"lab-claims", "team-claims"}
     assert not any(running.task.done() for running in runnings if running.task)
+
+
+async def test_a_clash_of_worker_ids_is_told(
+    start: Start, server: DevServer, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = await start(dataclasses.replace(make_config(api_server=server.url), worker_id="lab"))
+    await running.serving()
+    task = server.create_task(queue="default")
+    await running.until(lambda: cluster.objects.get("jobs"))
+    server.call("workers.status_report", worker=f"lab:{task}", task=task, timestamp=1)
+    other = server.create_task()
+    server.call("workers.status_report", worker=f"lab:{other}", task=other, timestamp=1)
+    await running.until(lambda: told(caplog, logging.WARNING, "worker id 'lab'"), step=1.0)
+    (message,) = told(caplog, logging.WARNING, "worker id 'lab'")
+    assert other in message
+    assert task not in message
+    assert f"worker id: {message}" in (await running.get("readyz"))[1]
 
 
 # ---- signs of life --------------------------------------------------------------------------------------------------
@@ -292,11 +386,13 @@ async def test_lists_that_never_come_are_waited_for(
         ("reconcile", Reconciler, "_worker"),
         ("task states", TaskReads, "refresh"),
         ("console", Teller, "flush"),
-        ("start", KubeClient, "get"),
+        ("start", process, "identity_of"),
+        ("lease", Lease, "_try"),
+        ("lease", Lease, "_renew"),
     ],
 )
 async def test_a_loop_that_hangs_is_named(
-    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, loop: str, owner: type, method: str
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, loop: str, owner: Any, method: str
 ) -> None:
     monkeypatch.setattr(owner, method, hang)
     running = await start()

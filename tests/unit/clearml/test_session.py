@@ -39,6 +39,40 @@ async def test_answered(api, session):
     assert session.info.role == "admin"
 
 
+async def test_a_guarded_write_is_not_sent_and_reads_are(api, clock):
+    closed = False
+
+    def guard():
+        if closed:
+            raise NotSent("not ours any more")
+
+    api.script("queues.get_all", Reply(data={"queues": []}))
+    api.script("queues.add_task", Reply(code=401))
+    async with make_session(api.url, clock, guard=guard) as session:
+        closed = True
+        assert await session.call("queues.get_all", read=True) == {"queues": []}
+        with pytest.raises(NotSent, match="not ours any more"):
+            await session.call("queues.add_task")
+        with pytest.raises(NotSent, match="not ours any more"):
+            await session.send_lines("events.add_batch", b"{}")
+        assert [call.endpoint for call in api.calls] == ["auth.login", "queues.get_all"]
+
+
+async def test_the_guard_is_asked_again_after_a_401(api, clock):
+    asked = []
+
+    def guard():
+        asked.append(1)
+        if len(asked) > 1:
+            raise NotSent("not ours any more")
+
+    api.script("queues.add_task", Reply(code=401))
+    async with make_session(api.url, clock, guard=guard) as session:
+        with pytest.raises(NotSent):
+            await session.call("queues.add_task")
+    assert len(api.of("queues.add_task")) == 1
+
+
 async def test_the_version_stands_in_the_path(api, session):
     api.script("queues.get_next_task", Reply())
     await session.call("queues.get_next_task", version="2.14")

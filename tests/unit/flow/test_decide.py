@@ -14,46 +14,53 @@ from reconcile_states import CLUSTER, TASK, WORKER, step
 
 NOTHING, TELL, FAIL_WAITING, EXPLAIN = Step.NOTHING, Step.TELL, Step.FAIL_WAITING, Step.EXPLAIN_STOP
 FAIL, DELETE, LATER_ON = Step.FAIL_ENDED, Step.DELETE_JOB, Step.DELETE_LATER
+LONG, LOST, REQUEUE = Step.FAIL_LONG, Step.FAIL_LOST, Step.DISRUPTED
 
 TELLS = ("suspended", "no pod yet", "no pod: quota", "pod unscheduled", "pod starting", "pod gone, Job not")
 STUCK = ("no pod: LimitRange", "no pod: Pod Security", "no pod: admission", "image name", "image pull",
          "container config")  # fmt: skip
-RUNS = ("running", "running, being deleted")
-OVER = ("task's container ended", "succeeded", "failed: exit code", "failed: OOM", "failed: evicted",
-        "failed: preempted", "failed: deadline", "pod gone, Job failed", "Job complete")  # fmt: skip
+RUNS = ("running",)
+LIMITED = ("running, limited",)
+DELETED = ("running, being deleted",)
+OVER = ("task's container ended", "succeeded", "failed: exit code", "failed: OOM",
+        "pod gone, Job failed", "Job complete")  # fmt: skip
+DEADLINE = ("failed: deadline",)
+DISRUPTED = ("failed: evicted", "failed: preempted", "failed: node lost")
+COLUMNS = (TELLS, STUCK, RUNS, LIMITED, DELETED, OVER, DEADLINE, DISRUPTED)
 
-TABLE: dict[str, tuple[Step, Step, Step, Step]] = {
-    #                         tells    stuck         runs     over
-    "queued":                (TELL,    FAIL_WAITING, NOTHING, FAIL),
-    "queued again":          (DELETE,  DELETE,       DELETE,  DELETE),
-    "in_progress":           (NOTHING, NOTHING,      NOTHING, FAIL),
-    "in_progress elsewhere": (NOTHING, NOTHING,      NOTHING, LATER_ON),
-    "created":               (DELETE,  DELETE,       DELETE,  LATER_ON),
-    "stopped":               (DELETE,  DELETE,       DELETE,  LATER_ON),
-    "stopped, SIGTERM":      (EXPLAIN, EXPLAIN,      EXPLAIN, EXPLAIN),
-    "stopped, explained":    (DELETE,  DELETE,       DELETE,  LATER_ON),
-    "completed":             (LATER_ON,) * 4,
-    "failed":                (LATER_ON,) * 4,
-    "closed":                (LATER_ON,) * 4,
-    "published":             (LATER_ON,) * 4,
-    "publishing":            (LATER_ON,) * 4,
-    "unknown status":        (NOTHING, NOTHING,      NOTHING, LATER_ON),
-    "no such task":          (DELETE,  DELETE,       DELETE,  DELETE),
+TABLE: dict[str, tuple[Step, ...]] = {
+    #                         tells    stuck         runs     limited  deleted  over      deadline  disrupted
+    "queued":                (TELL,    FAIL_WAITING, NOTHING, NOTHING, LOST,    FAIL, FAIL,     REQUEUE),
+    "queued again":          (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  DELETE, DELETE,   DELETE),
+    "in_progress":           (NOTHING, NOTHING,      NOTHING, LONG,    LOST,    FAIL, FAIL,     REQUEUE),
+    "in_progress elsewhere": (NOTHING, NOTHING,      NOTHING, NOTHING, NOTHING, LATER_ON, LATER_ON, LATER_ON),
+    "created":               (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON),
+    "stopped":               (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON),
+    "stopped, SIGTERM":      (EXPLAIN, EXPLAIN,      EXPLAIN, EXPLAIN, EXPLAIN, EXPLAIN,  FAIL,     REQUEUE),
+    "stopped, explained":    (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON),
+    "completed":             (LATER_ON,) * 8,
+    "failed":                (LATER_ON,) * 8,
+    "failed: preempted":     (REQUEUE,) * 8,
+    "closed":                (LATER_ON,) * 8,
+    "published":             (LATER_ON,) * 8,
+    "publishing":            (LATER_ON,) * 8,
+    "unknown status":        (NOTHING, NOTHING,      NOTHING, NOTHING, NOTHING, LATER_ON, LATER_ON, LATER_ON),
+    "no such task":          (DELETE,) * 8,
 }  # fmt: skip
 
 
 def test_the_table_is_whole() -> None:
-    assert sorted((*TELLS, *STUCK, *RUNS, *OVER)) == sorted(CLUSTER)
+    assert sorted(state for column in COLUMNS for state in column) == sorted(CLUSTER)
     assert set(TABLE) == set(TASK)
 
 
 @pytest.mark.parametrize("task", TASK)
 @pytest.mark.parametrize("cluster", CLUSTER)
 def test_the_next_step(task: str, cluster: str) -> None:
-    (column,) = [index for index, group in enumerate((TELLS, STUCK, RUNS, OVER)) if cluster in group]
+    (column,) = [index for index, group in enumerate(COLUMNS) if cluster in group]
     found = step(task, cluster)
     assert found.step is TABLE[task][column]
-    assert (found.diagnosis is not None) == (found.step in (TELL, FAIL_WAITING, FAIL, EXPLAIN))
+    assert (found.diagnosis is not None) == (found.step not in (NOTHING, DELETE, LATER_ON))
 
 
 def test_the_documented_table_is_what_the_code_says() -> None:

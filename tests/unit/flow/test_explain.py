@@ -183,11 +183,6 @@ def disrupted(reason: str, message: str = "") -> tuple[Condition, ...]:
 @pytest.mark.parametrize(
     ("pod", "words"),
     [
-        ({"conditions": disrupted("EvictionByEvictionAPI", "Eviction API: evicting")}, "The pod was evicted: Eviction"),
-        ({"conditions": disrupted("DeletionByTaintManager")}, "The pod was evicted: DeletionByTaintManager"),
-        ({"conditions": disrupted("PreemptionByScheduler")}, "The pod was preempted: PreemptionByScheduler"),
-        ({"reason": "Evicted", "message": "The node was low on resource: memory."}, "The pod was evicted: The node"),
-        ({"reason": "DeadlineExceeded"}, "longer than its activeDeadlineSeconds"),
         ({"deleted": DELETED}, "The pod was deleted"),
         ({}, "nothing in the cluster says"),
     ],
@@ -226,7 +221,9 @@ async def test_a_deadline_of_the_job_is_told(loop: Loop, server: DevServer) -> N
     late = Condition(type="FailureTarget", status="True", reason="DeadlineExceeded")
     loop.side.jobs._put(dataclasses.replace(loop.job(task), conditions=(late,)))
     await loop.looks(task)
-    assert "activeDeadlineSeconds" in server.task(task)["status_message"]
+    found = server.task(task)
+    assert (found["status"], found["status_reason"]) == ("failed", "Kubernetes: deadline")
+    assert "activeDeadlineSeconds" in found["status_message"]
     await loop.side.teller.flush()
     assert "The pod was deleted" not in server.console(task)
 
@@ -235,17 +232,18 @@ async def test_it_is_told_once_over_restarts(loop: Loop, server: DevServer) -> N
     """The Job is kept for a while, and another process looks at it."""
     task = await loop.launched()
     start(server, task, worker=f"worker-a:{task}")
-    loop.pod(task, ENDED, phase="Failed", reason="Evicted", message="low on memory")
     sigterm(server, task)
     await loop.reads.refresh([task])
     loop.side.config = dataclasses.replace(loop.side.config, completed_pod_deletion_delay_minutes=10**6)
     for side in (Loop(loop.side), Loop(loop.side)):
-        side.pod(task, ENDED, phase="Failed", reason="Evicted", message="low on memory")
+        ended = make_container(terminated="Error", exit_code=1, finished_at="2026-01-01T00:00:00Z")
+        side.pod(task, ended, phase="Failed", deleted=DELETED)
+        await side.reads.refresh([task])
         for _ in range(3):
-            await side.look(task)
+            await loop.side.clock.advance(min(await side.look(task) or 0, 10))
         await loop.side.teller.flush()
         loop.side.teller.forget(task)
-    assert server.console(task).count("low on memory") == 1
+    assert server.console(task).count("The pod was deleted") == 1
     assert len(loop.jobs()) == 1
 
 
@@ -285,7 +283,7 @@ async def test_a_message_that_is_refused_keeps_no_job(
 ) -> None:
     task = await loop.launched()
     start(server, task, worker=f"worker-a:{task}")
-    loop.pod(task, ENDED, phase="Failed", conditions=disrupted("EvictionByEvictionAPI"))
+    loop.pod(task, RUNNING, phase="Running", deleted=DELETED)
     sigterm(server, task)
     await loop.reads.refresh([task])
 
@@ -295,23 +293,24 @@ async def test_a_message_that_is_refused_keeps_no_job(
     monkeypatch.setattr(tasks, "set_status_message", refuses)
     await loop.looks(task)
     await loop.side.teller.flush()
-    assert server.console(task).count("evicted") == 1
+    assert server.console(task).count("The pod was deleted") == 1
     assert loop.jobs() == set()
 
 
 async def test_the_job_stays_until_it_is_told(loop: Loop, server: DevServer) -> None:
     task = await loop.launched()
     start(server, task, worker=f"worker-a:{task}")
-    loop.pod(task, ENDED, phase="Failed", conditions=disrupted("EvictionByEvictionAPI"))
+    loop.pod(task, RUNNING, phase="Running", deleted=DELETED)
     sigterm(server, task)
     await loop.reads.refresh([task])
     server.add_fault(kind="error_before", endpoint="^tasks.update$", count=1)
+    await loop.side.clock.advance(await loop.look(task) or 0)
     with pytest.raises(Exception, match="tasks.update"):
         await loop.look(task)
     assert len(loop.jobs()) == 1
     await loop.side.session.health.ready()
     await loop.looks(task)
-    assert "evicted" in server.task(task)["status_message"]
+    assert "The pod was deleted" in server.task(task)["status_message"]
     await loop.side.teller.flush()
-    assert server.console(task).count("evicted") == 1
+    assert server.console(task).count("The pod was deleted") == 1
     assert loop.jobs() == set()

@@ -12,9 +12,12 @@ from clearml_k8s.errors import (
     KubeRefused,
     KubeThrottled,
     KubeUnanswered,
+    NotSent,
 )
+from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import JOBS, NAMESPACES, PODS
 from clearml_k8s.kube.status import RETRY_AFTER_MOST
+from kubernetes.aio.client.configuration import Configuration
 from scripted_kube import Fault, status
 
 JOB = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "clearml-id-ab"}, "spec": {"x": 8}}
@@ -163,3 +166,41 @@ async def test_metrics_carry_no_names(cluster, client, meters):
     await client.get(JOBS, "clearml-id-ab", namespace="ns")
     labels = {"api": "kubernetes", "endpoint": "GET jobs", "outcome": "answered"}
     assert meters.registry.get_sample_value("clearml_k8s_api_requests_total", labels) == 1
+
+
+# ---- the guard ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_guarded_write_is_not_sent_and_reads_are(cluster, clock):
+    def closed():
+        raise NotSent("not ours any more")
+
+    async with KubeClient(configuration=Configuration(host=cluster.url), clock=clock, guard=closed) as client:
+        assert await client.find(JOBS, "clearml-id-ab", namespace="ns") is None
+        for write in (
+            client.create(JOBS, JOB, namespace="ns"),
+            client.patch(JOBS, "clearml-id-ab", {}, namespace="ns"),
+            client.delete(JOBS, "clearml-id-ab", uid="u", namespace="ns"),
+        ):
+            with pytest.raises(NotSent, match="not ours any more"):
+                await write
+    assert {seen.method for seen in cluster.seen} == {"GET"}
+
+
+async def test_the_guard_is_asked_again_after_a_401(cluster, clock):
+    asked = []
+
+    def once():
+        asked.append(1)
+        if len(asked) > 1:
+            raise NotSent("not ours any more")
+
+    async def reload(configuration):
+        return None
+
+    configuration = Configuration(host=cluster.url)
+    cluster.fault("POST", Fault(code=401, status=status(401, "Unauthorized")))
+    async with KubeClient(configuration=configuration, clock=clock, guard=once, reload=reload) as client:
+        with pytest.raises(NotSent):
+            await client.create(JOBS, JOB, namespace="ns")
+    assert len(cluster.of("POST")) == 1

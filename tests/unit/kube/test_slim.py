@@ -7,14 +7,11 @@ from kube_objects import TASK, job, pod
 
 
 def test_a_job_record_holds_what_reconciling_reads():
-    record = slim_job(
-        job(active=1, conditions=[{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}])
-    )
+    record = slim_job(job(conditions=[{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]))
     assert (record.uid, record.task, record.queue, record.controller) == ("j1", TASK, "q1", "abc")
     assert record.attempt == "2026-01-01T00:00:00.1+00:00"
     assert record.worker == "worker-a"
     assert record.suspend
-    assert record.active == 1
     assert record.finished
     assert record.condition("Failed").reason == "BackoffLimitExceeded"
     assert record.condition("Complete") is None
@@ -30,7 +27,7 @@ def test_a_pod_record_holds_every_container():
     assert record.condition("PodScheduled") is None
     init, task = record.containers
     assert (init.init, init.waiting, len(init.message)) == (True, "ErrImagePull", 1024)
-    assert (task.terminated, task.exit_code, task.last_exit_code, task.restarts) == ("OOMKilled", 137, 1, 1)
+    assert (task.terminated, task.exit_code) == ("OOMKilled", 137)
     assert record.grace_seconds == 30
     assert record.queue == "q1"
     assert record.finished

@@ -59,9 +59,9 @@ def test_what_a_write_answered_is_known_at_once_and_never_overwrites():
     records, _ = store()
     records.note(slim_job(job()))
     assert len(records.of_task(TASK)) == 1
-    records.apply(Upsert(item=slim_job(job(active=1))))
+    records.apply(Upsert(item=slim_job(job(conditions=[{"type": "Complete", "status": "True"}]))))
     records.note(slim_job(job()))
-    assert records.get("j1").active == 1
+    assert records.get("j1").finished
 
 
 def test_iterating_survives_changes():

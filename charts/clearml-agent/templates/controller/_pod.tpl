@@ -49,6 +49,10 @@ containers:
     env:
       - name: CLEARML_K8S_CREDENTIALS_DIR
         value: /etc/clearml-k8s-credentials
+      - name: CLEARML_K8S_POD_NAME
+        valueFrom:
+          fieldRef:
+            fieldPath: metadata.name
       {{- with $context.Values.agentk8sglue.extraEnvs }}
       {{- toYaml . | nindent 6 }}
       {{- end }}

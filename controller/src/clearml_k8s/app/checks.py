@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from clearml_k8s import names
 from clearml_k8s.app.connect import Identity, clearml_session, identity_of
 from clearml_k8s.clearml import queues
 from clearml_k8s.clearml.keys import Credentials
@@ -23,6 +23,7 @@ from clearml_k8s.errors import (
     SpecError,
     Unreachable,
 )
+from clearml_k8s.flow import clash
 from clearml_k8s.kube import access
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.permissions import PERMISSIONS
@@ -61,15 +62,22 @@ async def check(
     """Print one line for each thing checked; 1 when something is wrong. ``credentials`` None: leave the server out."""
     lines, clock = Lines(out=out or sys.stdout), SystemClock()
     lines.good(f"configuration: {len(config.queues)} queue(s): {', '.join(config.queues)}")
-    if credentials is None:
-        lines.note("ClearML server: not asked (--skip-server)")
-    else:
-        async with clearml_session(config, credentials=credentials, clock=clock) as session:
-            if await _server(session, credentials, lines):
+    async with AsyncExitStack() as stack:
+        session = None
+        if credentials is None:
+            lines.note("ClearML server: not asked (--skip-server)")
+        else:
+            asked = await stack.enter_async_context(clearml_session(config, credentials=credentials, clock=clock))
+            if await _server(asked, credentials, lines):
+                session = asked
                 await _queues(config, session, lines)
-    async with await KubeClient.connect(clock=clock, kubeconfig=kubeconfig, context=context) as client:
+        client = await stack.enter_async_context(
+            await KubeClient.connect(clock=clock, kubeconfig=kubeconfig, context=context)
+        )
         identity = await _cluster(config, client, lines)
         if identity is not None:
+            if session is not None and config.worker_id:
+                await _worker_id(session, identity, lines)
             await _permissions(config, client, lines)
             for queue in config.queues.values():
                 resolved = ResolvedQueue(config=queue, id=queue.name, name=queue.name)
@@ -135,8 +143,25 @@ async def _cluster(config: Config, client: KubeClient, lines: Lines) -> Identity
     return identity
 
 
+async def _worker_id(session: Session, identity: Identity, lines: Lines) -> None:
+    """Whether another one works under a worker id that was chosen; who has no running pod is not seen."""
+    try:
+        others = await clash.found(
+            session,
+            worker_id=identity.worker_id,
+            controller=identity.controller,
+            deadline=session.clock.monotonic() + SECONDS,
+        )
+    except ClearMLK8sError as error:
+        lines.bad(f"others of worker id {identity.worker_id} cannot be looked for: {error}")
+        return
+    if others:
+        lines.bad(clash.told(identity.worker_id, others))
+    else:
+        lines.good(f"worker id {identity.worker_id}: no task of another one runs under it")
+
+
 async def _permissions(config: Config, client: KubeClient, lines: Lines) -> None:
-    claims = names.claims_name(config.fullname)
     wanted = [(row, verb) for row in PERMISSIONS for verb in row.verbs]
     denied = []
     try:
@@ -146,7 +171,7 @@ async def _permissions(config: Config, client: KubeClient, lines: Lines) -> None
                 verb=verb,
                 resource=row.resource,
                 namespace=config.namespace,
-                name=row.name(claims=claims, namespace=config.namespace),
+                name=row.name(fullname=config.fullname, namespace=config.namespace),
                 subresource=row.subresource,
             )
             if not answer.allowed:

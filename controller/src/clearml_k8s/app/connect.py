@@ -24,10 +24,11 @@ def clearml_session(
     metrics: Metrics | None = None,
     max_request_seconds: float = MAX_REQUEST_SECONDS,
     learn: Callable[[str], None] = lambda secret: None,
+    guard: Callable[[], None] = lambda: None,
 ) -> Session:
     """A session with the configured server; a CA bundle of the environment counts as verification.
 
-    ``learn`` is told every key that is used, also those that come later.
+    ``learn`` is told every key that is used, also those that come later; ``guard``: see `Session`.
     """
     verify: bool | str = config.clearml.verify_certificate
     if verify and isinstance(credentials.verify_certificate, str):
@@ -40,6 +41,7 @@ def clearml_session(
         metrics=metrics,
         max_request_seconds=max_request_seconds,
         learn=learn,
+        guard=guard,
     )
 
 

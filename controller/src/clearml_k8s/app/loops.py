@@ -11,6 +11,7 @@ from clearml_k8s.app.parts import Parts
 from clearml_k8s.app.waiting import Rounds, patiently
 from clearml_k8s.clearml.health import State
 from clearml_k8s.clock import in_turns
+from clearml_k8s.flow.clash import WorkerClash
 from clearml_k8s.kube.store import Record, Store
 from clearml_k8s.kube.watch import Watch
 from clearml_k8s.logs import kv
@@ -23,6 +24,9 @@ RECOVER_SECONDS = 1.0
 REFRESH_SECONDS = 60.0
 LOOK_SECONDS = 10.0
 """Between two looks at whether a queue is in trouble, which has all looked up at once."""
+
+CLASH_SECONDS = 60.0
+"""Between two looks at the list of workers, which may be long."""
 
 FLUSH_SECONDS = 1.0
 HEALTH_SECONDS = 0.5
@@ -62,6 +66,7 @@ class Loops:
             "task states": parts.reconciler.follow_states(),
             "console": parts.teller.run(),
             "server state": self._tell_health(),
+            **({"worker id": self._look_for(parts.clash)} if parts.clash else {}),
         }
 
     async def _take(self) -> None:
@@ -82,7 +87,7 @@ class Loops:
         last_sweep = self._clock.monotonic() - self._sweep_seconds + 5.0
         while True:
             await self._clock.sleep(RECOVER_SECONDS)
-            if not self.serving or not parts.cluster.known():
+            if not self.serving or not parts.may_begin():
                 continue
             await self._to_its_end(recovery.once(parts.recovery.step))
             if self._clock.monotonic() - last_sweep >= self._sweep_seconds and self._session.health.healthy:
@@ -111,6 +116,12 @@ class Loops:
         while True:
             await self._clock.sleep(FLUSH_SECONDS)
             await rounds.once(self._parts.book.flush)
+
+    async def _look_for(self, clash: WorkerClash) -> None:
+        rounds = Rounds("looking for others of this worker id")
+        while True:
+            await rounds.once(clash.look)
+            await self._clock.sleep(CLASH_SECONDS)
 
     async def _tell_health(self) -> None:
         """Log each change of the ClearML server's state once, with what to do."""

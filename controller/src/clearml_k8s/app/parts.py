@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from clearml_k8s import names
@@ -16,6 +14,7 @@ from clearml_k8s.clock import Clock
 from clearml_k8s.config import Config
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.claim import Claims
+from clearml_k8s.flow.clash import WorkerClash
 from clearml_k8s.flow.graces import Graces
 from clearml_k8s.flow.launch import Launcher
 from clearml_k8s.flow.marking import Marking
@@ -62,10 +61,12 @@ class Followed:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What the loops of the process drive."""
+    """What the loops of the process drive. ``may_begin``: it certainly leads, and knows what exists in the cluster;
+    ``clash`` is None where the worker id is made of the namespace's uid, so that nobody else has it."""
 
     session: Session
     cluster: Followed
+    may_begin: Callable[[], bool]
     served: ServedQueues
     record: ClaimRecord
     book: ClaimBook
@@ -74,6 +75,7 @@ class Parts:
     recovery: Recovery
     reconciler: Reconciler
     teller: Teller
+    clash: WorkerClash | None
 
 
 def make(
@@ -82,16 +84,23 @@ def make(
     session: Session,
     client: KubeClient,
     identity: Identity,
+    instance: str,
+    holder: str,
     grace_seconds: float,
     redact: Redactor,
+    leads: Callable[[], bool],
     stop: asyncio.Event,
 ) -> Parts:
-    """The parts of one controller; asks nobody anything. ``stop`` set says that nothing new is to be begun."""
+    """The parts of one controller; asks nobody anything. ``stop`` set says that nothing new is to be begun.
+
+    ``instance``: which life of the controller's process this is, in marks; ``holder``: the same in the record, with
+    more for people; ``leads``: whether it certainly leads now.
+    """
     worker_id, controller = identity.worker_id, identity.controller
     session.health.use_probe(lambda: workers.probe(session, worker_id))
     teller = Teller(session=session, worker_id=worker_id, redact=redact)
     work: WorkQueue[str] = WorkQueue(clock=session.clock)
-    jobs: Store[JobRecord] = Store(dirty=work.put)
+    jobs: Store[JobRecord] = Store(dirty=work.put, keep_gone=True)
     pods: Store[PodRecord] = Store(dirty=work.put, keep_gone=True)
     selector = names.task_selector(release=config.release_name)
     cluster = Followed(
@@ -107,13 +116,12 @@ def make(
     )
     served = ServedQueues(config=config, session=session, client=client, worker_id=worker_id, controller=controller)
     graces = Graces(session=session, grace_seconds=grace_seconds)
-    instance = uuid.uuid4().hex[:8]
     record = ClaimRecord(
         client=client,
         namespace=config.namespace,
         name=names.claims_name(config.fullname),
-        holder=f"{socket.gethostname()}-{os.getpid()}-{instance}",
-        labels={names.LABEL_NAME: names.APP_NAME, names.LABEL_INSTANCE: config.release_name},
+        holder=holder,
+        labels=names.own_labels(release=config.release_name),
     )
     launcher = Launcher(
         config=config,
@@ -156,6 +164,10 @@ def make(
         controller=controller,
         stop=stop,
     )
+
+    def may_begin() -> bool:
+        return cluster.known() and leads()
+
     poller = Poller(
         config=config,
         session=session,
@@ -164,7 +176,7 @@ def make(
         book=book,
         jobs=jobs,
         pods=pods,
-        may_take=cluster.known,
+        may_take=may_begin,
     )
     recovery = Recovery(
         session=session,
@@ -194,6 +206,7 @@ def make(
     return Parts(
         session=session,
         cluster=cluster,
+        may_begin=may_begin,
         served=served,
         record=record,
         book=book,
@@ -202,4 +215,5 @@ def make(
         recovery=recovery,
         reconciler=reconciler,
         teller=teller,
+        clash=WorkerClash(session=session, worker_id=worker_id, controller=controller) if config.worker_id else None,
     )

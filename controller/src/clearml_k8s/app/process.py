@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import socket
+import uuid
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Never
 
-from clearml_k8s import health, logs, metrics
+from clearml_k8s import health, logs, metrics, names
 from clearml_k8s.app.connect import clearml_session, identity_of
 from clearml_k8s.app.heartbeat import Heartbeats
 from clearml_k8s.app.loops import Loops
@@ -21,6 +24,7 @@ from clearml_k8s.clock import Clock, SystemClock
 from clearml_k8s.config import Config
 from clearml_k8s.errors import ClearMLK8sError
 from clearml_k8s.kube.client import KubeClient
+from clearml_k8s.kube.lease import Lease
 from clearml_k8s.logs import kv
 from clearml_k8s.settings import Settings
 
@@ -33,7 +37,7 @@ FINISH_SECONDS, STOP_SECONDS = 35.0, 45.0
 async def run(
     config: Config, *, settings: Settings, credentials: Credentials, kubeconfig: str | None, context: str | None
 ) -> int:
-    """Serve until a signal; 0 after an orderly stop, 1 when another instance took over."""
+    """Serve until a signal; 0 after an orderly stop, 1 when another process leads the release."""
     redact = logs.setup(level=settings.log_level, form=settings.log_format)
     heartbeats, instruments = Heartbeats(clock=SystemClock()), metrics.create()
     clock = heartbeats.clock
@@ -41,6 +45,11 @@ async def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
+        # A client of its own: the Lease is not behind its own guard, nor in a queue with others' requests.
+        keeper = await stack.enter_async_context(
+            await KubeClient.connect(clock=clock, kubeconfig=kubeconfig, context=context, metrics=instruments)
+        )
+        lease = lease_of(config, client=keeper, pod=settings.pod)
         client = await stack.enter_async_context(
             await KubeClient.connect(
                 clock=clock,
@@ -48,6 +57,7 @@ async def run(
                 context=context,
                 metrics=instruments,
                 max_request_seconds=settings.request_seconds,
+                guard=lease.guard,
             )
         )
         session = await stack.enter_async_context(
@@ -58,11 +68,13 @@ async def run(
                 metrics=instruments,
                 max_request_seconds=settings.request_seconds,
                 learn=redact.add,
+                guard=lease.guard,
             )
         )
         controller = Controller(
             config=config,
             settings=settings,
+            lease=lease,
             session=session,
             client=client,
             instruments=instruments,
@@ -70,6 +82,19 @@ async def run(
             heartbeats=heartbeats,
         )
         return await controller.run(stop)
+
+
+def lease_of(config: Config, *, client: KubeClient, pod: str | None) -> Lease:
+    """The release's Lease, wanted by this process. ``client`` without a guard; ``pod``: see `Settings`."""
+    return Lease(
+        client=client,
+        namespace=config.namespace,
+        name=names.lease_name(config.fullname),
+        place=pod or f"{socket.gethostname()}-{os.getpid()}",
+        alone=pod is not None,
+        instance=uuid.uuid4().hex[:8],
+        labels=names.own_labels(release=config.release_name),
+    )
 
 
 class Controller:
@@ -80,13 +105,16 @@ class Controller:
         *,
         config: Config,
         settings: Settings,
+        lease: Lease,
         session: Session,
         client: KubeClient,
         instruments: metrics.Metrics,
         redact: logs.Redactor,
         heartbeats: Heartbeats,
     ) -> None:
-        """``session`` and ``client`` take their time from ``heartbeats.clock``."""
+        """All take their time from ``heartbeats.clock``; ``session`` and ``client`` have the lease's guard."""
+        self._lease = lease
+        instruments.leader.set_function(lambda: float(lease.certain))
         self._heartbeats = heartbeats
         self._config = config
         self._settings = settings
@@ -123,6 +151,21 @@ class Controller:
             await runner.cleanup()
 
     async def _serve(self, stop: asyncio.Event) -> int:
+        lease = self._lease
+        if not await self._heartbeats.run("lease", lease.acquire(stop)):
+            return 0
+        keeping = asyncio.ensure_future(self._heartbeats.run("lease", lease.keep(stop)))
+        try:
+            code = await self._lead(stop, keeping)
+        finally:
+            keeping.cancel()
+            await asyncio.wait({keeping})
+        # After an order alone: what ends by an error leaves it to its next life, or to a standby after its time.
+        await lease.release()
+        return code
+
+    async def _lead(self, stop: asyncio.Event, keeping: asyncio.Future[Never]) -> int:
+        """Serve until ``stop``, or until ``keeping`` or the record says that another process leads."""
         config, session, client = self._config, self._session, self._client
         identity = await self._heartbeats.run(
             "start",
@@ -146,18 +189,21 @@ class Controller:
             session=session,
             client=client,
             identity=identity,
+            instance=self._lease.instance,
+            holder=self._lease.holder,
             grace_seconds=self._settings.grace_seconds,
             redact=self._redact,
+            leads=lambda: self._lease.certain,
             stop=stop,
         )
         self._parts = parts
         self._loops = Loops(parts=parts, sweep_seconds=self._settings.sweep_seconds, stop=stop)
         loops = [self._heartbeats.run(name, loop) for name, loop in self._loops.all().items()]
-        fenced = await until(stop, [*loops, self._heartbeats.tell()])
+        # Shielded: the Lease is kept until all has ended.
+        fenced = await until(stop, [*loops, self._heartbeats.tell(), asyncio.shield(keeping)])
         if fenced is not None:
             log.error(
-                "another instance serves this release now: release %r in namespace %r. This one ends. Give one of the "
-                "two another --name (with Helm: another release name), or end it for good (%s)",
+                "another process serves release %r in namespace %r now: this one ends (%s)",
                 config.release_name,
                 config.namespace,
                 fenced,
@@ -195,12 +241,19 @@ class Controller:
             log.warning("not all was written down: %s", error)
 
     def _report(self) -> dict[str, str]:
-        server = self._session.health
+        server, lease = self._session.health, self._lease
         serving = self._loops is not None and self._loops.serving
+        state = "stopping" if self._ending else "serving" if serving else "starting"
+        if not lease.held and lease.leader:
+            state = f"standby: {lease.leader} leads"
+        elif lease.held and not lease.certain:
+            state += ": nothing is sent, as the Lease cannot be renewed"
         report = {
-            "controller": "stopping" if self._ending else "serving" if serving else "starting",
+            "controller": state,
             "clearml": server.state.value + (f": {server.reason}" if server.reason else ""),
         }
-        for key, state in (self._parts.served.states if self._parts else {}).items():
-            report[f"queue {key}"] = state.problem or "served"
+        if self._parts and self._parts.clash and self._parts.clash.problem:
+            report["worker id"] = self._parts.clash.problem
+        for key, queue in (self._parts.served.states if self._parts else {}).items():
+            report[f"queue {key}"] = queue.problem or "served"
         return report

@@ -51,9 +51,14 @@ class Session:
         random: Random | None = None,
         max_request_seconds: float = MAX_REQUEST_SECONDS,
         learn: Callable[[str], None] = lambda secret: None,
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
-        """``learn`` is told every secret that is used, also those of later (see `Keys`)."""
+        """``learn`` is told every secret that is used, also those of later (see `Keys`).
+
+        ``guard`` is called before each write is sent, and raises NotSent where it must not be.
+        """
         self.clock = clock
+        self._guard = guard
         self._max_request_seconds = max_request_seconds
         self._transport = Transport(api_server=api_server, clock=clock, verify_certificate=verify_certificate)
         self._keys = Keys(credentials, clock=clock, learn=learn)
@@ -202,6 +207,8 @@ class Session:
         began = self.clock.monotonic()
         outcome: Outcome = "unanswered"
         try:
+            if not read:
+                self._guard()
             data = await self._transport.post(
                 endpoint,
                 payload,

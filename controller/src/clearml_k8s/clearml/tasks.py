@@ -37,7 +37,15 @@ FIELDS: Final = (
     f"hyperparams.{PROPERTIES_SECTION}",
 )
 
-STATE_FIELDS: Final = ("id", "status", "status_changed", "status_reason", "status_message", "last_worker")
+STATE_FIELDS: Final = (
+    "id",
+    "status",
+    "status_changed",
+    "status_reason",
+    "status_message",
+    "last_worker",
+    "last_update",
+)
 """What tells how a task stands: read of every task that has a Job, every few seconds."""
 
 
@@ -150,6 +158,18 @@ async def stopped(
 ) -> None:
     """End the task as ``stopped`` (aborted); InvalidStatus when its status does not allow that."""
     await _end(session, "tasks.stopped", task, reason, message, force=force, deadline=deadline)
+
+
+async def enqueue(
+    session: Session, task: str, *, queue: str, reason: str, message: str, deadline: float | None = None
+) -> None:
+    """Put the task into the queue (an id) anew, at its tail, which gives it a new ``status_changed``.
+
+    Allowed from ``created``, ``stopped``, ``failed``, and from ``queued``, which moves the entry; else InvalidStatus.
+    NotFound when there is no such queue. ApiRefused 400/706 when it is in this queue already.
+    """
+    body: dict[str, object] = {"task": task, "queue": queue, "status_reason": reason, "status_message": message}
+    await session.call("tasks.enqueue", body, deadline=deadline)
 
 
 async def _end(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from clearml_k8s.clearml.session import Session
+from clearml_k8s.errors import ApiUnanswered
 
 
 async def register(
@@ -38,6 +39,15 @@ async def status_report(
     if machine_stats is not None:
         body["machine_stats"] = dict(machine_stats)
     await session.call("workers.status_report", body, deadline=deadline)
+
+
+async def ids(session: Session, *, deadline: float | None = None) -> list[str]:
+    """The ids of all workers that the server has heard of lately. A read. Errors as `Session.call`."""
+    data = await session.call("workers.get_all", {}, deadline=deadline, read=True)
+    found = data.get("workers")
+    if not isinstance(found, list):
+        raise ApiUnanswered("workers.get_all", "the answer holds no list of workers")
+    return [worker["id"] for worker in found if isinstance(worker, dict) and isinstance(worker.get("id"), str)]
 
 
 async def unregister(session: Session, worker: str, *, deadline: float | None = None) -> None:

@@ -62,6 +62,10 @@ class QueueSettings:
     default_image: str | None = None
     patience_seconds: Mapping[str, float | None] = field(default_factory=dict)
     """By reason to wait: seconds before the task is failed; None: those of `Config.patience_seconds`."""
+    max_run_minutes: float | None = None
+    """How long a task may run; None: as `Config.max_run_minutes`."""
+    max_requeues: Mapping[str, int | None] = field(default_factory=dict)
+    """By how its pod ended: how often a task is put back; None: that of `Config.max_requeues`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +104,14 @@ class Config:
     """Task pods at one time, all queues together; None: no limit."""
     default_container_image: str = "python:3.11"
     completed_pod_deletion_delay_minutes: float = 0.0
+    failed_pod_deletion_delay_minutes: float | None = None
+    """Of failed tasks; None: as of all others."""
     patience_seconds: Mapping[str, float | None] = field(default_factory=dict)
     """By reason to wait (`flow.diagnosis.key_of`): seconds before the task is failed; None: as long as it takes."""
+    max_run_minutes: float | None = None
+    """How long a task may run, from the start of its container; None: no limit."""
+    max_requeues: Mapping[str, int] = field(default_factory=dict)
+    """By how its pod ended (preempted, evicted, nodeLost): how often a task is put back; absent: never."""
     task: TaskPodConfig = field(default_factory=TaskPodConfig)
     base_pod_template: RawTemplate = field(default_factory=dict)
     base_pod_spec: RawTemplate | None = None

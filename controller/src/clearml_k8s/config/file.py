@@ -147,8 +147,11 @@ def _build(document: Mapping[str, Any]) -> Config:
             ("maxPods", "max_pods"),
             ("defaultContainerImage", "default_container_image"),
             ("completedPodDeletionDelayMinutes", "completed_pod_deletion_delay_minutes"),
+            ("failedPodDeletionDelayMinutes", "failed_pod_deletion_delay_minutes"),
             ("basePodTemplate", "base_pod_template"),
             ("patienceSeconds", "patience_seconds"),
+            ("maxRunMinutes", "max_run_minutes"),
+            ("maxRequeues", "max_requeues"),
         )
         if key in given
     }
@@ -195,6 +198,8 @@ def _queue(name: str, raw: Mapping[str, Any]) -> QueueConfig:
             max_pods=settings.get("maxPods"),
             default_image=settings.get("defaultImage") or None,
             patience_seconds=settings.get("patienceSeconds") or {},
+            max_run_minutes=settings.get("maxRunMinutes"),
+            max_requeues=settings.get("maxRequeues") or {},
         ),
     )
 

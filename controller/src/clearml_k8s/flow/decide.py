@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clearml_k8s.clearml.tasks import TaskView
-from clearml_k8s.flow.diagnosis import PATIENCE, Diagnosis, Patience
-from clearml_k8s.flow.ending import ended, interrupted
+from clearml_k8s.flow.diagnosis import DISRUPTIONS, PATIENCE, Category, Diagnosis, Patience
+from clearml_k8s.flow.ending import JOB_DELETED, TOO_LONG, ended, interrupted, lost, started_at
 from clearml_k8s.flow.pending import pending
 from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.slim import JobRecord, PodRecord
@@ -25,7 +25,10 @@ SIGTERM_REASON = "user abort"
 """The ``status_reason`` of a task whose agent was told to end: by anybody who ends its pod."""
 
 TOLD = "Kubernetes: "
-"""How a ``status_message`` of ours begins."""
+"""How a ``status_message`` and a ``status_reason`` of ours begins."""
+
+ABORTING = "stopping"
+"""The ``status_message`` of a running task whose user aborts it; the agent in its pod sees that seconds later."""
 
 
 class Step(enum.Enum):
@@ -37,7 +40,10 @@ class Step(enum.Enum):
     TELL = "tell the user why it waits"
     EXPLAIN_STOP = "its pod was told to end, which reads as a user's abort: tell who did it"
     FAIL_WAITING = "it cannot start: fail the task, then delete the Job"
+    FAIL_LONG = "it may not run longer: fail the task, which tells its agent to end"
+    FAIL_LOST = "the pod was told to end and its node does not answer: fail the task"
     FAIL_ENDED = "the pod ended and the task did not: fail the task"
+    DISRUPTED = "the cluster ended the pod: put the task back, as often as its queue says; else fail it"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,14 +63,17 @@ def decide(
     gone: Sequence[PodRecord] = (),
     worker: str,
     explained: bool = False,
+    aborting: bool = False,
     events: Sequence[EventRecord] = (),
     patience: Patience = PATIENCE,
+    limited: bool = False,
 ) -> Decision:
     """The next step for ``job``.
 
     ``task`` None: it does not exist. ``gone``: the last states of pods that are not there any more. ``worker``: the id
-    under which the Job's pod reports. ``explained``: the end of its pod was told, or is our
-    own doing. ``events``: those of the Job and its pods, as far as they were read. ``patience``: that of its queue.
+    under which the Job's pod reports. ``explained``: the end of its pod was told, or is our own doing. ``aborting``:
+    its user was seen to abort it. ``events``: those of the Job and its pods, as far as they were read. ``patience`` and
+    ``limited`` (it may only run for some time) are its queue's.
     A step that ends something (fail, delete) is taken only on a read of the task that is newer than the cluster's news.
     """
     over = job.finished or any(_ended(pod) for pod in pods if pod.job_uid == job.uid)
@@ -75,29 +84,78 @@ def decide(
             return Decision(step=Step.DELETE_JOB, why="the task was enqueued again")
         if over:
             found = ended(job=job, pods=pods, gone=gone)
-            return Decision(step=Step.FAIL_ENDED, why="its pod ended before the task began", diagnosis=found)
+            return _pod_ended(found, why="its pod ended before the task began")
+        if (silent := _lost(task, pods, patience)) is not None:
+            return silent
         diagnosis = pending(job=job, pods=pods, events=events, patience=patience)
         if diagnosis is None:
             return Decision(step=Step.NOTHING)
         step = Step.TELL if diagnosis.patience is None else Step.FAIL_WAITING
         return Decision(step=step, why=diagnosis.category.value, diagnosis=diagnosis)
     if task.status in RUNS:
+        ours = task.last_worker in (None, worker)
         if not over:
+            if ours and (silent := _lost(task, pods, patience)) is not None:
+                return silent
+            if ours and limited and started_at(pods) is not None:
+                return Decision(step=Step.FAIL_LONG, why="it ran too long", diagnosis=TOO_LONG)
             return Decision(step=Step.NOTHING)
-        if task.last_worker not in (None, worker):
+        if not ours:
             return Decision(step=Step.DELETE_LATER, why="another worker runs the task")
         found = ended(job=job, pods=pods, gone=gone)
-        return Decision(step=Step.FAIL_ENDED, why="its pod ended and the task did not", diagnosis=found)
-    if _interrupted(task) and not explained:
+        return _pod_ended(found, why="its pod ended and the task did not", aborting=aborting)
+    if _interrupted(task) and not explained and not aborting:
         # Said first: with the Job goes what shows the reason.
         found = interrupted(job=job, pods=pods, gone=gone)
+        if found.category in (*DISRUPTIONS, Category.DEADLINE):
+            return _pod_ended(found, why="the cluster ended its pod")
         return Decision(step=Step.EXPLAIN_STOP, why="its pod was told to end", diagnosis=found)
+    begun = _requeue_begun(task)
+    if begun is not None and not explained:
+        return Decision(step=Step.DISRUPTED, why="the cluster ended its pod", diagnosis=begun)
     if over or task.status in ENDING:
         return Decision(step=Step.DELETE_LATER, why=f"the task is {task.status}")
     if task.status in CANCELLED:
         return Decision(step=Step.DELETE_JOB, why=f"the task is {task.status}")
     # A state that we do not know is no reason to end anything.
     return Decision(step=Step.NOTHING)
+
+
+def decide_without_job(
+    *, task: TaskView | None, job: JobRecord, pods: Sequence[PodRecord], worker: str, explained: bool
+) -> Decision:
+    """The next step for the task of a ``job`` that is gone and that we did not delete, in its last state.
+
+    ``pods``: those of the task that may still run. ``explained``: its end was told. A task that waits is one of the
+    claims, which put it back.
+    """
+    if task is None or pods or explained or job.finished:
+        return Decision(step=Step.NOTHING)
+    if task.status in RUNS and task.last_worker == worker:
+        return Decision(step=Step.FAIL_ENDED, why="its Job is gone and the task did not end", diagnosis=JOB_DELETED)
+    if _interrupted(task):
+        return Decision(step=Step.EXPLAIN_STOP, why="its Job was deleted", diagnosis=JOB_DELETED)
+    return Decision(step=Step.NOTHING)
+
+
+def _lost(task: TaskView, pods: Sequence[PodRecord], patience: Patience) -> Decision | None:
+    found = lost(task=task, pods=pods, patience=patience)
+    if found is None or found.patience is None:
+        return None
+    return Decision(step=Step.FAIL_LOST, why="its node does not answer", diagnosis=found)
+
+
+def _pod_ended(found: Diagnosis, *, why: str, aborting: bool = False) -> Decision:
+    disrupted = found.category in DISRUPTIONS and not aborting
+    return Decision(step=Step.DISRUPTED if disrupted else Step.FAIL_ENDED, why=why, diagnosis=found)
+
+
+def _requeue_begun(task: TaskView) -> Diagnosis | None:
+    """What we failed the task for, if it is one of the reasons for which a task is put back right after."""
+    if task.status != "failed" or not task.status_reason.startswith(TOLD):
+        return None
+    category = next((c for c in DISRUPTIONS if c.value == task.status_reason.removeprefix(TOLD)), None)
+    return None if category is None else Diagnosis(category=category, summary=task.status_message)
 
 
 def _interrupted(task: TaskView) -> bool:

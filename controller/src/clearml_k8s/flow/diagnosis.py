@@ -31,6 +31,7 @@ class Category(enum.Enum):
     OOM_KILLED = "oom-killed"
     EVICTED = "evicted"
     PREEMPTED = "preempted"
+    NODE_LOST = "node-lost"
     DEADLINE = "deadline"
     DELETED = "deleted"
     NOT_STARTED = "not-started"
@@ -72,6 +73,7 @@ PATIENCE: Final[Patience] = MappingProxyType(
         Category.ADMISSION: 300.0,
         Category.VOLUME: None,
         Category.SANDBOX: None,
+        Category.NODE_LOST: 300.0,
     }
 )
 """Where the config says nothing. What may mend itself waits; where somebody has to change something, the task ends."""
@@ -84,8 +86,27 @@ def patience(*, config: Config, queue: ResolvedQueue | None) -> Patience:
     return {category: given.get(key_of(category), seconds) for category, seconds in PATIENCE.items()}
 
 
+DISRUPTIONS: Final = (Category.PREEMPTED, Category.EVICTED, Category.NODE_LOST)
+"""Ends of a pod that are the cluster's doing, in which the task has no part."""
+
+
+def most_requeues(*, config: Config, queue: ResolvedQueue | None, category: Category) -> int:
+    """How often a task is put back into its queue after its pod ended so: `maxRequeues` of its queue, else of all."""
+    if category not in DISRUPTIONS:
+        return 0
+    key = key_of(category)
+    own = queue.config.settings.max_requeues.get(key) if queue is not None else None
+    return own if own is not None else config.max_requeues.get(key, 0)
+
+
+def max_run_minutes(*, config: Config, queue: ResolvedQueue | None) -> float | None:
+    """How long a task of the queue may run; None: as long as it takes."""
+    own = queue.config.settings.max_run_minutes if queue is not None else None
+    return own if own is not None else config.max_run_minutes
+
+
 def key_of(category: Category) -> str:
-    """The category's key below `patienceSeconds`: image-pull -> imagePull."""
+    """The category's key below `patienceSeconds` and `maxRequeues`: image-pull -> imagePull."""
     first, *others = category.value.split("-")
     return first + "".join(word.capitalize() for word in others)
 

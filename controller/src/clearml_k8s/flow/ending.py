@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from clearml_k8s.flow.diagnosis import Category, Diagnosis, newest
+from clearml_k8s.clearml.tasks import TaskView
+from clearml_k8s.flow.diagnosis import PATIENCE, Category, Diagnosis, Patience, newest
 from clearml_k8s.kube.slim import JobRecord, PodRecord
 
 CAUSE_PATIENCE = 5.0
@@ -16,6 +17,7 @@ FINAL_SECONDS = 60
 """How long after its containers' end a deleted pod may stay; who ended longer ago was not ended by the deletion."""
 
 _DEADLINE = "DeadlineExceeded"
+_NODE_GONE = "DeletionByPodGC"  # the Node object is gone, or is tainted out-of-service: the pod runs nowhere
 _CANNOT_TELL = 75  # exit code of the start script when the server does not answer its check
 
 
@@ -73,11 +75,31 @@ def interrupted(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[Pod
     return replace(found, patience=0.0 if job.finished else CAUSE_PATIENCE)
 
 
+def lost(*, task: TaskView, pods: Sequence[PodRecord], patience: Patience = PATIENCE) -> Diagnosis | None:
+    """A pod that was told to end and does not, so that its node seems lost; None when there is none.
+
+    Its patience begins anew with each report of the task: whoever reports runs.
+    """
+    pod = newest(pods)
+    if pod is None or pod.deleted is None or pod.node is None or pod.finished:
+        return None
+    seconds = patience.get(Category.NODE_LOST)
+    return Diagnosis(
+        category=Category.NODE_LOST,
+        summary=f"The pod was told to end and its node {pod.node} does not say that it did",
+        advice="If the node is gone for good, delete the Node, or taint it out-of-service",
+        patience=None if seconds is None else seconds + (pod.grace_seconds or 0),
+        since=f"{pod.deleted} {task.last_update}",
+    )
+
+
 def _disruption(job: JobRecord, pod: PodRecord | None) -> Diagnosis | None:
     """What the cluster itself says of why it ended the pod."""
     disrupted = pod.condition("DisruptionTarget") if pod else None
     if disrupted is not None:
         text = disrupted.message or disrupted.reason
+        if disrupted.reason == _NODE_GONE:
+            return Diagnosis(category=Category.NODE_LOST, summary=f"The pod's node was lost: {text}")
         if "Preempt" in disrupted.reason:
             return Diagnosis(category=Category.PREEMPTED, summary=f"The pod was preempted: {text}")
         return Diagnosis(category=Category.EVICTED, summary=f"The pod was evicted: {text}")
@@ -104,6 +126,25 @@ def _ended_by_deletion(pod: PodRecord, *, gone: bool) -> bool:
     asked = datetime.fromisoformat(pod.deleted) - timedelta(seconds=before)
     ends = [datetime.fromisoformat(c.finished_at) for c in pod.containers if c.finished_at and not c.init]
     return not ends or max(ends) >= asked
+
+
+JOB_DELETED = Diagnosis(
+    category=Category.DELETED, summary="The Job was deleted, by somebody or something in the cluster", patience=10.0
+)
+"""Its patience is for what still has to be reported."""
+
+TOO_LONG = Diagnosis(
+    category=Category.DEADLINE,
+    summary="The task ran longer than it may",
+    advice="The time is maxRunMinutes of its queue, counted from the start of its container",
+)
+
+
+def started_at(pods: Sequence[PodRecord]) -> datetime | None:
+    """When the task's container began to run; None while it does not."""
+    pod = newest(pods)
+    times = [c.started_at for c in pod.containers if c.running and not c.init and c.started_at] if pod else []
+    return min((datetime.fromisoformat(time) for time in times), default=None)
 
 
 def finished_at(job: JobRecord, pods: Sequence[PodRecord]) -> datetime | None:

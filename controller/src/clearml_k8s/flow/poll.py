@@ -43,7 +43,7 @@ class Poller:
         pods: Store[PodRecord],
         may_take: Callable[[], bool],
     ) -> None:
-        """``may_take`` is false while what exists in the cluster is not known."""
+        """``may_take`` is false while what exists in the cluster is not known, or whether this process leads."""
         self._config = config
         self._session = session
         self._clock = session.clock

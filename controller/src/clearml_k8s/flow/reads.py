@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clearml_k8s.clearml import tasks
 from clearml_k8s.clearml.session import Session
@@ -48,7 +48,7 @@ class TaskReads:
         return await waiting
 
     async def refresh(self, ids: Iterable[str]) -> Mapping[str, Seen]:
-        """Read these tasks now, forget the others, and return those that changed since the last read."""
+        """Read these tasks now, forget the others, and return those whose state changed since the last read."""
         wanted = list(ids)
         at = self._clock.monotonic()
         found = await tasks.get_many(self._session, wanted, fields=tasks.STATE_FIELDS)
@@ -60,7 +60,7 @@ class TaskReads:
                 continue
             self._seen[task] = Seen(task=found.get(task), at=at)
             before = old.get(task)
-            if before is None or before.task != found.get(task):
+            if before is None or _state(before.task) != _state(found.get(task)):
                 changed[task] = self._seen[task]
         return changed
 
@@ -79,3 +79,8 @@ class TaskReads:
                 self._seen[task] = Seen(task=found.get(task), at=at)
                 for waiting in (w for w in group if not w.done()):
                     waiting.set_result(self._seen[task])
+
+
+def _state(task: TaskView | None) -> TaskView | None:
+    """Without what changes with every report of the task."""
+    return None if task is None else replace(task, last_update=None)

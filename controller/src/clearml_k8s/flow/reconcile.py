@@ -8,26 +8,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import timedelta
 
 from clearml_k8s import names
-from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue
-from clearml_k8s.errors import InvalidStatus, KubeConflict, Refused, Unanswered
+from clearml_k8s.errors import Refused, Unanswered
 from clearml_k8s.flow import decide as rules
 from clearml_k8s.flow.decide import Decision, Step
-from clearml_k8s.flow.diagnosis import Category, Diagnosis, patience
-from clearml_k8s.flow.ending import finished_at
+from clearml_k8s.flow.diagnosis import Diagnosis, max_run_minutes, most_requeues, patience
+from clearml_k8s.flow.ends import Ends
 from clearml_k8s.flow.explain import Explainer
 from clearml_k8s.flow.happenings import AGAIN_SECONDS, EXPLAINED_BY_EVENTS, Happenings
+from clearml_k8s.flow.lasting import Lasting
 from clearml_k8s.flow.presence import Presence
 from clearml_k8s.flow.reads import TaskReads
+from clearml_k8s.flow.requeue import Requeued, Requeuer
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.flow.workqueue import QueueClosed, WorkQueue
 from clearml_k8s.kube.client import KubeClient
-from clearml_k8s.kube.resources import JOBS
 from clearml_k8s.kube.slim import JobRecord, PodRecord
 from clearml_k8s.kube.store import Store
 from clearml_k8s.logs import kv
@@ -38,14 +37,11 @@ WORKERS = 16
 STATE_SECONDS = 4.0
 """Between two looks at the states of all tasks that have a Job."""
 
-TELL_SECONDS, NO_POD_SECONDS, STARTING_SECONDS = 3.0, 5.0, 10.0
-"""How long it may wait before its user is told why; most start sooner."""
+AGAIN, CHANGED_SECONDS = 0.0, 1.0
+"""When to look again: there is a next step; somebody was faster, and how it is now shows in a moment."""
 
-ENDING_SECONDS = 120.0
-"""How long the agent may take to end after it reported the end of the task."""
-
-CONFIRM_SECONDS = 1.0
-"""How long a task must show as running after its pod's end before it is failed."""
+GONE_SECONDS = 10.0
+"""Between two looks at a task whose Job is gone while a pod of it is not."""
 
 
 class Reconciler:
@@ -69,8 +65,6 @@ class Reconciler:
     ) -> None:
         """``pending_queue``: its id, if known. ``queue``: the served queue of an id, if there is one."""
         self._config = config
-        self._session = session
-        self._client = client
         self._clock = session.clock
         self._jobs = jobs
         self._pods = pods
@@ -78,11 +72,19 @@ class Reconciler:
         self._work = work
         self._worker_id = worker_id
         self._controller = controller
-        self._since: dict[tuple[str, str], float] = {}  # (Job uid, what) -> when it was seen first
+        self._lasting = Lasting(clock=session.clock)
         self._explained: set[str] = set()  # uids of Jobs whose pod's end was told, or is our own doing
+        self._aborting: set[str] = set()  # uids of Jobs whose task's user was seen to abort it
         self._explain = Explainer(session=session, client=client, teller=teller, namespace=config.namespace)
+        self._ends = Ends(
+            session=session,
+            client=client,
+            explain=self._explain,
+            namespace=config.namespace,
+            pending_queue=pending_queue,
+        )
+        self._requeuer = Requeuer(session=session, teller=teller)
         self._presence = Presence(session=session, jobs=jobs, namespace=config.namespace, release=config.release_name)
-        self._pending_queue = pending_queue
         self._queue = queue
         self._happenings = Happenings(client=client, clock=session.clock, namespace=config.namespace)
 
@@ -139,8 +141,28 @@ class Reconciler:
             if wait is not None:
                 again.append(wait)
         if not self._jobs.of_task(task):
-            self._forget(task)
+            for job in self._jobs.gone_of_task(task):
+                if (wait := await self._without(job)) is not None:
+                    again.append(wait)
+            if not again:
+                self._forget(task)
         return min(again, default=None)
+
+    async def _without(self, job: JobRecord) -> float | None:
+        """One step for the task of a Job that is gone, unless that was our doing or nobody needs to know."""
+        if job.controller != self._controller or job.uid in self._explained:
+            return None
+        # All of the task: with `--cascade=orphan` they outlive their Job, and have no owner any more.
+        pods = [pod for pod in self._pods.of_task(job.task or "") if not pod.finished]
+        task = (await self._reads.fresh(job.task or "")).task
+        decision = rules.decide_without_job(
+            task=task, job=job, pods=pods, worker=self._worker_of(job), explained=job.uid in self._explained
+        )
+        if decision.step is Step.NOTHING or task is None:
+            # Each pod, as it goes, brings us here again.
+            return GONE_SECONDS if pods else None
+        left = self._left(job, task, decision)
+        return left if left > 0 else await self._end(job, task, decision)
 
     async def _step(self, job: JobRecord) -> float | None:
         task = job.task or ""
@@ -178,55 +200,77 @@ class Reconciler:
         return await self._end(known, latest.task, again)
 
     async def _end(self, job: JobRecord, task: TaskView | None, decision: Decision) -> float | None:
-        """Take a step that is due, on a read that is new."""
+        """Take a step that is due, on a read that is new; seconds until the next look."""
         diagnosis = decision.diagnosis
-        if decision.step is Step.EXPLAIN_STOP and diagnosis is not None:
-            await self._explain.interrupted(job, diagnosis)
+        if diagnosis is None or task is None:
+            # Before the call: its pod may report its end before the call has ended.
             self._explained.add(job.uid)
-            return 0.0
-        if decision.step is Step.FAIL_ENDED and diagnosis is not None:
-            await self._fail(job, task, diagnosis, why=decision.why)
-        elif decision.step is Step.FAIL_WAITING and diagnosis is not None:
-            if await self._fail(job, task, diagnosis, why="it cannot start"):
-                await self._delete(job, diagnosis.summary)
-        else:
-            await self._delete(job, decision.why)
-        return None
+            await self._ends.delete(job, decision.why)
+            return None
+        match decision.step:
+            case Step.EXPLAIN_STOP:
+                await self._explain.interrupted(job, diagnosis)
+                self._explained.add(job.uid)
+                return 0.0
+            case Step.DISRUPTED:
+                return await self._disrupted(job, task, decision, diagnosis)
+            case Step.FAIL_WAITING:
+                failed = await self._fail(job, task, diagnosis, why="it cannot start")
+                if failed:
+                    self._explained.add(job.uid)
+                    await self._ends.delete(job, diagnosis.summary)
+            case _:
+                failed = await self._fail(job, task, diagnosis, why=decision.why)
+        return AGAIN if failed else CHANGED_SECONDS
+
+    async def _disrupted(self, job: JobRecord, task: TaskView, decision: Decision, diagnosis: Diagnosis) -> float:
+        """Put the task back, or fail it."""
+        if (doubt := self._requeuer.doubt(job)) > 0:
+            return doubt
+        most = most_requeues(config=self._config, queue=self._queue(job.queue or ""), category=diagnosis.category)
+        found = Requeued.NOT
+        if most > 0:
+            found = await self._requeuer.requeue(job, task, diagnosis, most=most)
+        if found is Requeued.CHANGED:
+            return CHANGED_SECONDS
+        if found is Requeued.NOT:
+            if task.status != "failed" and not await self._fail(job, task, diagnosis, why=decision.why):
+                return CHANGED_SECONDS
+            self._explained.add(job.uid)
+        await self._reads.fresh(task.id)
+        return AGAIN
+
+    async def _fail(self, job: JobRecord, task: TaskView, diagnosis: Diagnosis, *, why: str) -> bool:
+        failed = await self._ends.fail(job, task, diagnosis, pods=self._pods_of(job), why=why)
+        if failed:
+            await self._reads.fresh(task.id)
+        return failed
 
     def _left(self, job: JobRecord, task: TaskView | None, decision: Decision) -> float:
         """Seconds until the step is due."""
-        match decision.step:
-            case Step.FAIL_WAITING | Step.EXPLAIN_STOP if decision.diagnosis is not None:
-                what = f"{decision.diagnosis.category.value} {decision.diagnosis.since}"
-                return (decision.diagnosis.patience or 0.0) - self._lasted(job, what)
-            case Step.FAIL_ENDED if task is not None and task.status in rules.RUNS:
-                # Whoever else has started it since (after an abort and an enqueue) shows as its worker a moment later.
-                what = f"ended, but {task.status} since {task.status_changed} on {task.last_worker}"
-                return CONFIRM_SECONDS - self._lasted(job, what)
-            case Step.DELETE_LATER:
-                return self._kept(job)
-            case _:
-                return 0.0
-
-    def _kept(self, job: JobRecord) -> float:
-        """Seconds that the Job of an ended task stays: until its pod has ended, and then as long as configured."""
-        done = finished_at(job, self._pods_of(job))
-        if done is None:
-            return ENDING_SECONDS - self._lasted(job, "the task's end")
-        keep = timedelta(minutes=self._config.completed_pod_deletion_delay_minutes)
-        return (done + keep - self._clock.now()).total_seconds()
+        max_run = max_run_minutes(config=self._config, queue=self._queue(job.queue or ""))
+        return self._lasting.left(job, task, decision, pods=self._pods_of(job), config=self._config, max_run=max_run)
 
     def _decide(self, task: TaskView | None, job: JobRecord) -> Decision:
+        if task is not None and task.status in rules.RUNS and task.status_message == rules.ABORTING:
+            # The agent's report of its end will not say it.
+            self._aborting.add(job.uid)
+        queue = self._queue(job.queue or "")
         return rules.decide(
             task=task,
             job=job,
             pods=self._pods_of(job),
             gone=[pod for pod in self._pods.gone_of_task(job.task or "") if pod.job_uid == job.uid],
-            worker=names.task_worker_id(worker_id=job.worker or self._worker_id, task_id=job.task or ""),
+            worker=self._worker_of(job),
             explained=job.uid in self._explained,
+            aborting=job.uid in self._aborting,
             events=self._happenings.of(job),
-            patience=patience(config=self._config, queue=self._queue(job.queue or "")),
+            patience=patience(config=self._config, queue=queue),
+            limited=max_run_minutes(config=self._config, queue=queue) is not None,
         )
+
+    def _worker_of(self, job: JobRecord) -> str:
+        return names.task_worker_id(worker_id=job.worker or self._worker_id, task_id=job.task or "")
 
     def _pods_of(self, job: JobRecord) -> list[PodRecord]:
         return [pod for pod in self._pods.of_task(job.task or "") if pod.job_uid == job.uid]
@@ -254,65 +298,16 @@ class Reconciler:
 
     def _untold(self, job: JobRecord, diagnosis: Diagnosis) -> float:
         """Seconds until it has waited long enough to be told of."""
-        waited = self._lasted(job, "waiting")
-        if diagnosis.category is Category.STARTING:
-            return STARTING_SECONDS - waited
-        return (TELL_SECONDS if self._pods_of(job) else NO_POD_SECONDS) - waited
-
-    def _lasted(self, job: JobRecord, what: str) -> float:
-        now = self._clock.monotonic()
-        return now - self._since.setdefault((job.uid, what), now)
-
-    # ---- ends -------------------------------------------------------------------------------------------------------
-
-    async def _fail(self, job: JobRecord, task: TaskView | None, diagnosis: Diagnosis, *, why: str) -> bool:
-        """Fail the task and tell why; False when its status does not allow that any more."""
-        if task is None:
-            return False
-        try:
-            await tasks.failed(
-                self._session,
-                task.id,
-                reason=f"Kubernetes: {diagnosis.category.value}",
-                message=str(diagnosis),
-                force=task.status == "queued",
-            )
-        except InvalidStatus:
-            # Someone was faster; the next look sees how it is now.
-            self._work.put_after(task.id, 1.0)
-            return False
-        except Unanswered:
-            # It may be done, and then nobody comes back here to tell.
-            await self._explain.ended(job, self._pods_of(job), diagnosis, why=why)
-            raise
-        await self._explain.ended(job, self._pods_of(job), diagnosis, why=why)
-        if task.status == "queued":
-            await self._hide(task.id)
-        log.warning("task failed", extra=kv(task=task.id, category=diagnosis.category.value, why=diagnosis.summary))
-        await self._reads.fresh(task.id)
-        self._work.put(task.id)
-        return True
-
-    async def _hide(self, task: str) -> None:
-        """Take the entry out of the pending queue, which the server leaves there when a queued task is failed."""
-        pending = self._pending_queue()
-        if pending is not None:
-            await queues.remove_task(self._session, pending, task)
-
-    async def _delete(self, job: JobRecord, why: str) -> None:
-        # Before the call: its pod may report its end before the call has ended.
-        self._explained.add(job.uid)
-        try:
-            await self._client.delete(JOBS, job.name, uid=job.uid, namespace=self._config.namespace)
-        except KubeConflict:
-            return
-        log.info("Job deleted", extra=kv(job=job.name, why=why))
+        return self._lasting.untold(job, diagnosis, has_pod=bool(self._pods_of(job)))
 
     def _forget(self, task: str) -> None:
         self._explain.forget(task)
         self._pods.forget(task)
-        if len(self._since) + len(self._explained) > 4 * len(self._jobs) + 100:
-            uids = {job.uid for job in self._jobs}
-            self._since = {key: since for key, since in self._since.items() if key[0] in uids}
+        self._jobs.forget(task)
+        if len(self._lasting) + len(self._explained) + len(self._aborting) > 4 * len(self._jobs) + 100:
+            uids = {job.uid for job in (*self._jobs, *self._jobs.gone())}
+            self._lasting.keep(uids)
             self._explained &= uids
+            self._aborting &= uids
+            self._requeuer.keep(uids)
             self._happenings.forget(list(self._jobs))

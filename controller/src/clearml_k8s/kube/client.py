@@ -5,7 +5,7 @@ The client's models are not used: they refuse fields they do not know and cost s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from random import Random
 from types import TracebackType
@@ -47,9 +47,14 @@ class KubeClient:
         metrics: Metrics | None = None,
         random: Random | None = None,
         max_request_seconds: float = MAX_REQUEST_SECONDS,
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
-        """``configuration`` as the official client makes it; ``reload`` reads the credentials again after a 401."""
+        """``configuration`` as the official client makes it; ``reload`` reads the credentials again after a 401.
+
+        ``guard`` is called before each write is sent, and raises NotSent where it must not be.
+        """
         self.clock = clock
+        self._guard = guard
         self.max_request_seconds = max_request_seconds
         self.random = random or Random()
         self.metrics = metrics
@@ -66,6 +71,7 @@ class KubeClient:
         metrics: Metrics | None = None,
         random: Random | None = None,
         max_request_seconds: float = MAX_REQUEST_SECONDS,
+        guard: Callable[[], None] = lambda: None,
     ) -> KubeClient:
         """The client for the pod's service account, or for a kubeconfig when one is named or no service account is.
 
@@ -80,6 +86,7 @@ class KubeClient:
             metrics=metrics,
             random=random,
             max_request_seconds=max_request_seconds,
+            guard=guard,
         )
 
     async def __aenter__(self) -> KubeClient:
@@ -123,7 +130,9 @@ class KubeClient:
         until = self._until(deadline)
         sent = Request(method=method, path=path, body=body, params=params or {}, content_type=content_type)
         if not (method == "GET" if read is None else read):
-            return await self._attempt(sent, until=min(until, self._until(None)), at_most=self.max_request_seconds)
+            return await self._attempt(
+                sent, until=min(until, self._until(None)), at_most=self.max_request_seconds, guard=self._guard
+            )
         backoff = Backoff(first=0.25, cap=5.0, random=self.random)
         while True:
             try:
@@ -268,11 +277,13 @@ class KubeClient:
 
     # ---- one request ------------------------------------------------------------------------------------------------
 
-    async def _attempt(self, request: Request, *, until: float, at_most: float) -> dict[str, Any]:
+    async def _attempt(
+        self, request: Request, *, until: float, at_most: float, guard: Callable[[], None] = lambda: None
+    ) -> dict[str, Any]:
         began = self.clock.monotonic()
         outcome: Outcome = "unanswered"
         try:
-            answer = await self._transport.answer(request, until=until, at_most=at_most)
+            answer = await self._transport.answer(request, until=until, at_most=at_most, guard=guard)
             outcome = "answered"
             return answer
         except Unreachable:

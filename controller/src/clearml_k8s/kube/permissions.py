@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from clearml_k8s.kube.resources import CONFIGMAPS, EVENTS, JOBS, NAMESPACES, PODS, Resource
+from clearml_k8s import names
+from clearml_k8s.kube.resources import CONFIGMAPS, EVENTS, JOBS, LEASES, NAMESPACES, PODS, Resource
 
 
 class Only(Enum):
     """Which objects of a kind a permission is limited to."""
 
     CLAIMS = "`<fullname>-claims`"
+    LEASE = "`<fullname>-leader`"
     NAMESPACE = "its own"
 
 
@@ -36,9 +38,14 @@ class Permission:
         """As RBAC names it: "pods", "pods/log"."""
         return f"{self.resource.plural}/{self.subresource}" if self.subresource else self.resource.plural
 
-    def name(self, *, claims: str, namespace: str) -> str | None:
-        """The one object's name, None for all; ``claims``: the name of the record."""
-        return {None: None, Only.CLAIMS: claims, Only.NAMESPACE: namespace}[self.only]
+    def name(self, *, fullname: str, namespace: str) -> str | None:
+        """The one object's name, None for all; ``fullname``: the release's, which record and Lease are named after."""
+        return {
+            None: None,
+            Only.CLAIMS: names.claims_name(fullname),
+            Only.LEASE: names.lease_name(fullname),
+            Only.NAMESPACE: namespace,
+        }[self.only]
 
 
 PERMISSIONS: Final = (
@@ -59,6 +66,8 @@ PERMISSIONS: Final = (
         resource=CONFIGMAPS, verbs=("create",), purpose="the record of claims; RBAC cannot limit `create` by name"
     ),
     Permission(resource=CONFIGMAPS, only=Only.CLAIMS, verbs=("get", "patch"), purpose="the record of claims"),
+    Permission(resource=LEASES, verbs=("create",), purpose="which process leads; RBAC cannot limit `create` by name"),
+    Permission(resource=LEASES, only=Only.LEASE, verbs=("get", "patch"), purpose="which process leads"),
     Permission(
         resource=NAMESPACES,
         only=Only.NAMESPACE,

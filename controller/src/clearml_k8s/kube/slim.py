@@ -46,11 +46,6 @@ class JobRecord:
     suspend: bool
     created: str
     deleted: str | None
-    active: int
-    succeeded: int
-    failed: int
-    ready: int
-    terminating: int
     conditions: tuple[Condition, ...]
 
     def condition(self, kind: str) -> Condition | None:
@@ -67,23 +62,19 @@ class JobRecord:
 class ContainerRecord:
     """A container's state: at most one of ``waiting`` and ``terminated`` is set (their reason), or it is running.
 
-    ``exit_code`` and ``signal`` belong to the end; ``last_reason`` and ``last_exit_code`` to the end before a restart.
+    ``exit_code`` and ``signal`` belong to the end.
     """
 
     name: str
     init: bool = False
-    ready: bool = False
-    started: bool = False
     running: bool = False
-    restarts: int = 0
     waiting: str | None = None
     terminated: str | None = None
     message: str = ""
     exit_code: int | None = None
     signal: int | None = None
+    started_at: str = ""
     finished_at: str = ""
-    last_reason: str | None = None
-    last_exit_code: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,11 +131,6 @@ def slim_job(job: Mapping[str, Any]) -> JobRecord:
         suspend=spec.get("suspend") is True,
         created=str(meta.get("creationTimestamp") or ""),
         deleted=_optional(meta, "deletionTimestamp"),
-        active=_count(status, "active"),
-        succeeded=_count(status, "succeeded"),
-        failed=_count(status, "failed"),
-        ready=_count(status, "ready"),
-        terminating=_count(status, "terminating"),
         conditions=_conditions(status),
     )
 
@@ -198,11 +184,6 @@ def _shared(value: object) -> str | None:
     return sys.intern(value) if isinstance(value, str) and value else None
 
 
-def _count(source: Mapping[str, Any], key: str) -> int:
-    found = source.get(key)
-    return found if isinstance(found, int) else 0
-
-
 def _message(source: Mapping[str, Any]) -> str:
     found = source.get("message")
     return trimmed(found, limit=MESSAGE_LIMIT) if isinstance(found, str) else ""
@@ -226,23 +207,19 @@ def _conditions(status: Mapping[str, Any]) -> tuple[Condition, ...]:
 
 
 def _container(status: Mapping[str, Any], *, init: bool) -> ContainerRecord:
-    state, last = _map(status, "state"), _map(_map(status, "lastState"), "terminated")
+    state = _map(status, "state")
     waiting, ended = _map(state, "waiting"), _map(state, "terminated")
     return ContainerRecord(
         name=_shared(status.get("name")) or "",
         init=init,
-        ready=status.get("ready") is True,
-        started=status.get("started") is True,
         running="running" in state,
-        restarts=_count(status, "restartCount"),
         waiting=(_shared(waiting.get("reason")) or "Waiting") if "waiting" in state else None,
         terminated=(_shared(ended.get("reason")) or "Terminated") if "terminated" in state else None,
         message=_message(waiting) or _message(ended),
         exit_code=_number(ended.get("exitCode")),
         signal=_number(ended.get("signal")),
+        started_at=str(_map(state, "running").get("startedAt") or ended.get("startedAt") or ""),
         finished_at=str(ended.get("finishedAt") or ""),
-        last_reason=_shared(last.get("reason")),
-        last_exit_code=_number(last.get("exitCode")),
     )
 
 

@@ -74,6 +74,10 @@ class Store(Generic[R]):
         """The last states of the task's records that are gone, in the order they went."""
         return tuple(self._gone.get(task, ()))
 
+    def gone(self) -> Iterator[R]:
+        """The last states of all records that are gone."""
+        return (record for records in self._gone.values() for record in records)
+
     def forget(self, task: str) -> None:
         """Nobody asks for the task's gone records any more."""
         self._gone.pop(task, None)

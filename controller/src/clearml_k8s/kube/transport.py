@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -70,13 +70,16 @@ class Transport:
         """The API server's URL."""
         return str(self._configuration.host).rstrip("/")
 
-    async def answer(self, request: Request, *, until: float, at_most: float) -> dict[str, Any]:
+    async def answer(
+        self, request: Request, *, until: float, at_most: float, guard: Callable[[], None]
+    ) -> dict[str, Any]:
         """The JSON object of a 2xx answer; sent once, after a 401 once more with credentials that were read again.
 
-        ``until`` is a time on the clock, ``at_most`` seconds for one sending. Raises KubeRefused and its kinds,
-        Unreachable, NotSent, or KubeUnanswered.
+        ``until`` is a time on the clock, ``at_most`` seconds for one sending, ``guard`` is asked before each. Raises
+        KubeRefused and its kinds, Unreachable, NotSent, or KubeUnanswered.
         """
         for again in (True, False):
+            guard()
             seconds = min(until - self._clock.monotonic(), at_most)
             token = self._configuration.api_key.get("BearerToken")
             try:

@@ -104,7 +104,7 @@ def build_job(
         "spec": {
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
-            "ttlSecondsAfterFinished": TTL_SECONDS + int(config.completed_pod_deletion_delay_minutes * 60),
+            "ttlSecondsAfterFinished": TTL_SECONDS + int(60 * _kept_minutes(config)),
             "template": {
                 "metadata": {"labels": dict(labels), "annotations": dict(annotations)},
                 "spec": spec,
@@ -114,6 +114,11 @@ def build_job(
     _check_size(manifest)
     ignored = (*parts.ignored, *refused, *_reserved_metadata(parts, labels), *old.ignored, *own_arguments.ignored)
     return BuiltJob(manifest=manifest, ignored=ignored)
+
+
+def _kept_minutes(config: Config) -> float:
+    """The longest time for which a finished Job is kept."""
+    return max(config.completed_pod_deletion_delay_minutes, config.failed_pod_deletion_delay_minutes or 0.0)
 
 
 SAMPLE_TASK_ID: Final = "0123456789abcdef0123456789abcdef"

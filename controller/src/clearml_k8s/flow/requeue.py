@@ -1,0 +1,111 @@
+"""Puts a task whose pod the cluster ended (preemption, eviction, a lost node) back to the front of its queue."""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Container
+from dataclasses import replace
+
+from clearml_k8s import names
+from clearml_k8s.clearml import queues, tasks
+from clearml_k8s.clearml.session import Session
+from clearml_k8s.clearml.tasks import TaskView
+from clearml_k8s.errors import MAX_REQUEST_SECONDS, ApiRefused, InvalidStatus, NotFound, Refused, Unanswered
+from clearml_k8s.flow.decide import RUNS, TOLD
+from clearml_k8s.flow.diagnosis import Diagnosis
+from clearml_k8s.flow.tally import Tally
+from clearml_k8s.flow.tell import Teller
+from clearml_k8s.kube.slim import JobRecord
+from clearml_k8s.logs import kv
+
+log = logging.getLogger(__name__)
+
+_ALREADY_IN_QUEUE = (400, 706)
+
+
+class Requeued(enum.Enum):
+    """What became of it."""
+
+    DONE = "the task is in its queue again"
+    CHANGED = "somebody changed the task meanwhile: look again"
+    NOT = "it is not to be put back any more"
+
+
+class Requeuer:
+    """Counts, ends and enqueues: each step shows on the task, so that the next life goes on where this one ended."""
+
+    def __init__(self, *, session: Session, teller: Teller) -> None:
+        self._session = session
+        self._teller = teller
+        self._sent: dict[str, float] = {}  # Job uid -> when an enqueue ended in doubt
+
+    def doubt(self, job: JobRecord) -> float:
+        """Seconds for which an enqueue without an answer may still land."""
+        sent = self._sent.get(job.uid)
+        return 0.0 if sent is None else sent + 2 * MAX_REQUEST_SECONDS - self._session.clock.monotonic()
+
+    def keep(self, jobs: Container[str]) -> None:
+        """Forget all but these Jobs (uids)."""
+        self._sent = {uid: sent for uid, sent in self._sent.items() if uid in jobs}
+
+    async def requeue(self, job: JobRecord, seen: TaskView, diagnosis: Diagnosis, *, most: int) -> Requeued:
+        """Put the task, as it was ``seen``, back into the queue that the Job is of, if it was less than ``most`` times.
+
+        Errors as `Session.call`: it may be done half-way, and is to be called again.
+        """
+        attempt, queue = job.attempt or "", job.queue or ""
+        if not attempt or not queue:
+            return Requeued.NOT
+        task = (await tasks.get_many(self._session, [seen.id])).get(seen.id)
+        if task is None or (task.status, task.status_changed) != (seen.status, seen.status_changed):
+            return Requeued.CHANGED
+        before = Tally.read(task.properties.get(names.PROPERTY_REQUEUES, ""))
+        if task.status == "failed" and not before.begun(attempt):
+            return Requeued.NOT
+        tally = before.after(attempt, most=most)
+        if tally is None:
+            return Requeued.NOT
+        if tally != before:
+            # First: an end that is not counted could be repeated for ever.
+            await tasks.set_properties(self._session, task.id, {names.PROPERTY_REQUEUES: str(tally)})
+        reason = f"{TOLD}{diagnosis.category.value}"
+        try:
+            if task.status in RUNS:
+                # Not by force: whoever has ended the task meanwhile wants it ended.
+                await tasks.failed(self._session, task.id, reason=reason, message=str(diagnosis))
+            message = f"{TOLD}{diagnosis.summary}; put back, time {tally.count} of {most}"
+            await self._enqueue(job, task.id, queue=queue, reason=reason, message=message)
+        except InvalidStatus:
+            return Requeued.CHANGED
+        except NotFound as error:
+            log.warning("task not put back", extra=kv(task=task.id, queue=queue, why=str(error)))
+            return Requeued.NOT
+        self._teller.say(
+            task.id, f"{diagnosis}. Put back to the front of its queue, time {tally.count} of {most}", level="WARNING"
+        )
+        log.warning("task put back", extra=kv(task=task.id, queue=queue, why=diagnosis.summary, time=tally.count))
+        await self._finish(task.id, queue=queue, tally=tally)
+        return Requeued.DONE
+
+    async def _enqueue(self, job: JobRecord, task: str, *, queue: str, reason: str, message: str) -> None:
+        try:
+            await tasks.enqueue(self._session, task, queue=queue, reason=reason, message=message)
+        except ApiRefused as error:
+            if (error.code, error.subcode) != _ALREADY_IN_QUEUE:
+                raise
+        except Unanswered:
+            self._sent[job.uid] = self._session.clock.monotonic()
+            raise
+
+    async def _finish(self, task: str, *, queue: str, tally: Tally) -> None:
+        """Its place, and which attempt this made: no task is lost without them."""
+        try:
+            await queues.move_task_to_front(self._session, queue, task)
+            # Read: the answer to the enqueue has the time in another precision than the task.
+            now = (await tasks.get_many(self._session, [task])).get(task)
+            if now is not None and now.status == "queued":
+                made = replace(tally, made=now.status_changed)
+                await tasks.set_properties(self._session, task, {names.PROPERTY_REQUEUES: str(made)})
+        except (Refused, Unanswered) as error:
+            log.debug("task %s: %s", task, error)

@@ -1,0 +1,120 @@
+"""Everything at once, for minutes: faults of both servers, kills, outages, a user who aborts; nothing lost, none twice.
+
+`make soak` runs the long one by name; the short one is part of `make test`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from chaos_controller import ControllerProcess
+from chaos_counts import check, shown, statuses, until
+from chaos_faults import KubeFaults, add_faults, faults_met
+from chaos_proxy import Proxy, Steps
+from chaos_scene import Scene
+from clearml_server.process import DevServer
+
+MODES = ("refuse", "close", "503")
+
+
+@dataclass(kw_only=True)
+class Trouble:
+    """What befalls the controller and its servers; ``memory``: KiB of each look at it, in order."""
+
+    server: DevServer
+    controller: ControllerProcess
+    draw: random.Random
+    done: Counter[str] = field(default_factory=Counter)
+    memory: list[int] = field(default_factory=list)
+
+    async def go_on(self) -> None:
+        """For ever: every few seconds something; between that, looks at the memory."""
+        while True:
+            for _ in range(self.draw.randint(3, 8)):
+                await asyncio.sleep(1.0)
+                self.memory.append(self.controller.resident_kib())
+            what = self.draw.choice(("kill", "kill", "end", "server away"))
+            self.done[what] += 1
+            if what == "server away":
+                self.server.down(mode=self.draw.choice(MODES), seconds=self.draw.uniform(0.5, 3.0))
+                continue
+            if what == "kill":
+                await self.controller.kill()
+            else:
+                await self.controller.stop()
+            await self.controller.start()
+
+
+@asynccontextmanager
+async def beside(trouble: Trouble) -> AsyncIterator[None]:
+    """The trouble goes on during the block."""
+    going = asyncio.create_task(trouble.go_on())
+    try:
+        yield
+    finally:
+        going.cancel()
+        ended = await asyncio.gather(going, return_exceptions=True)
+    assert isinstance(ended[0], asyncio.CancelledError), ended[0]
+
+
+@pytest.mark.parametrize(
+    ("tasks_of_each", "limits"),
+    [
+        pytest.param(350, {"alpha": 40, "beta": 30, "": 60}, id="short"),
+        pytest.param(
+            2500, {"alpha": 150, "beta": 100, "": 200}, id="long", marks=[pytest.mark.long, pytest.mark.timeout(3600)]
+        ),
+    ],
+)
+async def test_all_tasks_run_once_whatever_happens(
+    scene: Scene, capsys: pytest.CaptureFixture[str], tasks_of_each: int, limits: dict[str, int | None]
+) -> None:
+    server, draw = scene.server, random.Random(tasks_of_each)
+    sources = {name: server.create_queue(name) for name in ("alpha", "beta")}
+    pending = server.create_queue("k8s_scheduler", system_tags=["k8s-glue"])
+    tasks = [task for name in sources for task in server.bulk_tasks(tasks_of_each, queue=name)]
+    add_faults(server, probability=0.005, seed=3)
+    kube_faults = KubeFaults(probability=0.03, seed=4)
+    aborted = draw.sample(tasks, len(tasks) // 50)
+    patience = 60.0 + len(tasks) * 0.6
+    began = time.monotonic()
+    async with Proxy(scene.access.server, tls=scene.access.tls) as to_kube, scene.agents() as agents:
+        to_kube.steps, to_kube.decide = Steps(sources=frozenset(sources.values()), pending=pending), kube_faults.decide
+        async with scene.controller("soak", limits=limits, kube=to_kube) as controller:
+            trouble = Trouble(server=server, controller=controller, draw=draw)
+            async with beside(trouble):
+                for task in aborted:
+                    await asyncio.sleep(draw.uniform(0.0, 1.0))
+                    await asyncio.to_thread(server.call, "tasks.stop", task=task, force=True)
+                await until(
+                    lambda: Counter(statuses(server, tasks).values())["completed"] >= len(tasks) * 0.9,
+                    lambda: f"nearly all are completed: {Counter(statuses(server, tasks).values())}",
+                    limit=patience,
+                )
+            met = faults_met(server)
+            server.clear_faults()
+            await scene.settled(
+                tasks, releases={"soak": scene.namespaces[0]}, agents=agents, aborted=aborted, limit=patience
+            )
+    counts = scene.count(tasks, agents=agents, aborted=aborted)
+    third = len(trouble.memory) // 3
+    first, last = max(trouble.memory[:third]), max(trouble.memory[-third:])
+    with capsys.disabled():
+        facts = {
+            "troubles": ", ".join(f"{what} {number}" for what, number in trouble.done.items()),
+            "faults of the ClearML server": met,
+            "faults of the API server": ", ".join(f"{kind} {number}" for kind, number in kube_faults.hits.items()),
+            "memory": f"at most {first // 1024} MiB in the first third of the time, {last // 1024} MiB in the last",
+            "time": f"{time.monotonic() - began:.0f} s",
+        }
+        print(shown("SOAK", facts, counts))
+    check(counts, limits=limits)
+    assert trouble.done["kill"] > 0
+    assert last < 1.3 * first

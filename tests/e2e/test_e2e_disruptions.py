@@ -1,0 +1,163 @@
+"""What the cluster does to a running task (real scheduler, kubelet, agent): put back or failed, as the values say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clearml_server.process import DevServer
+from e2e_programs import Helm, Kubectl, until, values_for
+from e2e_tasks import WAITS_FOR_FILE, NewTask, enqueue
+
+LIMIT = 150.0
+LONG = "import time\nprint('it runs', flush=True)\ntime.sleep(600)\n"
+ROOM = "disruptions.example.com/seat"
+"""A resource of which the node has one: whoever takes it with a higher priority preempts."""
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[str]:
+    """The node that runs containers; it has one seat."""
+    kubectl = Kubectl("default")
+    (name,) = [n["metadata"]["name"] for n in kubectl.items("nodes") if n["metadata"]["labels"].get("type") != "kwok"]
+    seat = ROOM.replace("/", "~1")
+    patch = [{"op": "add", "path": f"/status/capacity/{seat}", "value": "1"}]
+    kubectl("patch", "node", name, "--subresource=status", "--type=json", f"--patch={patch!r}".replace("'", '"'))
+    until("the node has a seat", lambda: ROOM in (kubectl.get("node", name) or {})["status"]["allocatable"])
+    yield name
+    kubectl("patch", "node", name, "--subresource=status", "--type=json",
+            f'--patch=[{{"op": "remove", "path": "/status/capacity/{seat}"}}]')  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kubectl(namespaces: Any) -> Kubectl:
+    made: Kubectl = namespaces()
+    return made
+
+
+@pytest.fixture(scope="module")
+def priority(kubectl: Kubectl) -> Iterator[str]:
+    name = f"{kubectl.namespace}-first"
+    kind = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass"}
+    kubectl.apply({**kind, "metadata": {"name": name}, "value": 9})
+    yield name
+    kubectl("delete", "priorityclass", name)
+
+
+@pytest.fixture(scope="module")
+def helm(kubectl: Kubectl, node: str, server: DevServer, folder: Path) -> Iterator[Helm]:
+    release = Helm("disrupted", kubectl.namespace)
+    seat = {"resources": {"requests": {ROOM: 1}, "limits": {ROOM: 1}}}
+    values = values_for(
+        url=server.url,
+        access_key=server.access_key,
+        secret_key=server.secret_key,
+        queues={
+            "spot": {"templateOverrides": seat, "queueSettings": {"maxRequeues": {"preempted": 1}}},
+            "drained": {},
+            "short": {"queueSettings": {"maxRunMinutes": 0.1}},
+        },
+        base={
+            "env": [
+                {"name": "CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL", "value": "1"},
+                {"name": "CLEARML_AGENT_QUEUE_POLL_FREQ_SEC", "value": "1"},
+            ],
+            "terminationGracePeriodSeconds": 10,
+        },
+        maxRequeues={"evicted": 2},
+        failedPodDeletionDelayMinutes=30,
+    )
+    release.upgrade(values, folder)
+    yield release
+    release.uninstall()
+
+
+def running(server: DevServer, kubectl: Kubectl, task: str, *, after: str = "") -> dict[str, Any]:
+    """The task's pod, another one than ``after`` (a name), in which its script runs."""
+
+    def found() -> dict[str, Any] | None:
+        pods = [pod for pod in kubectl.pods_of(task) if pod["metadata"]["name"] != after]
+        return next((pod for pod in pods if pod["status"].get("phase") == "Running"), None)
+
+    pod = until(f"a pod of task {task} runs", found, limit=LIMIT)
+    log = f"the script runs in {pod['metadata']['name']}"
+    until(log, lambda: "it runs" in kubectl("logs", pod["metadata"]["name"], check=False), limit=LIMIT)
+    return pod
+
+
+def seat_for(kubectl: Kubectl, name: str, priority: str) -> None:
+    """A pod of somebody else's that takes the seat, whoever has it."""
+    kubectl.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name},
+            "spec": {
+                "priorityClassName": priority,
+                "terminationGracePeriodSeconds": 0,
+                "containers": [
+                    {
+                        "name": "main",
+                        "image": "none.example.com/none",
+                        "resources": {"requests": {ROOM: 1}, "limits": {ROOM: 1}},
+                    }
+                ],
+            },
+        }
+    )
+
+
+def test_a_preempted_task_is_put_back_once_and_then_fails(
+    helm: Helm, kubectl: Kubectl, server: DevServer, priority: str
+) -> None:
+    (task,) = enqueue(server.environment(), NewTask(name="preempted", queue="spot", script=LONG))
+    first = running(server, kubectl, task)["metadata"]["name"]
+    seat_for(kubectl, "urgent", priority)
+    until("it waits again", lambda: server.task(task)["status"] == "queued", limit=LIMIT)
+    assert "put back, time 1 of 1" in server.task(task)["status_message"] or server.console(task)
+    kubectl("delete", "pod", "urgent")
+    second = running(server, kubectl, task, after=first)["metadata"]["name"]
+    assert second != first
+    seat_for(kubectl, "urgent", priority)
+    found = server.wait_for_status(task, "failed", timeout=LIMIT)
+    assert found["status_reason"] == "Kubernetes: preempted"
+    kubectl("delete", "pod", "urgent")
+    console = server.console(task)
+    assert console.count("Put back to the front of its queue, time 1 of 1") == 1
+    assert console.count("The pod was preempted: ") == 2
+    assert found["hyperparams"]["properties"]["k8s-requeues"]["value"].startswith("1: ")
+
+
+def test_a_drained_task_is_put_back_and_completes(helm: Helm, kubectl: Kubectl, server: DevServer, node: str) -> None:
+    """`kubectl drain` of the pods of this task alone: the node has those of other tests, too."""
+    (task,) = enqueue(server.environment(), NewTask(name="drained", queue="drained", script=WAITS_FOR_FILE))
+    first = running(server, kubectl, task)["metadata"]["name"]
+    kubectl("drain", node, f"--pod-selector=clearml-task-id={task}", "--ignore-daemonsets", "--force", "--timeout=60s")
+    try:
+        until("it waits again", lambda: server.task(task)["status"] == "queued", limit=LIMIT)
+    finally:
+        kubectl("uncordon", node)
+    pod = running(server, kubectl, task, after=first)
+    kubectl.let_go(pod)
+    found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
+    assert found["status"] == "completed"
+    assert "The pod was evicted: " in server.console(task)
+
+
+def test_a_task_that_runs_too_long_fails_and_its_agent_ends_by_itself(
+    helm: Helm, kubectl: Kubectl, server: DevServer
+) -> None:
+    (task,) = enqueue(server.environment(), NewTask(name="too long", queue="short", script=LONG))
+    found = server.wait_for_status(task, "failed", "completed", "stopped", timeout=LIMIT)
+    assert (found["status"], found["status_reason"]) == ("failed", "Kubernetes: deadline")
+
+    def ended() -> bool:
+        return all(pod["status"].get("phase") in ("Succeeded", "Failed") for pod in kubectl.pods_of(task))
+
+    until("the agent ends by itself", ended, limit=LIMIT)
+    assert server.task(task)["status"] == "failed"
+    # Failed Jobs are kept for half an hour here, with their logs.
+    assert kubectl.job_of(task) is not None
+    assert len(kubectl.pods_of(task)) == 1
