@@ -7,7 +7,17 @@ from typing import Any
 
 import yaml
 from clearml_server.process import DevServer
-from e2e_programs import CHART, CONTROLLER_IMAGE, Helm, controller_pod, ready, run, until, values_for
+from e2e_programs import (
+    CHART,
+    CONTROLLER_IMAGE,
+    Helm,
+    all_ready,
+    controller_pod,
+    controller_pods,
+    run,
+    until,
+    values_for,
+)
 from e2e_tasks import NewTask, enqueue
 
 EVERYTHING: dict[str, Any] = yaml.safe_load((CHART / "ci" / "everything-values.yaml").read_text(encoding="utf-8"))
@@ -30,8 +40,8 @@ def test_every_value_at_once(namespaces: Any, folder: Path) -> None:
     image = {"image": {"repository": repository, "tag": tag}}
     helm.upgrade({**EVERYTHING, "agentk8sglue": {**EVERYTHING["agentk8sglue"], **image}}, folder)
     try:
-        pod = controller_pod(kubectl, helm)
-        assert ready(pod), pod["status"]
+        pods = until("both pods are Ready", lambda: all_ready(controller_pods(kubectl, helm), 2))
+        pod = pods[0]
         name = pod["metadata"]["name"]
         (file,) = EVERYTHING["agentk8sglue"]["fileMounts"]
         path = f"{file['folderPath']}/{file['name']}"

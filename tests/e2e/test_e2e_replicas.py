@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from clearml_server.process import DevServer
-from e2e_programs import Helm, Kubectl, controller_pods, ready, restarts, until, values_for
+from e2e_programs import Helm, Kubectl, all_ready, controller_pods, restarts, until, values_for
 
 LIMIT = 150.0
 
@@ -65,7 +65,7 @@ def test_upgrade_and_deletion_hand_over(kubectl: Kubectl, server: DevServer, fol
         until("the old pod has gone", lambda: named(kubectl, helm) == {second}, limit=LIMIT)
 
         helm.upgrade(values(replicas=2, limit=99), folder)
-        pods = until("two are Ready", lambda: _ready(controller_pods(kubectl, helm), 2), limit=LIMIT)
+        pods = until("two are Ready", lambda: all_ready(controller_pods(kubectl, helm), 2), limit=LIMIT)
         assert leader(kubectl, helm) == second, "the one that works is left alone"
         (standby,) = {pod["metadata"]["name"] for pod in pods} - {second}
         path = f"/api/v1/namespaces/{kubectl.namespace}/pods/{standby}:8080/proxy"
@@ -80,12 +80,8 @@ def test_upgrade_and_deletion_hand_over(kubectl: Kubectl, server: DevServer, fol
         another_leads(kubectl, helm, standby)
         until("both pods are new", lambda: standby not in named(kubectl, helm), limit=LIMIT)
         launched(kubectl, server, server.create_task(queue="default"))
-        pods = until("two are Ready", lambda: _ready(controller_pods(kubectl, helm), 2), limit=LIMIT)
+        pods = until("two are Ready", lambda: all_ready(controller_pods(kubectl, helm), 2), limit=LIMIT)
         assert [restarts(pod) for pod in pods] == [0, 0]
     finally:
         helm("uninstall", helm.name, "--ignore-not-found", "--wait", "--timeout", "90s")
         kubectl("delete", "jobs", "--selector", helm.task_selector, "--wait=false")
-
-
-def _ready(pods: list[dict[str, Any]], number: int) -> list[dict[str, Any]] | None:
-    return pods if len(pods) == number and all(ready(pod) for pod in pods) else None

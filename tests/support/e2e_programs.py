@@ -238,5 +238,10 @@ def ready(pod: dict[str, Any]) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
 
 
+def all_ready(pods: list[dict[str, Any]], number: int) -> list[dict[str, Any]] | None:
+    """The pods, when there are so many and each is Ready."""
+    return pods if len(pods) == number and all(ready(pod) for pod in pods) else None
+
+
 def controller_log(kubectl: Kubectl, helm: Helm) -> str:
     return kubectl("logs", controller_pod(kubectl, helm)["metadata"]["name"])

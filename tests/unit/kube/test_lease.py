@@ -302,6 +302,20 @@ async def test_deleted_under_its_holder_it_is_not_made_anew_before_that_one_know
     assert holder(cluster) == "two_1"
 
 
+async def test_deleted_while_the_standby_did_not_look_it_waits_from_now_on(start: Start, cluster: Cluster) -> None:
+    one, two = await start("one"), await start("two")
+    await together(20, one, two)
+    await one.passes(LEASE_SECONDS - 1)  # renewed to the last, unseen by the standby
+    await crashes(one)
+    cluster.drop("leases", "gpu-leader")
+    await two.clock.advance(LEASE_SECONDS - 1)
+    await two.settles()
+    for _ in range(round(LEASE_SECONDS / STEP)):
+        await together_stalled(one, two)
+    await two.passes(LATE)
+    assert holder(cluster) == "two_1"
+
+
 async def test_a_label_from_a_person_is_no_loss(start: Start, cluster: Cluster) -> None:
     one = await start()
     cluster._bump("leases", lease(cluster), "MODIFIED")
@@ -374,6 +388,15 @@ async def test_an_acquisition_is_patient(
     await one.passes(10)
     assert one.lease.certain
     assert holder(cluster) == "one_1"
+
+
+async def test_a_renewal_that_changed_nothing_does_not_count(
+    start: Start, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await start()
+    monkeypatch.setattr(cluster, "_patch", lambda _collection, thing, _seen: (200, thing))
+    await one.passes(RENEW_SECONDS + STEP)
+    assert not one.lease.certain
 
 
 async def test_an_ex_leader_that_could_not_renew_ends_when_it_sees_the_next(

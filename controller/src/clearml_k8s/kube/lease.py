@@ -207,8 +207,10 @@ class Lease:
 
     async def _renewed(self, version: str) -> None:
         began = self._clock.monotonic()
-        answer = await self._patch(version, {"renewTime": _time(self._clock.now())})
-        self._version, self._until = _version(answer), began + RENEW_SECONDS
+        self._version = _version(await self._patch(version, {"renewTime": _time(self._clock.now())}))
+        if self._version != version:
+            # Else nothing was changed (by a wall clock that stands still), and whoever waits sees an old Lease.
+            self._until = began + RENEW_SECONDS
 
     # ---- release --------------------------------------------------------------------------------------------------
 
