@@ -243,8 +243,8 @@ CASES = [
 
     Case(key="clearml.agentk8sglueKey", value="0123", look=lambda r: r.secret(f"{FULLNAME}-ac")["agentk8sglue_key"],
          given="0123", absent="fake-access-key"),
-    Case(key="clearml.agentk8sglueSecret", value="ünï\n", look=lambda r: r.secret(f"{FULLNAME}-ac")["agentk8sglue_secret"],
-         given="ünï\n", absent="fake-secret-key"),
+    Case(key="clearml.agentk8sglueSecret", value="ünï", look=lambda r: r.secret(f"{FULLNAME}-ac")["agentk8sglue_secret"],
+         given="ünï", absent="fake-secret-key"),
     Case(key="clearml.existingClearmlConfigSecret", value="my-conf", look=conf,
          given=({"name": "my-conf", "key": "clearml.conf"}, None), absent=(None, None)),
     Case(key="clearml.clearmlConfig", value='sdk {\n  a: "b"\n}\n', look=conf,
