@@ -85,6 +85,7 @@ lint: ## ruff, mypy, import layers, actionlint
 .PHONY: verify
 verify: lint ct-lint ## lint, and fail when a generated file is not up to date
 	@$(RUN) python values-schema/build.py --check || { echo "generated files are out of date: make generate, then commit them" >&2; exit 1; }
+	@$(RUN) python tests/support/reconcile_page.py --check
 	@$(RUN) --tools helm-docs python -m ci.charts readme --check || { echo "the chart's README is out of date: make generate, then commit it" >&2; exit 1; }
 
 .PHONY: ct-lint

@@ -31,6 +31,10 @@ createQueues: true
 maxPods: 20
 defaultContainerImage: python:3.12
 completedPodDeletionDelayMinutes: 30
+failedPodDeletionDelayMinutes: 60
+maxRunMinutes: 2.5
+maxRequeues: {preempted: 3}
+patienceSeconds: {imagePull: 600, quota: null}
 task:
   serviceAccountName: gpu-clearml-agent-task
   imagePullSecrets: [gpu-clearml-agent-ark]
@@ -41,7 +45,7 @@ queues:
   big:
     templateOverrides:
       resources: {limits: {nvidia.com/gpu: 4}}
-    queueSettings: {maxPods: 2, defaultImage: "a:1"}
+    queueSettings: {maxPods: 2, defaultImage: "a:1", maxRunMinutes: 5, maxRequeues: {evicted: 1}, patienceSeconds: {quota: 9}}
 """
 
 
@@ -85,6 +89,9 @@ def test_every_key_reaches_the_dataclass(tmp_path: Path) -> None:
     assert config.max_pods == 20
     assert config.default_container_image == "python:3.12"
     assert config.completed_pod_deletion_delay_minutes == 30
+    assert (config.failed_pod_deletion_delay_minutes, config.max_run_minutes) == (60, 2.5)
+    assert config.max_requeues == {"preempted": 3}
+    assert config.patience_seconds == {"imagePull": 600, "quota": None}
     assert config.task == TaskPodConfig(
         service_account_name="gpu-clearml-agent-task", image_pull_secrets=("gpu-clearml-agent-ark",)
     )
@@ -95,7 +102,13 @@ def test_every_key_reaches_the_dataclass(tmp_path: Path) -> None:
     assert config.queues["big"] == QueueConfig(
         name="big",
         template_overrides={"resources": {"limits": {"nvidia.com/gpu": 4}}},
-        settings=QueueSettings(max_pods=2, default_image="a:1"),
+        settings=QueueSettings(
+            max_pods=2,
+            default_image="a:1",
+            max_run_minutes=5,
+            max_requeues={"evicted": 1},
+            patience_seconds={"quota": 9},
+        ),
     )
 
 
@@ -228,6 +241,15 @@ def test_yaml_errors_do_not_quote_the_file() -> None:
     with pytest.raises(ConfigProblems) as caught:
         parse_config("password: s3cret: x\n", source="c")
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["<<", "=", "2026-01-15"])
+def test_text_that_is_no_text_to_other_yaml_is_taken_as_it_is(text: str) -> None:
+    """Helm writes it without quotes."""
+    env = {"env": [{"name": "A", "value": text}]}
+    written = document(basePodTemplate=env).replace(f"'{text}'", text)
+    assert f"value: {text}\n" in written
+    assert parse_config(written).base_pod_template == env
 
 
 def test_merge_keys_may_be_overridden() -> None:

@@ -106,6 +106,14 @@ class _StrictLoader(yaml.CSafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _as_text(_: _StrictLoader, node: yaml.ScalarNode) -> str:
+    return str(node.value)
+
+
+# `<<` as a value is text; as a key it merges, as ever.
+_StrictLoader.add_constructor("tag:yaml.org,2002:merge", _as_text)
+
+
 def parse_yaml(text: str, *, source: str) -> Any:
     """One YAML document, strictly read. Raises `ConfigProblems` with the line of the mistake."""
     try:

@@ -24,14 +24,13 @@ class Only(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Permission:
-    """One row. ``when``: always, or the setting that needs it; ``purpose``: in words, for the documentation."""
+    """One row; ``purpose``: in words, for the documentation."""
 
     resource: Resource
     verbs: tuple[str, ...]
     purpose: str
     subresource: str | None = None
     only: Only | None = None
-    when: str = "always"
 
     @property
     def plural(self) -> str:
@@ -79,8 +78,8 @@ PERMISSIONS: Final = (
 
 def markdown() -> Iterator[str]:
     """The lines of the table in docs/operations.md."""
-    yield "| resource | verbs | when | for |"
-    yield "|---|---|---|---|"
+    yield "| resource | verbs | for |"
+    yield "|---|---|---|"
     for row in PERMISSIONS:
         resource = f"{row.plural}, {row.only.value}" if row.only else row.plural
-        yield f"| {resource} | {', '.join(row.verbs)} | {row.when} | {row.purpose} |"
+        yield f"| {resource} | {', '.join(row.verbs)} | {row.purpose} |"
