@@ -45,7 +45,8 @@ queues:
   big:
     templateOverrides:
       resources: {limits: {nvidia.com/gpu: 4}}
-    queueSettings: {maxPods: 2, defaultImage: "a:1", maxRunMinutes: 5, maxRequeues: {evicted: 1}, patienceSeconds: {quota: 9}}
+    queueSettings:
+      {maxPods: 2, defaultImage: "a:1", maxRunMinutes: 5, maxRequeues: {evicted: 1}, patienceSeconds: {quota: 9}}
 """
 
 
