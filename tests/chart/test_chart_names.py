@@ -144,7 +144,9 @@ def test_selectors_do_not_change_with_the_values(render: Render) -> None:
     assert render().deployment["spec"]["selector"] == {"matchLabels": wanted}
     rendered = render(ALL)
     assert rendered.deployment["spec"]["selector"] == {"matchLabels": wanted}
-    assert rendered.one("PodDisruptionBudget")["spec"]["selector"] == {"matchLabels": wanted}
+    assert rendered.one("PodDisruptionBudget", "rel-clearml-agent-controller")["spec"]["selector"] == {
+        "matchLabels": wanted
+    }
     assert rendered.one("NetworkPolicy", "rel-clearml-agent-controller")["spec"]["podSelector"] == {
         "matchLabels": wanted
     }

@@ -146,6 +146,25 @@ def test_a_drained_task_is_put_back_and_completes(helm: Helm, kubectl: Kubectl, 
     assert "The pod was evicted: " in server.console(task)
 
 
+def test_a_drain_waits_for_a_task_with_a_budget(
+    helm: Helm, kubectl: Kubectl, server: DevServer, node: str, folder: Path
+) -> None:
+    """`podDisruptionBudget.tasks`: the drain is refused as long as the task runs, and goes on when it has ended."""
+    helm.upgrade({}, folder, "--reset-then-reuse-values", "--set", "podDisruptionBudget.tasks.enabled=true")
+    (task,) = enqueue(server.environment(), NewTask(name="protected", queue="drained", script=WAITS_FOR_FILE))
+    pod = running(server, kubectl, task)
+    drain = ("drain", node, f"--pod-selector=clearml-task-id={task}", "--ignore-daemonsets", "--force")
+    try:
+        refused = kubectl(*drain, "--timeout=5s", check=False)
+        assert "violate the pod's disruption budget" in refused
+        kubectl.let_go(pod)
+        found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
+        assert found["status"] == "completed"
+        kubectl(*drain, "--timeout=60s")
+    finally:
+        kubectl("uncordon", node)
+
+
 def test_a_task_that_runs_too_long_fails_and_its_agent_ends_by_itself(
     helm: Helm, kubectl: Kubectl, server: DevServer
 ) -> None:

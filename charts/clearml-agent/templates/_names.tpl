@@ -62,6 +62,10 @@ alias of a dependency that has one, so that two aliases in one release do not ta
 {{- include "clearml-agent.fullname" . }}-task
 {{- end -}}
 
+{{- define "clearml-agent.taskDisruptionBudgetName" -}}
+{{- include "clearml-agent.fullname" . }}-task
+{{- end -}}
+
 {{- define "clearml-agent.taskNetworkPolicyName" -}}
 {{- include "clearml-agent.fullname" . }}-task
 {{- end -}}

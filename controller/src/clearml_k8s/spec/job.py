@@ -34,7 +34,10 @@ MAX_MANIFEST_BYTES: Final = 1_000_000
 """etcd takes 1.5 MiB by default, and the API server adds managedFields."""
 
 _TASK_NAME_LIMIT: Final = 256
-_SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+_KEPT_BY_AUTOSCALERS: Final = {
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+    "karpenter.sh/do-not-disrupt": "true",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,7 @@ def build_job(
 
     labels = _labels(parts, config=config, queue=queue, task=task, controller_id=controller_id)
     annotations = {
-        _SAFE_TO_EVICT: "false",
+        **_KEPT_BY_AUTOSCALERS,
         **{key: value for key, value in parts.annotations.items() if not key.startswith(names.PREFIX)},
         names.ANNOTATION_ATTEMPT: attempt,
         names.ANNOTATION_QUEUE_ID: queue.id,
