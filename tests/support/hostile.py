@@ -1,0 +1,123 @@
+"""Hostile input: text and JSON of any kind, and good documents with something in them exchanged."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+T = TypeVar("T")
+
+BOUNDED = settings(derandomize=True, deadline=None, database=None, max_examples=150)
+"""The same examples in every run."""
+
+NASTY = (
+    "",
+    " ",
+    "\0",
+    "\ud800",
+    "\udcff",
+    "\u202eevil",
+    "Ünïcödé 任务 🚀",
+    "İ",
+    "a\nb",
+    "a\r\nSet-Cookie: b",
+    "$(CLEARML_API_SECRET_KEY)",
+    "${HOME}",
+    "$$(A)",
+    "$" * 9,
+    "'",
+    '"',
+    "\\",
+    "`id`",
+    "-1",
+    "null",
+    "../../etc/passwd",
+    "%00%ff",
+    "x" * 70_000,
+    "9" * 5000,
+    "0001-01-01T00:00:00Z",
+    "9999-12-31T23:59:59.999999-12:00",
+    "2026-01-15T06:22:11",
+    "2026-01-15T06:22:11.065000+00:00",
+    "2026-W03-4",
+)
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+"""JSON that is nested deeper than any parser's stack."""
+
+CHARACTERS = st.characters(exclude_categories=())
+"""Any, also lone surrogates."""
+
+
+def texts(*, max_size: int = 30) -> SearchStrategy[str]:
+    return st.sampled_from(NASTY) | st.text(CHARACTERS, max_size=max_size)
+
+
+def numbers() -> SearchStrategy[float]:
+    return st.integers() | st.sampled_from([0, -1, 2**31, 2**63, 10**400]) | st.floats()
+
+
+def values() -> SearchStrategy[Any]:
+    """Any JSON value, with what Python's parser takes beyond: NaN, Infinity, lone surrogates."""
+    leaves = st.none() | st.booleans() | numbers() | texts()
+    return st.recursive(
+        leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts(), inner, max_size=3), max_leaves=6
+    )
+
+
+@st.composite
+def spoilt(draw: st.DrawFn, good: Any, *, most: int = 3) -> Any:
+    """The good document with up to ``most`` of its parts taken out, or exchanged for any value; or another document."""
+    document = copy.deepcopy(good)
+    for _ in range(draw(st.integers(1, most))):
+        path = draw(st.sampled_from(_paths(document)))
+        if not path:
+            return draw(values())
+        parent = document
+        for step in path[:-1]:
+            parent = parent[step]
+        if draw(st.booleans()):
+            parent[path[-1]] = draw(values())
+        else:
+            del parent[path[-1]]
+        if not isinstance(document, dict | list) or not document:
+            break
+    return document
+
+
+def _paths(document: Any) -> list[tuple[Any, ...]]:
+    """Of every part of the document; the whole last, as the least interesting."""
+    found: list[tuple[Any, ...]] = []
+
+    def walk(part: Any, path: tuple[Any, ...]) -> None:
+        items = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
+        for key, inner in items:
+            found.append((*path, key))
+            walk(inner, (*path, key))
+
+    walk(document, ())
+    return [*found, ()]
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """For tests that hypothesis calls often: a loop for each call."""
+    return asyncio.run(coroutine)
+
+
+class Answers:
+    """In place of a session: every call is answered with ``data``."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    async def call(self, endpoint: str, body: Any = None, **options: Any) -> Any:
+        return self.data
+
+    async def send_lines(self, endpoint: str, lines: bytes, **options: Any) -> Any:
+        return self.data
