@@ -13,7 +13,7 @@ from hypothesis.strategies import SearchStrategy
 
 T = TypeVar("T")
 
-BOUNDED = settings(derandomize=True, deadline=None, database=None, max_examples=150)
+BOUNDED = settings(derandomize=True, deadline=None, database=None, max_examples=50)
 """The same examples in every run."""
 
 NASTY = (
@@ -39,7 +39,7 @@ NASTY = (
     "null",
     "../../etc/passwd",
     "%00%ff",
-    "x" * 70_000,
+    "x" * 2_000,
     "9" * 5000,
     "0001-01-01T00:00:00Z",
     "9999-12-31T23:59:59.999999-12:00",

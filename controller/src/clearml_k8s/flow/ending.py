@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from clearml_k8s.clock import moment
 from clearml_k8s.flow.diagnosis import Category, Diagnosis, newest
 from clearml_k8s.kube.slim import JobRecord, PodRecord
 
@@ -14,6 +15,9 @@ CAUSE_PATIENCE = 5.0
 
 FINAL_SECONDS = 60
 """How long after its containers' end a deleted pod may stay; who ended longer ago was not ended by the deletion."""
+
+LONGEST_GRACE_SECONDS = 10 * 365 * 86400
+"""What a pod's terminationGracePeriodSeconds counts for at most."""
 
 _DEADLINE = "DeadlineExceeded"
 _CANNOT_TELL = 75  # exit code of the start script when the server does not answer its check
@@ -100,10 +104,11 @@ def _ended_by_deletion(pod: PodRecord, *, gone: bool) -> bool:
     if pod.deleted is None:
         return gone and not pod.finished
     # The last call of a deletion has no grace left, and its own time.
-    before = pod.grace_seconds or FINAL_SECONDS
-    asked = datetime.fromisoformat(pod.deleted) - timedelta(seconds=before)
-    ends = [datetime.fromisoformat(c.finished_at) for c in pod.containers if c.finished_at and not c.init]
-    return not ends or max(ends) >= asked
+    before = timedelta(seconds=min(max(pod.grace_seconds or FINAL_SECONDS, 0), LONGEST_GRACE_SECONDS))
+    deleted = moment(pod.deleted)
+    ends = [at for c in pod.containers if not c.init and (at := moment(c.finished_at))]
+    # Compared by what lies between: a time near either end of the calendar has none before or after it.
+    return not ends or deleted is None or deleted - max(ends) <= before
 
 
 def finished_at(job: JobRecord, pods: Sequence[PodRecord]) -> datetime | None:
@@ -114,4 +119,4 @@ def finished_at(job: JobRecord, pods: Sequence[PodRecord]) -> datetime | None:
         return None
     times = [c.finished_at for pod in pods for c in pod.containers if c.finished_at]
     times += [condition.since for condition in job.conditions if condition.since]
-    return max((datetime.fromisoformat(t.replace("Z", "+00:00")) for t in times), default=None)
+    return max((at for time in times if (at := moment(time))), default=None)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import timedelta
 
 from clearml_k8s import names
 from clearml_k8s.clearml import queues, tasks
@@ -213,8 +212,8 @@ class Reconciler:
         done = finished_at(job, self._pods_of(job))
         if done is None:
             return ENDING_SECONDS - self._lasted(job, "the task's end")
-        keep = timedelta(minutes=self._config.completed_pod_deletion_delay_minutes)
-        return (done + keep - self._clock.now()).total_seconds()
+        keep = 60 * self._config.completed_pod_deletion_delay_minutes
+        return keep - (self._clock.now() - done).total_seconds()
 
     def _decide(self, task: TaskView | None, job: JobRecord) -> Decision:
         return rules.decide(

@@ -57,6 +57,8 @@ def build_job(
         job_name = names.job_name(task.id)
     except errors.ConfigError as error:
         raise errors.SpecError(str(error)) from None
+    if task.container.malformed:
+        raise errors.SpecError(f"the server's answer for the task: {task.container.malformed}")
     parts = pod_parts(config=config, queue=queue.config)
     image, old_arguments = split_image(task.container.image)
     own_arguments = parse_docker_arguments(task.container.arguments, reserved=RESERVED_ENV)
