@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
+import json
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -103,6 +106,18 @@ def _paths(document: Any) -> list[tuple[Any, ...]]:
 
     walk(document, ())
     return [*found, ()]
+
+
+def written(secret: str) -> set[str]:
+    """The secret as it may stand in a text: raw, in JSON, in a URL, and each of them in base64, wherever it begins."""
+    plain = {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], quote(secret, safe="")}
+    coded = set()
+    for raw in (text.encode() for text in plain):
+        for before in range(3):
+            text = base64.b64encode(b"\0" * before + raw).decode()
+            # Without the characters that also hold bits of what stands before it or after it.
+            coded.add(text[-(-8 * before // 6) : 8 * (before + len(raw)) // 6])
+    return plain | coded
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
