@@ -22,28 +22,36 @@ _WORDS = st.sampled_from(
 )
 
 
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\"'\"'") + "'"
+
+
+_SETTINGS = st.builds(lambda name, value: f"-e {name}={_quoted(value)}", _NAMES, texts())
+_GOOD_IMAGES = st.sampled_from(
+    ["", "python:3.11", "a.b:5000/c/d:e", "a@sha256:" + "0" * 64, "python -e A=B", "[::1]:5/a"]
+)
+
+
 def arguments() -> SearchStrategy[str]:
     """A docker command line, well quoted or not."""
-
-    def quoted(text: str) -> str:
-        return "'" + text.replace("'", "'\"'\"'") + "'"
-
-    setting = st.builds(lambda name, value: f"-e {name}={quoted(value)}", _NAMES, texts())
-    return st.lists(setting | _WORDS | texts(), max_size=5).map(" ".join)
-
-
-def images() -> SearchStrategy[str]:
-    good = st.sampled_from(["", "python:3.11", "a.b:5000/c/d:e", "a@sha256:" + "0" * 64, "python -e A=B", "[::1]:5/a"])
-    return good | texts()
+    return st.lists(_SETTINGS | _WORDS | texts(), max_size=5).map(" ".join)
 
 
 def tasks() -> SearchStrategy[TaskView]:
-    container = st.builds(
-        Container, image=images(), arguments=arguments(), setup_shell_script=texts() | st.just("x" * 200_000)
-    )
+    """Those that a Job can be made of more often than not, and any others."""
+    return _tasks(
+        ids=st.just(TASK_ID), images=_GOOD_IMAGES, arguments=st.lists(_SETTINGS, max_size=5).map(" ".join)
+    ) | _tasks(ids=st.just(TASK_ID) | texts(), images=_GOOD_IMAGES | texts(), arguments=arguments())
+
+
+def _tasks(
+    *, ids: SearchStrategy[str], images: SearchStrategy[str], arguments: SearchStrategy[str]
+) -> SearchStrategy[TaskView]:
+    scripts = texts() | st.just("x" * 200_000)
+    container = st.builds(Container, image=images, arguments=arguments, setup_shell_script=scripts)
     return st.builds(
         TaskView,
-        id=st.just(TASK_ID) | texts(),
+        id=ids,
         name=texts(max_size=400),
         status=st.just("queued"),
         status_changed=st.just(ATTEMPT) | texts(),

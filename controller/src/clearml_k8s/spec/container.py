@@ -17,6 +17,9 @@ MAX_ENV_BYTES = 128 * 1024 - 1
 MAX_TEXT = 256 * 1024
 """Characters of docker arguments, and of an image with its arguments; all of it must fit into one Job."""
 
+MAX_IMAGE = 1000
+"""Characters of an image reference: name, tag and digest have limits of their own that are less together."""
+
 _DOMAIN = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _HOST = rf"(?:{_DOMAIN}(?:\.{_DOMAIN})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -82,7 +85,7 @@ def split_image(text: str) -> tuple[str, list[str]]:
 def check_image(image: str, *, setting: str) -> str:
     """`image` without surrounding blanks. Raises `errors.SpecError` naming `setting` if no registry could have it."""
     image = image.strip()
-    match = _IMAGE.fullmatch(image)
+    match = _IMAGE.fullmatch(image) if len(image) <= MAX_IMAGE else None
     if match is None or len(match["name"]) > 255:
         shown = _URL_LOGIN.sub(r"\1***@", image[:1000])
         raise errors.SpecError(
