@@ -14,6 +14,7 @@ from clearml_k8s.config import ResolvedQueue
 from clearml_k8s.config.file import load_config_file
 from clearml_k8s.names import task_selector
 from clearml_k8s.spec.job import template_probe_job
+from hostile import written
 
 Render = Callable[..., Rendered]
 
@@ -119,21 +120,25 @@ def test_policy_of_tasks_selects_the_pods_that_the_controller_makes(render: Rend
 
 
 def test_no_secret_outside_secrets(render: Render) -> None:
+    marks = {name: f'MARK"{name}\\/é+=' for name in ("access", "secret", "conf", "password", "file")}
     marked = {
         "clearml": {
-            "agentk8sglueKey": "MARK-access",
-            "agentk8sglueSecret": "MARK-secret",
-            "clearmlConfig": "sdk.aws.s3.key: MARK-conf",
+            "agentk8sglueKey": marks["access"],
+            "agentk8sglueSecret": marks["secret"],
+            "clearmlConfig": f"sdk.aws.s3.key: {marks['conf']}",
         },
-        "imageCredentials": {"password": "MARK-password"},
-        "agentk8sglue": {"fileMounts": [{"name": "a", "folderPath": "/a", "fileContent": "MARK-file"}]},
+        "imageCredentials": {"password": marks["password"]},
+        "agentk8sglue": {"fileMounts": [{"name": "a", "folderPath": "/a", "fileContent": marks["file"]}]},
     }
     rendered = render(marked)
+    ways = [way for mark in marks.values() for way in written(mark)]
     for found in rendered.objects:
-        if found["kind"] != "Secret":
-            for path, text in strings(found):
-                assert "MARK" not in text, f"{found['kind']} {path}"
-                assert "TUFSSy" not in text, f"{found['kind']} {path} (base64)"
+        for path, text in strings(found):
+            assert found["kind"] == "Secret" or not [way for way in ways if way in text], f"{found['kind']} {path}"
+    # The search itself finds them where they are.
+    secrets = [text for o in rendered.objects if o["kind"] == "Secret" for _, text in strings(o)]
+    for name, mark in marks.items():
+        assert any(way in text for way in written(mark) for text in secrets), name
     in_secrets = {o["metadata"]["name"] for o in rendered.objects if o["kind"] == "Secret"}
     assert in_secrets == {f"{FULLNAME}-{suffix}" for suffix in ("ac", "conf", "ark", "afm")}
 

@@ -50,6 +50,15 @@ class SystemClock:
         return asyncio.timeout(max(0.0, seconds))
 
 
+def moment(text: str) -> datetime | None:
+    """A time as servers write it (ISO 8601; without a zone: UTC), in UTC; None when it cannot be read."""
+    try:
+        found = datetime.fromisoformat(text)
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
 async def in_turns(wait: Callable[[], Awaitable[T]], *, clock: Clock) -> T:
     """Wait for what somebody else brings (an event, a lock), however long.
 

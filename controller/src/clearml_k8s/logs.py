@@ -5,6 +5,7 @@ Use the standard library: ``log.info("job created", extra=kv(task=..., job=...))
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import re
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO
+from urllib.parse import quote
 
 from clearml_k8s.errors import ConfigError
 
@@ -28,20 +30,23 @@ def kv(**fields: object) -> Mapping[str, object]:
 
 
 class Redactor:
-    """Replaces known secret strings, and anything that looks like a bearer token, by asterisks."""
+    """Replaces known secrets, also in base64, JSON and URLs, and whatever looks like a bearer token, by asterisks."""
 
     # A JSON web token, and the value of an Authorization header.
     _SHAPES = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*|(?<=Bearer )\S+|(?<=Basic )\S+", re.IGNORECASE)
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets: set[str] = set()
+        self._secrets: set[str] = set()  # each in all the ways in which it may be written
         for secret in secrets:
             self.add(secret)
 
     def add(self, secret: str) -> None:
         """Hide ``secret`` from now on; strings shorter than 4 characters would hide ordinary text and are ignored."""
         if len(secret) >= 4:
-            self._secrets.add(secret)
+            raw = secret.encode(errors="replace")
+            escaped = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
+            encoded = {quote(raw, safe=""), base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()}
+            self._secrets |= {secret, *escaped, *encoded, *(text.rstrip("=") for text in encoded)}
 
     def __call__(self, text: str) -> str:
         for secret in sorted(self._secrets, key=len, reverse=True):
@@ -68,7 +73,8 @@ class PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         parts = [_stamp(record), record.levelname, record.name, record.getMessage()]
         for key, value in _fields(record).items():
-            text = str(value)
+            # Redacted before it is quoted, so that a secret with quotes or backslashes in it is found as well.
+            text = self._redact(str(value))
             parts.append(f"{key}={text if _PLAIN_VALUE.fullmatch(text) else json.dumps(text, ensure_ascii=False)}")
         line = " ".join(parts)
         if record.exc_info:

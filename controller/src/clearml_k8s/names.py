@@ -114,7 +114,7 @@ def job_name(task_id: str) -> str:
 def task_id_of(*, name: str, labels: Mapping[str, str]) -> str | None:
     """The task that a Job or pod runs: its ``clearml-task-id`` label, else from a name the glue made, else None."""
     labelled = labels.get(LABEL_TASK_ID)
-    if labelled:
+    if isinstance(labelled, str) and labelled:
         return labelled
     match = _LEGACY_ID.fullmatch(name)
     return match["task"] if match else None

@@ -283,8 +283,8 @@ def test_the_backstop_outlives_the_deletion_delay(build: Build, config: Config) 
 @pytest.mark.parametrize(
     ("container", "message"),
     [
-        ({"setup_shell_script": "x" * 140_000}, "environment variable CLEARML_K8S_SETUP_SCRIPT: "),
-        ({"arguments": " ".join(f"-e A{n}={'x' * 100_000}" for n in range(10))}, "the Job is 1.* bytes large"),
+        ({"setup_shell_script": "x" * 140_000}, "the task's setup script: 1400.. bytes"),
+        ({"arguments": " ".join(f"-e A{n}={'x' * 100_000}" for n in range(10))}, "container arguments: 1.* characters"),
         ({"setup_shell_script": "a\0b"}, "zero byte"),
         ({"setup_shell_script": "\ud800"}, "not valid Unicode"),
     ],
@@ -292,6 +292,11 @@ def test_the_backstop_outlives_the_deletion_delay(build: Build, config: Config) 
 def test_what_does_not_fit_is_told_before_it_is_sent(build: Build, container: dict[str, str], message: str) -> None:
     with pytest.raises(errors.SpecError, match=message):
         build(**container)
+
+
+def test_a_job_that_etcd_would_not_take_is_told_before_it_is_sent(build: Build) -> None:
+    with pytest.raises(errors.SpecError, match=r"the Job is 1\d{6} bytes large"):
+        build(base={"annotations": {"a": "x" * 600_000}})
 
 
 def test_the_probe_has_a_name_of_its_own_and_the_queues_template(config: Config) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from clearml_k8s.errors import (
     ApiRefused,
@@ -14,6 +13,7 @@ from clearml_k8s.errors import (
     NotFound,
     NotSupported,
 )
+from clearml_k8s.wire import NOTHING, got, parse_json
 
 _NOT_FOUND: Final = frozenset({(400, 101), (400, 131), (400, 701)})
 
@@ -24,17 +24,23 @@ def data_of(endpoint: str, *, status: int, kind: str, text: bytes, target: str, 
     Raises ApiRefused and its kinds, or ApiUnanswered; ``address`` is the server's, for the message.
     """
     try:
-        answer = json.loads(text)
+        answer = parse_json(text)
     except ValueError:
         answer = None
     meta = answer.get("meta") if isinstance(answer, dict) else None
     if isinstance(answer, dict) and isinstance(meta, dict):
-        code = _number(meta.get("result_code"), status) if status < 300 else status
+        said = meta.get("result_code", NOTHING)
+        if status < 300 and said is not NOTHING and not _is_number(said):
+            raise ApiUnanswered(endpoint, f"meta.result_code: {got(said, expected='a whole number')}")
+        code = _number(said, status) if status < 300 else status
         subcode = _number(meta.get("result_subcode"), 0)
-        message = str(meta.get("result_msg") or "no message")
+        told = meta.get("result_msg")
+        message = told if isinstance(told, str) and told else "no message"
         if code < 300:
             data = answer.get("data")
-            return data if isinstance(data, dict) else {}
+            if data is not None and not isinstance(data, dict):
+                raise ApiUnanswered(endpoint, f"data: {got(data, expected='an object')}")
+            return data or {}
         raise _error(endpoint, code, subcode, message)
     if status < 300:
         raise ApiUnanswered(
@@ -62,5 +68,9 @@ def _error(endpoint: str, code: int, subcode: int, message: str) -> ApiRefused |
     return kind(endpoint, code, subcode, message)
 
 
+def _is_number(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _number(value: object, default: int) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else default
+    return value if _is_number(value) else default

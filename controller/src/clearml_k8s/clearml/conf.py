@@ -74,6 +74,7 @@ def load(*, environ: Mapping[str, str], home: Path | None = None) -> Credentials
                 f"no ClearML credentials: set {names.ENV_ACCESS_KEY} and {names.ENV_SECRET_KEY}, or write "
                 f"api.credentials.access_key and .secret_key into clearml.conf (looked at: the environment, {places})"
             )
+    keys.sendable(access, secret, source=source)
     return Credentials(access_key=access, secret_key=secret, source=source, verify_certificate=verify)
 
 
@@ -96,7 +97,7 @@ def _verification(environ: Mapping[str, str], file: Path | None, section: Mappin
         verify = _verify(section["verify_certificate"], where=f"api.verify_certificate in {file}")
     bundle = environ.get(_CA_BUNDLE, "").strip()
     if bundle and verify in (None, True):
-        if not Path(bundle).is_file():
+        if not _is_file(bundle):
             raise ConfigError(f"{_CA_BUNDLE} names {names.shown(bundle)}, which is no file that can be read")
         verify = bundle
     return verify
@@ -108,7 +109,7 @@ def _file_section(environ: Mapping[str, str], home: Path) -> tuple[Path | None, 
         return None, {}
     if named:
         path = Path(named.replace("~", str(home), 1) if named.startswith("~") else named)
-        if not path.is_file():
+        if not _is_file(path):
             raise ConfigError(f"{names.ENV_CONFIG_FILE} names {names.shown(named)}, which is no file that can be read")
     else:
         path = home / "clearml.conf"
@@ -158,6 +159,13 @@ def _hocon() -> ModuleType:
     return importlib.import_module(f"{_HOCON}.external.pyhocon")
 
 
+def _is_file(path: Path | str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # a name that is too long, a folder that may not be looked into
+        return False
+
+
 def _text(section: Mapping[str, Any], key: str) -> str:
     value = section.get(key)
     return value.strip() if isinstance(value, str) else ""
@@ -171,6 +179,6 @@ def _verify(value: object, *, where: str) -> bool | str:
         return False
     if text.lower() in _TRUE:
         return True
-    if Path(text).is_file():
+    if _is_file(text):
         return text
     raise ConfigError(f"{where} is {names.shown(text)}: write true, false, or the path of a CA bundle")

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from clearml_k8s.clearml.session import Session
-from clearml_k8s.errors import NotFound
+from clearml_k8s.errors import NotFound, trimmed
 
 MAX_PACKET_BYTES: Final = 1024 * 1024
 MAX_MESSAGE_BYTES: Final = 64 * 1024
+MAX_ERRORS: Final = 20
 ENDPOINT: Final = "events.add_batch"
 
 
@@ -102,7 +103,7 @@ def _count(data: dict[str, Any], key: str) -> int:
 def _infos(found: object) -> list[str]:
     # The server gives a map of error text to count, or a list.
     if isinstance(found, dict):
-        return [f"{text} ({count} lines)" for text, count in found.items()]
+        return [f"{trimmed(text)} ({trimmed(str(count))} lines)" for text, count in list(found.items())[:MAX_ERRORS]]
     if isinstance(found, list):
-        return [str(item) for item in found]
+        return [trimmed(str(item)) for item in found[:MAX_ERRORS]]
     return []

@@ -55,6 +55,15 @@ def read(folder: Path) -> tuple[str, str]:
         ) from None
 
 
+def sendable(access: str, secret: str, *, source: str) -> None:
+    """ConfigError when they cannot be sent as a login."""
+    for what, text in (("access key", access), ("secret key", secret)):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"the {what} in {source} is not valid UTF-8 text") from None
+
+
 def _pair(folder: Path) -> tuple[str, str]:
     data = folder / _DATA
     place = data.resolve(strict=True) if data.is_symlink() else folder

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.errors import ApiRefused, ApiUnanswered, NotFound, Refused
+from clearml_k8s.wire import NOTHING, got
 
 PAGE_SIZE: Final = 500
 _NAMES_PER_CALL: Final = 50
@@ -28,13 +29,17 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Queue:
-    """A queue with its first entries in order; ``total`` counts all, None when there are more than were asked for."""
+    """A queue with its first entries in order; ``total`` counts all, None when there are more than were asked for.
+
+    ``unreadable`` says what stands among them that is no entry, "" when there is nothing.
+    """
 
     id: str
     name: str
     entries: tuple[Entry, ...] = ()
     total: int | None = 0
     system_tags: tuple[str, ...] = ()
+    unreadable: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,8 +106,15 @@ async def resolve(session: Session, keys: Iterable[str], *, deadline: float | No
 async def all_entries(
     session: Session, *, ids: Sequence[str] | None = None, deadline: float | None = None
 ) -> tuple[Queue, ...]:
-    """The queues (all by default, hidden ones too) with every entry; for the sweep. A read."""
-    return await get_queues(session, ids=ids, deadline=deadline)
+    """The queues (all by default, hidden ones too) with every entry; for the sweep. A read.
+
+    ApiUnanswered when one of them holds what is no entry: what is not listed would be taken for absent.
+    """
+    found = await get_queues(session, ids=ids, deadline=deadline)
+    for queue in found:
+        if queue.unreadable:
+            raise ApiUnanswered("queues.get_all", queue.unreadable)
+    return found
 
 
 async def num_entries(session: Session, queue: str, *, deadline: float | None = None) -> int:
@@ -214,23 +226,42 @@ async def _pages(
         rows = data.get("queues")
         if not isinstance(rows, list):
             raise ApiUnanswered("queues.get_all", "the answer holds no list of queues")
-        for row in rows:
-            queue = _queue(row, max_entries)
+        for index, row in enumerate(rows):
+            queue = _queue(row, max_entries, where=f"queues[{index}]")
             found[queue.id] = queue
         if len(rows) < PAGE_SIZE:
             return list(found.values())
         page += 1
 
 
-def _queue(row: Mapping[str, Any], max_entries: int | None) -> Queue:
+def _queue(row: object, max_entries: int | None, *, where: str) -> Queue:
+    """A queue of the server's JSON, ``where`` in the answer. What is no entry is passed over, and told."""
+    if not isinstance(row, Mapping):
+        raise ApiUnanswered("queues.get_all", f"{where}: {got(row, expected='an object')}")
+    for key in ("id", "name"):
+        text = row.get(key, NOTHING)
+        if not isinstance(text, str) or not text:
+            raise ApiUnanswered("queues.get_all", f"{where}.{key}: {got(text, expected='text')}")
     raw = row.get("entries") or []
-    entries = tuple(Entry(task=str(e["task"]), added=str(e.get("added") or "")) for e in raw if e.get("task"))
+    if not isinstance(raw, list):
+        raise ApiUnanswered("queues.get_all", f"{where}.entries: {got(raw, expected='a list')}")
+    entries: list[Entry] = []
+    unreadable = ""
+    for index, item in enumerate(raw):
+        task = item.get("task") if isinstance(item, Mapping) else item
+        if isinstance(item, Mapping) and isinstance(task, str) and task:
+            added = item.get("added")
+            entries.append(Entry(task=task, added=added if isinstance(added, str) else ""))
+        else:
+            unreadable = unreadable or f"{where}.entries[{index}]: {got(task, expected='an entry with a task')}"
     # An older server ignores max_task_entries and gives all.
     cut = max_entries is not None and len(raw) == max_entries
+    tags = row.get("system_tags")
     return Queue(
-        id=str(row["id"]),
-        name=str(row.get("name") or ""),
-        entries=entries if max_entries is None else entries[:max_entries],
+        id=row["id"],
+        name=row["name"],
+        entries=tuple(entries) if max_entries is None else tuple(entries[:max_entries]),
         total=None if cut else len(raw),
-        system_tags=tuple(str(tag) for tag in row.get("system_tags") or ()),
+        system_tags=tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else (),
+        unreadable=unreadable,
     )

@@ -17,6 +17,7 @@ from clearml_k8s.backoff import Backoff
 from clearml_k8s.clearml import token as tokens
 from clearml_k8s.clearml.health import ServerHealth, State
 from clearml_k8s.clearml.keys import Credentials, Keys
+from clearml_k8s.clearml.token import LOGIN
 from clearml_k8s.clearml.transport import Transport
 from clearml_k8s.clock import Clock, holding
 from clearml_k8s.errors import (
@@ -30,7 +31,6 @@ from clearml_k8s.errors import (
 )
 from clearml_k8s.metrics import Metrics, Outcome
 
-LOGIN: Final = "auth.login"
 READ_ATTEMPT_SECONDS: Final = 10.0
 
 
@@ -116,7 +116,8 @@ class Session:
 
         Raises `Refused` (ApiRefused and its kinds, Unreachable, NotSent) or `Unanswered` (ApiUnanswered).
         """
-        payload = json.dumps(body or {}).encode()
+        # What is no Unicode (a lone surrogate) would be answered 500, again and again: "?" stands for it.
+        payload = json.dumps(body or {}, ensure_ascii=False).encode(errors="replace")
         return await self._call(endpoint, payload, "application/json", deadline, read=read, version=version)
 
     async def send_lines(
@@ -183,11 +184,9 @@ class Session:
                 if token is not None and usable:
                     return token
                 raise
-            value = data.get("token")
-            if not isinstance(value, str) or not value:
-                raise ApiUnanswered(LOGIN, f"the answer of {self.address} holds no token")
-            self._token, self._token_of = tokens.read(value, at=self.clock.monotonic()), keys
-            return self._token
+            found = tokens.read_login(data, at=self.clock.monotonic(), address=self.address)
+            self._token, self._token_of = found, keys
+            return found
 
     def _current(self) -> tokens.Token | None:
         """The token, if it is of the keys that are in use now."""

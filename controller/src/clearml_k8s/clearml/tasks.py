@@ -9,6 +9,7 @@ from typing import Any, Final
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.errors import ApiUnanswered
 from clearml_k8s.names import PROPERTIES_SECTION
+from clearml_k8s.wire import NOTHING, got
 
 PAGE_SIZE: Final = 500
 
@@ -51,11 +52,15 @@ STATE_FIELDS: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Container:
-    """What the task says about its container; "" where it says nothing. ``arguments`` is a docker command line."""
+    """What the task says about its container; "" where it says nothing. ``arguments`` is a docker command line.
+
+    ``malformed`` names a setting that is no text, so that the task is not run without it; "" when all are.
+    """
 
     image: str = ""
     arguments: str = ""
     setup_shell_script: str = ""
+    malformed: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,17 +201,24 @@ async def _page(
     if not isinstance(rows, list):
         # Not "no tasks": an absent task is taken for a deleted one, so a strange answer must not look like that.
         raise ApiUnanswered("tasks.get_all", "the answer holds no list of tasks")
+    for index, row in enumerate(rows):
+        # Nor may an unreadable one: which task it is of is not known.
+        if not isinstance(row, Mapping):
+            raise ApiUnanswered("tasks.get_all", f"tasks[{index}]: {got(row, expected='an object')}")
+        found = row.get("id", NOTHING)
+        if not isinstance(found, str) or not found:
+            raise ApiUnanswered("tasks.get_all", f"tasks[{index}].id: {got(found, expected='text')}")
     return [view(row) for row in rows]
 
 
 def view(row: Mapping[str, Any]) -> TaskView:
-    """A task of the server's JSON; missing and null members become the defaults."""
+    """A task of the server's JSON that has an ``id``; members that are missing, null or of another type become the
+    defaults, and of the container's settings it is noted."""
     execution = _section(row, "execution")
-    container = _section(row, "container")
     sections = _section(row, "hyperparams")
     items = _section(sections, PROPERTIES_SECTION)
     return TaskView(
-        id=str(row["id"]),
+        id=row["id"],
         name=_text(row, "name"),
         type=_text(row, "type"),
         status=_text(row, "status"),
@@ -218,21 +230,39 @@ def view(row: Mapping[str, Any]) -> TaskView:
         parent=_reference(row, "parent"),
         user=_reference(row, "user") or "",
         company=_reference(row, "company") or "",
-        tags=tuple(str(tag) for tag in row.get("tags") or ()),
-        system_tags=tuple(str(tag) for tag in row.get("system_tags") or ()),
-        container=Container(
-            image=_text(container, "image"),
-            arguments=_text(container, "arguments"),
-            setup_shell_script=_text(container, "setup_shell_script"),
-        ),
+        tags=_texts(row, "tags"),
+        system_tags=_texts(row, "system_tags"),
+        container=_container(row.get("container")),
         script_repository=_text(_section(row, "script"), "repository"),
         last_worker=_text(row, "last_worker") or None,
         last_worker_report=_text(row, "last_worker_report") or None,
         last_update=_text(row, "last_update") or None,
         last_change=_text(row, "last_change") or None,
         runtime=dict(_section(row, "runtime")),
-        properties={key: str(item.get("value") or "") for key, item in items.items() if isinstance(item, Mapping)},
+        properties={key: _text(item, "value") for key, item in items.items() if isinstance(item, Mapping)},
     )
+
+
+def _container(found: object) -> Container:
+    if found is None:
+        return Container()
+    if not isinstance(found, Mapping):
+        return Container(malformed=f"container: {got(found, expected='an object')}")
+    wrong = ""
+    for key in ("image", "arguments", "setup_shell_script"):
+        if not isinstance(found.get(key), str | None):
+            wrong = wrong or f"container.{key}: {got(found[key], expected='text')}"
+    return Container(
+        image=_text(found, "image"),
+        arguments=_text(found, "arguments"),
+        setup_shell_script=_text(found, "setup_shell_script"),
+        malformed=wrong,
+    )
+
+
+def _texts(row: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    found = row.get(key)
+    return tuple(item for item in found if isinstance(item, str)) if isinstance(found, list) else ()
 
 
 def _section(row: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+from clearml_k8s.errors import ApiUnanswered
+from clearml_k8s.wire import NOTHING, got, parse_json
 
 # Renew when this part of the token's life is over, whatever its length.
 _RENEW_AFTER: Final = 0.8
 _UNKNOWN_LIFE: Final = 3600.0
+_SHORTEST_LIFE: Final = 1.0
+_LONGEST_LIFE: Final = 10 * 365 * 86400.0
+
+LOGIN: Final = "auth.login"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,13 +47,24 @@ class Token:
     info: ServerInfo
 
 
+def read_login(data: Mapping[str, Any], *, at: float, address: str) -> Token:
+    """The token of a login's answer; ApiUnanswered when it holds none that can be sent back in a header."""
+    value = data.get("token", NOTHING)
+    if not isinstance(value, str) or not value:
+        raise ApiUnanswered(LOGIN, f"the answer of {address} holds no token: {got(value, expected='text')}")
+    if not (value.isascii() and value.isprintable()) or " " in value:
+        raise ApiUnanswered(LOGIN, f"the answer of {address} holds no token: its text fits into no HTTP header")
+    return read(value, at=at)
+
+
 def read(value: str, *, at: float) -> Token:
     """Read the claims of a token received at monotonic time ``at``; a token that cannot be read lives one hour."""
     claims = _claims(value)
     issued, expires = claims.get("iat"), claims.get("exp")
     life = _UNKNOWN_LIFE
     if isinstance(issued, int | float) and isinstance(expires, int | float) and expires > issued:
-        life = float(expires - issued)
+        # Compared before it becomes a float: whole numbers of JSON know no limit.
+        life = float(min(max(expires - issued, _SHORTEST_LIFE), _LONGEST_LIFE))
     identity = claims.get("identity")
     identity = identity if isinstance(identity, dict) else {}
 
@@ -71,7 +89,7 @@ def _claims(value: str) -> dict[str, Any]:
         return {}
     try:
         body = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
-        claims = json.loads(body)
+        claims = parse_json(body)
     except (binascii.Error, ValueError):
         return {}
     return claims if isinstance(claims, dict) else {}

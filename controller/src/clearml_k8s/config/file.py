@@ -126,6 +126,9 @@ def parse_yaml(text: str, *, source: str) -> Any:
         raise ConfigProblems([f"{source}{place}: not valid YAML: {what}"]) from None
     except yaml.YAMLError as error:
         raise ConfigProblems([f"{source}: not valid YAML: {error}"]) from None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        # What the parser's own constructors raise of text that does not fit its tag (`!!int x`, `0x_`).
+        raise ConfigProblems([f"{source}: not valid YAML: a value does not fit its type; write it in quotes"]) from None
     except RecursionError:
         raise ConfigProblems([f"{source}: not valid YAML: nested too deeply"]) from None
 

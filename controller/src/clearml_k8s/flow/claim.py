@@ -89,11 +89,18 @@ class Claims:
             raise
         except ClearMLK8sError as error:
             log.warning("claim given up", extra=kv(tasks=len(candidates), why=str(error)))
-            for candidate in candidates:
-                self._book.skip(candidate.task)
-            return 0
+            return self._passed_over(candidates)
+        except Exception:
+            log.exception("a claim failed", extra=kv(tasks=len(candidates)))
+            return self._passed_over(candidates)
         finally:
             self._book.end(candidate.task for candidate in candidates)
+
+    def _passed_over(self, candidates: Sequence[Candidate]) -> int:
+        """None was launched; their entries are not looked at for a while."""
+        for candidate in candidates:
+            self._book.skip(candidate.task)
+        return 0
 
     async def claim_absent(self, takings: Iterable[Taking]) -> None:
         """Mark and record tasks that stood in no queue for a grace; a second grace follows before their Jobs."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from clearml_k8s.clearml.tasks import TaskView
+from clearml_k8s.clock import moment
 from clearml_k8s.flow.diagnosis import PATIENCE, Category, Diagnosis, Patience, newest
 from clearml_k8s.kube.slim import JobRecord, PodRecord
 
@@ -15,6 +16,9 @@ CAUSE_PATIENCE = 5.0
 
 FINAL_SECONDS = 60
 """How long after its containers' end a deleted pod may stay; who ended longer ago was not ended by the deletion."""
+
+LONGEST_GRACE_SECONDS = 10 * 365 * 86400
+"""What a pod's terminationGracePeriodSeconds counts for at most."""
 
 _DEADLINE = "DeadlineExceeded"
 _NODE_GONE = "DeletionByPodGC"  # the Node object is gone, or is tainted out-of-service: the pod runs nowhere
@@ -88,7 +92,7 @@ def lost(*, task: TaskView, pods: Sequence[PodRecord], patience: Patience = PATI
         category=Category.NODE_LOST,
         summary=f"The pod was told to end and its node {pod.node} does not say that it did",
         advice="If the node is gone for good, delete the Node, or taint it out-of-service",
-        patience=None if seconds is None else seconds + (pod.grace_seconds or 0),
+        patience=None if seconds is None else seconds + min(max(pod.grace_seconds or 0, 0), LONGEST_GRACE_SECONDS),
         since=f"{pod.deleted} {task.last_update}",
     )
 
@@ -122,10 +126,11 @@ def _ended_by_deletion(pod: PodRecord, *, gone: bool) -> bool:
     if pod.deleted is None:
         return gone and not pod.finished
     # The last call of a deletion has no grace left, and its own time.
-    before = pod.grace_seconds or FINAL_SECONDS
-    asked = datetime.fromisoformat(pod.deleted) - timedelta(seconds=before)
-    ends = [datetime.fromisoformat(c.finished_at) for c in pod.containers if c.finished_at and not c.init]
-    return not ends or max(ends) >= asked
+    before = timedelta(seconds=min(max(pod.grace_seconds or FINAL_SECONDS, 0), LONGEST_GRACE_SECONDS))
+    deleted = moment(pod.deleted)
+    ends = [at for c in pod.containers if not c.init and (at := moment(c.finished_at))]
+    # Compared by what lies between: a time near either end of the calendar has none before or after it.
+    return not ends or deleted is None or deleted - max(ends) <= before
 
 
 JOB_DELETED = Diagnosis(
@@ -143,8 +148,8 @@ TOO_LONG = Diagnosis(
 def started_at(pods: Sequence[PodRecord]) -> datetime | None:
     """When the task's container began to run; None while it does not."""
     pod = newest(pods)
-    times = [c.started_at for c in pod.containers if c.running and not c.init and c.started_at] if pod else []
-    return min((datetime.fromisoformat(time) for time in times), default=None)
+    containers = [c for c in pod.containers if c.running and not c.init] if pod else []
+    return min((at for c in containers if (at := moment(c.started_at))), default=None)
 
 
 def finished_at(job: JobRecord, pods: Sequence[PodRecord]) -> datetime | None:
@@ -155,4 +160,4 @@ def finished_at(job: JobRecord, pods: Sequence[PodRecord]) -> datetime | None:
         return None
     times = [c.finished_at for pod in pods for c in pod.containers if c.finished_at]
     times += [condition.since for condition in job.conditions if condition.since]
-    return max((datetime.fromisoformat(t.replace("Z", "+00:00")) for t in times), default=None)
+    return max((at for time in times if (at := moment(time))), default=None)

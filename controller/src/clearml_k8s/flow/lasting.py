@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from datetime import timedelta
 
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.clock import Clock
@@ -79,14 +78,14 @@ class Lasting:
         began = started_at(pods)
         if began is None or minutes is None:
             return 1.0
-        return (began + timedelta(minutes=minutes) - self._clock.now()).total_seconds()
+        return 60 * minutes - (self._clock.now() - began).total_seconds()
 
     def _kept(self, job: JobRecord, pods: Sequence[PodRecord], *, keep: float) -> float:
         """Seconds that the Job of an ended task stays: until its pod has ended, and then ``keep`` minutes."""
         done = finished_at(job, pods)
         if done is None:
             return ENDING_SECONDS - self._lasted(job, "the task's end")
-        return (done + timedelta(minutes=keep) - self._clock.now()).total_seconds()
+        return 60 * keep - (self._clock.now() - done).total_seconds()
 
     def _lasted(self, job: JobRecord, what: str) -> float:
         now = self._clock.monotonic()

@@ -107,7 +107,7 @@ class Launcher:
         backoff = Backoff(first=0.2, cap=5.0, random=self._client.random)
         while True:
             try:
-                made = await self._client.create(JOBS, built.manifest, namespace=self._config.namespace)
+                made = slim_job(await self._client.create(JOBS, built.manifest, namespace=self._config.namespace))
             except KubeAlreadyExists:
                 existing = await self._existing(built.manifest["metadata"]["name"], backoff)
                 if existing is None:
@@ -138,16 +138,16 @@ class Launcher:
                     why=f"Kubernetes refuses the Job: {error.reason}: {error.message}",
                 )
             else:
-                self._jobs.note(slim_job(made))
+                self._jobs.note(made)
                 self._teller.say(
                     task.id,
-                    f"Kubernetes Job {made['metadata']['name']} created in namespace {self._config.namespace}, "
+                    f"Kubernetes Job {made.name} created in namespace {self._config.namespace}, "
                     f"taken from queue {queue.name} by {self._worker_id}",
                 )
                 for ignored in built.ignored:
                     if ignored.source == "task":
                         self._teller.say(task.id, str(ignored), level="WARNING")
-                log.info("task launched", extra=kv(task=task.id, queue=queue.name, job=made["metadata"]["name"]))
+                log.info("task launched", extra=kv(task=task.id, queue=queue.name, job=made.name))
                 return Launched(how=Launch.CREATED)
 
     async def standing(self, task: TaskView) -> bool:

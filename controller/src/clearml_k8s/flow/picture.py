@@ -8,9 +8,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from clearml_k8s.clearml.tasks import TaskView
+from clearml_k8s.clock import moment
 from clearml_k8s.names import MARK_PREFIX, marked_attempt
 
 QUEUED = "queued"
@@ -114,14 +114,6 @@ def _not_before(time: str | None, other: str) -> bool:
     """``time`` is at or after ``other`` (server times); False where one says nothing."""
     if not time or not other:
         return False
-    left, right = _parsed(time), _parsed(other)
+    left, right = moment(time), moment(other)
     # Times that cannot be read prove nothing: somebody may be at work on the task.
     return left is None or right is None or left >= right
-
-
-def _parsed(time: str) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(time.replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

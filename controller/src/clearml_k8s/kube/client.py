@@ -27,6 +27,7 @@ from clearml_k8s.kube.configuration import Reload, load
 from clearml_k8s.kube.resources import Resource
 from clearml_k8s.kube.transport import JSON, Params, Request, Transport
 from clearml_k8s.metrics import Metrics, Outcome
+from clearml_k8s.wire import got
 
 MERGE_PATCH: Final = "application/merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"
@@ -217,11 +218,16 @@ class KubeClient:
                 # Not an empty list: what is missing from a list is taken for deleted.
                 raise KubeUnanswered(f"list {resource.plural}", "the answer holds no list of items")
             yield page
-            token = (page.get("metadata") or {}).get("continue")
+            meta = page.get("metadata") or {}
+            token = meta.get("continue") or "" if isinstance(meta, Mapping) else None
+            if not isinstance(token, str):
+                raise KubeUnanswered(
+                    f"list {resource.plural}", f"metadata.continue: {got(token, expected='text')}: the list has no end"
+                )
             if not token:
                 return
             params.pop("resourceVersion", None)
-            params["continue"] = str(token)
+            params["continue"] = token
 
     async def patch(
         self,

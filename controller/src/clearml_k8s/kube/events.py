@@ -11,6 +11,7 @@ from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import EVENTS
 
 MESSAGE_LIMIT = 1024
+NAME_LIMIT = 128
 MOST = 100
 """Events read of one object; it has more only when something floods."""
 
@@ -35,18 +36,28 @@ class EventRecord:
 
 def event_record(event: Mapping[str, Any]) -> EventRecord:
     """The record of an Event object, of core/v1 and of what events.k8s.io/v1 leaves of it there."""
-    meta, about, series = (event.get(key) or {} for key in ("metadata", "involvedObject", "series"))
+    meta, about, series = (_map(event, key) for key in ("metadata", "involvedObject", "series"))
     times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"),
              event.get("firstTimestamp"), meta.get("creationTimestamp"))  # fmt: skip
     return EventRecord(
-        uid=str(meta.get("uid") or ""),
-        about=str(about.get("uid") or ""),
-        kind=str(about.get("kind") or ""),
-        reason=str(event.get("reason") or ""),
-        message=trimmed(str(event.get("message") or ""), limit=MESSAGE_LIMIT),
+        uid=_text(meta, "uid"),
+        about=_text(about, "uid"),
+        kind=trimmed(_text(about, "kind"), limit=NAME_LIMIT),
+        reason=trimmed(_text(event, "reason"), limit=NAME_LIMIT),
+        message=trimmed(_text(event, "message"), limit=MESSAGE_LIMIT),
         warning=event.get("type") == "Warning",
-        last=next((str(time) for time in times if time), ""),
+        last=next((time for time in times if isinstance(time, str) and time), ""),
     )
+
+
+def _map(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = source.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _text(source: Mapping[str, Any], key: str) -> str:
+    found = source.get(key)
+    return found if isinstance(found, str) else ""
 
 
 async def events_of(client: KubeClient, uid: str, *, namespace: str) -> list[EventRecord]:

@@ -29,6 +29,7 @@ from clearml_k8s.errors import (
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import CONFIGMAPS
 from clearml_k8s.names import ANNOTATION_HOLDER
+from clearml_k8s.wire import NOTHING, got, parse_json
 
 # A ConfigMap holds 1 MiB; the rest is for its metadata and managed fields.
 MAX_BYTES: Final = 900_000
@@ -95,7 +96,7 @@ class ClaimRecord:
                     if found is None:
                         self._accept(await self._create({}))
                     else:
-                        body = self._patch(str(found["metadata"]["resourceVersion"]), {})
+                        body = self._patch(self._version_of(found), {})
                         self._accept(await self._send(body))
                     self._owned = True
                     return self.claims
@@ -195,7 +196,8 @@ class ClaimRecord:
         found = await self._client.find(CONFIGMAPS, self._name, namespace=self._namespace)
         if found is None:
             return
-        holder = ((found.get("metadata") or {}).get("annotations") or {}).get(ANNOTATION_HOLDER)
+        annotations = _meta(found).get("annotations")
+        holder = annotations.get(ANNOTATION_HOLDER) if isinstance(annotations, Mapping) else None
         if holder != self._holder:
             self._owned = False
             self._lost = Fenced(f"the claim record {self._name} is held by {holder!r}, no longer by {self._holder!r}")
@@ -229,9 +231,21 @@ class ClaimRecord:
         }
 
     def _accept(self, found: Mapping[str, Any]) -> None:
-        self._version = str(found["metadata"]["resourceVersion"])
-        claims = ((task, _decode(task, text)) for task, text in (found.get("data") or {}).items())
+        self._version = self._version_of(found)
+        data = found.get("data") or {}
+        if not isinstance(data, Mapping):
+            # Not an empty record: what is not in it counts as not taken.
+            raise KubeUnanswered(f"configmap {self._name}", f"data: {got(data, expected='an object')}")
+        claims = ((task, _decode(task, text)) for task, text in data.items())
         self._claims = {task: claim for task, claim in claims if claim is not None}
+
+    def _version_of(self, found: Mapping[str, Any]) -> str:
+        version = _meta(found).get("resourceVersion", NOTHING)
+        if not isinstance(version, str) or not version:
+            raise KubeUnanswered(
+                f"configmap {self._name}", f"metadata.resourceVersion: {got(version, expected='text')}"
+            )
+        return version
 
     def _check_size(self, changes: Mapping[str, Claim | None]) -> None:
         after = {**self._claims, **changes}
@@ -245,15 +259,20 @@ def _encode(claim: Claim) -> str:
     return json.dumps(members, separators=(",", ":"))
 
 
-def _decode(task: str, text: str) -> Claim | None:
+def _meta(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    meta = found.get("metadata") if isinstance(found, Mapping) else None
+    return meta if isinstance(meta, Mapping) else {}
+
+
+def _decode(task: str, text: object) -> Claim | None:
     """A claim as stored; None for what a person or another version wrote and we cannot read."""
     try:
-        members = json.loads(text)
-        return Claim(
-            task=task,
-            queue=str(members["queue"]),
-            mark=str(members["mark"]),
-            controller=str(members["controller"]),
-        )
-    except (ValueError, KeyError, TypeError):
+        members = parse_json(text) if isinstance(text, str) else None
+    except ValueError:
         return None
+    if not isinstance(members, Mapping):
+        return None
+    queue, mark, controller = (members.get(key) for key in ("queue", "mark", "controller"))
+    if not (isinstance(queue, str) and isinstance(mark, str) and isinstance(controller, str)):
+        return None
+    return Claim(task=task, queue=queue, mark=mark, controller=controller)

@@ -1,17 +1,19 @@
 """What is kept of a Job and of a pod.
 
-Full objects take 35 KiB each in memory; the records hold what reconciling and counting read, and nothing else.
+Full objects take 35 KiB each in memory; the records hold what reconciling and counting read, and nothing else. What is
+missing or of another type is left out, but for an object's uid and name: without them it is not known which one it is.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from clearml_k8s import names
-from clearml_k8s.errors import trimmed
+from clearml_k8s.errors import KubeUnanswered, trimmed
+from clearml_k8s.wire import NOTHING, got
 
 MESSAGE_LIMIT = 1024
 
@@ -115,43 +117,43 @@ class PodRecord:
 
 
 def slim_job(job: Mapping[str, Any]) -> JobRecord:
-    """The record of a Job object."""
+    """The record of a Job object. Raises KubeUnanswered for one without uid or name."""
+    uid, name = _identity("Job", job)
     meta, spec, status = _map(job, "metadata"), _map(job, "spec"), _map(job, "status")
     labels, annotations = _map(meta, "labels"), _map(meta, "annotations")
-    name = str(meta.get("name") or "")
     return JobRecord(
-        uid=str(meta["uid"]),
+        uid=uid,
         name=name,
-        resource_version=str(meta.get("resourceVersion") or ""),
+        resource_version=_optional(meta, "resourceVersion") or "",
         task=names.task_id_of(name=name, labels=labels),
         attempt=_optional(annotations, names.ANNOTATION_ATTEMPT),
         queue=_shared(annotations.get(names.ANNOTATION_QUEUE_ID)),
         worker=_shared(annotations.get(names.ANNOTATION_WORKER)),
         controller=_shared(labels.get(names.LABEL_CONTROLLER)),
         suspend=spec.get("suspend") is True,
-        created=str(meta.get("creationTimestamp") or ""),
+        created=_optional(meta, "creationTimestamp") or "",
         deleted=_optional(meta, "deletionTimestamp"),
         conditions=_conditions(status),
     )
 
 
 def slim_pod(pod: Mapping[str, Any]) -> PodRecord:
-    """The record of a Pod object."""
+    """The record of a Pod object. Raises KubeUnanswered for one without uid or name."""
+    uid, name = _identity("Pod", pod)
     meta, spec, status = _map(pod, "metadata"), _map(pod, "spec"), _map(pod, "status")
     labels, annotations = _map(meta, "labels"), _map(meta, "annotations")
-    name = str(meta.get("name") or "")
-    owner = next((o for o in meta.get("ownerReferences") or () if o.get("kind") == "Job"), None)
+    owner = next((o for o in _items(meta, "ownerReferences") if o.get("kind") == "Job"), {})
     grace = meta.get("deletionGracePeriodSeconds")
     return PodRecord(
-        uid=str(meta["uid"]),
+        uid=uid,
         name=name,
-        resource_version=str(meta.get("resourceVersion") or ""),
+        resource_version=_optional(meta, "resourceVersion") or "",
         task=names.task_id_of(name=name, labels=labels),
         attempt=_optional(annotations, names.ANNOTATION_ATTEMPT),
         queue=_shared(annotations.get(names.ANNOTATION_QUEUE_ID)),
-        job_uid=str(owner["uid"]) if owner else None,
+        job_uid=_optional(owner, "uid"),
         legacy_agent=_shared(labels.get(names.LABEL_LEGACY_AGENT)),
-        created=str(meta.get("creationTimestamp") or ""),
+        created=_optional(meta, "creationTimestamp") or "",
         deleted=_optional(meta, "deletionTimestamp"),
         grace_seconds=grace if isinstance(grace, int) else None,
         node=_shared(spec.get("nodeName")),
@@ -160,13 +162,29 @@ def slim_pod(pod: Mapping[str, Any]) -> PodRecord:
         message=_message(status),
         conditions=_conditions(status),
         containers=(
-            *(_container(c, init=True) for c in status.get("initContainerStatuses") or ()),
-            *(_container(c, init=False) for c in status.get("containerStatuses") or ()),
+            *(_container(c, init=True) for c in _items(status, "initContainerStatuses")),
+            *(_container(c, init=False) for c in _items(status, "containerStatuses")),
         ),
     )
 
 
 # ---- reading objects -----------------------------------------------------------------------------------------------
+
+
+def _identity(kind: str, thing: object) -> tuple[str, str]:
+    if not isinstance(thing, Mapping):
+        raise KubeUnanswered(kind, got(thing, expected="an object"))
+    meta = _map(thing, "metadata")
+    for key in ("uid", "name"):
+        found = meta.get(key, NOTHING)
+        if not isinstance(found, str) or not found:
+            raise KubeUnanswered(kind, f"metadata.{key}: {got(found, expected='text')}")
+    return meta["uid"], meta["name"]
+
+
+def _items(source: Mapping[str, Any], key: str) -> Iterator[Mapping[str, Any]]:
+    found = source.get(key)
+    return (item for item in found if isinstance(item, Mapping)) if isinstance(found, list) else iter(())
 
 
 def _map(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -200,9 +218,9 @@ def _conditions(status: Mapping[str, Any]) -> tuple[Condition, ...]:
             status=_shared(c.get("status")) or "",
             reason=_shared(c.get("reason")) or "",
             message=_message(c),
-            since=str(c.get("lastTransitionTime") or ""),
+            since=_optional(c, "lastTransitionTime") or "",
         )
-        for c in status.get("conditions") or ()
+        for c in _items(status, "conditions")
     )
 
 
@@ -218,8 +236,8 @@ def _container(status: Mapping[str, Any], *, init: bool) -> ContainerRecord:
         message=_message(waiting) or _message(ended),
         exit_code=_number(ended.get("exitCode")),
         signal=_number(ended.get("signal")),
-        started_at=str(_map(state, "running").get("startedAt") or ended.get("startedAt") or ""),
-        finished_at=str(ended.get("finishedAt") or ""),
+        started_at=_optional(_map(state, "running"), "startedAt") or _optional(ended, "startedAt") or "",
+        finished_at=_optional(ended, "finishedAt") or "",
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from clearml_k8s import errors
 from clearml_k8s.errors import Cause, KubeRefused, KubeUnanswered, trimmed
+from clearml_k8s.wire import parse_json
 
 MAX_CAUSES: Final = 8
 RETRY_AFTER_MOST: Final = 60.0
@@ -33,7 +33,7 @@ _KINDS: Final[Mapping[int, type[KubeRefused]]] = {
 def parse(body: bytes | str) -> Mapping[str, Any]:
     """The body as a ``Status`` object; an empty mapping for anything else, so that objects never reach a message."""
     try:
-        found = json.loads(body)
+        found = parse_json(body)
     except ValueError:
         return {}
     return found if isinstance(found, dict) and found.get("kind") == "Status" else {}
@@ -53,7 +53,7 @@ def error(
     if wait is None:
         wait = _seconds(details.get("retryAfterSeconds"))
     wait = None if wait is None else min(wait, RETRY_AFTER_MOST)
-    reason = str(status.get("reason") or http_reason or code)
+    reason = trimmed(_text(status, "reason") or http_reason or str(code), limit=64)
     causes = _causes(details.get("causes"))
     message = _message(status, details, causes) or http_reason or "no message"
     if code >= 500 or code == 408:
@@ -83,10 +83,14 @@ def _message(status: Mapping[str, Any], details: Mapping[str, Any], causes: tupl
     if causes and status.get("reason") == "Invalid":
         # Built from the causes: the server's own text quotes every value.
         listed = "; ".join(f"{cause.field}: {cause.message}" for cause in causes)
-        return f"{details.get('kind') or 'object'} {details.get('name') or ''!s} is invalid: {listed}".replace(
-            "  ", " "
-        )
-    return without_value(str(status.get("message") or ""))
+        named = " ".join(word for word in (_text(details, "kind") or "object", _text(details, "name")) if word)
+        return f"{named} is invalid: {listed}"
+    return without_value(_text(status, "message"))
+
+
+def _text(source: Mapping[str, Any], key: str) -> str:
+    found = source.get(key)
+    return found if isinstance(found, str) else ""
 
 
 def _causes(found: object) -> tuple[Cause, ...]:
@@ -94,9 +98,9 @@ def _causes(found: object) -> tuple[Cause, ...]:
         return ()
     return tuple(
         Cause(
-            field=trimmed(str(item.get("field") or ""), limit=128),
-            reason=str(item.get("reason") or ""),
-            message=trimmed(without_value(str(item.get("message") or ""))),
+            field=trimmed(_text(item, "field"), limit=128),
+            reason=trimmed(_text(item, "reason"), limit=64),
+            message=trimmed(without_value(_text(item, "message"))),
         )
         for item in found[:MAX_CAUSES]
         if isinstance(item, Mapping)

@@ -12,9 +12,14 @@ LATELY = 10_000
 """Objects whose deletion is remembered: many more than go while one request is under way."""
 
 
+MOST_DIGITS = 20
+"""Of a resourceVersion: it is a number of 64 bits."""
+
+
 def newer(version: str, other: str) -> bool:
     """Whether a resourceVersion is later than another; False where they do not tell (they are numbers everywhere)."""
-    return version.isdecimal() and other.isdecimal() and int(version) > int(other)
+    numbers = all(text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS for text in (version, other))
+    return numbers and int(version) > int(other)
 
 
 class Record(Protocol):

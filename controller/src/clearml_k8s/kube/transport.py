@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from clearml_k8s.clock import Clock
 from clearml_k8s.errors import ConfigError, KubeUnanswered, KubeUnauthorized, NotSent, Unreachable, trimmed
 from clearml_k8s.kube import status as statuses
 from clearml_k8s.kube.configuration import Reload
+from clearml_k8s.wire import parse_json
 
 SERVICE: Final = "Kubernetes"
 JSON: Final = "application/json"
@@ -99,7 +99,7 @@ class Transport:
             except aiohttp.ClientError as error:
                 raise KubeUnanswered(str(request), f"the connection was lost: {_why(error)}") from error
             try:
-                answer = json.loads(text)
+                answer = parse_json(text)
             except ValueError:
                 answer = None
             if not isinstance(answer, dict):

@@ -7,18 +7,18 @@ end to a new watch from the last version, with full-jitter waits from 0.5 to 30 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from clearml_k8s.backoff import Backoff
-from clearml_k8s.errors import KubeExpired, KubeRefused, KubeUnanswered, Refused, Unanswered
+from clearml_k8s.errors import KubeExpired, KubeRefused, KubeUnanswered, Refused, Unanswered, trimmed
 from clearml_k8s.kube import status as statuses
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import Resource
 from clearml_k8s.logs import kv
+from clearml_k8s.wire import parse_json
 
 SILENCE_SECONDS: Final = 70.0
 WATCH_SECONDS: Final = (300, 600)
@@ -142,7 +142,7 @@ class Watch(Generic[T]):
         """The events of one stream; each event, and each bookmark, moves the version to resume from."""
         async for line in _lines(self._alive(chunks)):
             try:
-                found = json.loads(line)
+                found = parse_json(line)
                 kind, thing = found["type"], found["object"]
                 if kind == "ERROR":
                     raise _stream_error(f"watch {self._resource.plural}", thing)
@@ -153,7 +153,8 @@ class Watch(Generic[T]):
                     event = Gone(item=self._slim(thing)) if kind == "DELETED" else None
             except (ValueError, KeyError, TypeError) as error:
                 raise KubeUnanswered(
-                    f"watch {self._resource.plural}", f"a line of the stream is not an event ({type(error).__name__})"
+                    f"watch {self._resource.plural}",
+                    f"a line of the stream is not an event ({type(error).__name__}: {trimmed(str(error), limit=80)})",
                 ) from error
             self._version = version
             if event is not None:
@@ -216,4 +217,4 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 def _stream_error(call: str, thing: object) -> Exception:
     found = thing if isinstance(thing, Mapping) else {}
     code = found.get("code")
-    return statuses.error(call, code=code if isinstance(code, int) else 500, status=found)
+    return statuses.error(call, code=code if isinstance(code, int) and 300 <= code <= 599 else 500, status=found)

@@ -14,6 +14,12 @@ from clearml_k8s.spec.ignored import Ignored
 MAX_ENV_BYTES = 128 * 1024 - 1
 """Linux takes no longer `NAME=value` string (MAX_ARG_STRLEN, with its final zero byte)."""
 
+MAX_TEXT = 256 * 1024
+"""Characters of docker arguments, and of an image with its arguments; all of it must fit into one Job."""
+
+MAX_IMAGE = 1000
+"""Characters of an image reference: name, tag and digest have limits of their own that are less together."""
+
 _DOMAIN = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _HOST = rf"(?:{_DOMAIN}(?:\.{_DOMAIN})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -24,8 +30,10 @@ _IMAGE = re.compile(
 )
 """Grammar of image references (github.com/distribution/reference)."""
 
+_URL_LOGIN = re.compile(r"(://)[^/\s]*@")
 _ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*", re.ASCII)
 _USUAL_NAME = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
+_USUAL_FLAG = re.compile(r"--[a-z][a-z0-9-]{0,40}")
 _SHORT_SWITCHES = "ditPq"
 """docker run's one-letter options without a value; they may stand before `e`, as in `-ite A=B`."""
 
@@ -77,10 +85,11 @@ def split_image(text: str) -> tuple[str, list[str]]:
 def check_image(image: str, *, setting: str) -> str:
     """`image` without surrounding blanks. Raises `errors.SpecError` naming `setting` if no registry could have it."""
     image = image.strip()
-    match = _IMAGE.fullmatch(image)
+    match = _IMAGE.fullmatch(image) if len(image) <= MAX_IMAGE else None
     if match is None or len(match["name"]) > 255:
+        shown = _URL_LOGIN.sub(r"\1***@", image[:1000])
         raise errors.SpecError(
-            f"{setting}: found {image[:200]!r}; expected an image reference such as python:3.11 or "
+            f"{setting}: found {shown[:200]!r}; expected an image reference such as python:3.11 or "
             "registry.example.com:5000/team/image:tag (lower-case name, no spaces, no https://)"
         )
     return image
@@ -107,7 +116,7 @@ def parse_docker_arguments(arguments: str | Sequence[str], *, reserved: Iterable
             if why:
                 ignored.append(_ignored(f"-e {_name_of(setting)}", why))
         elif word.startswith("-") and len(word) > 1:
-            flag, equals, _ = word.partition("=")
+            flag, equals = _flag_of(word), "=" in word
             # The words after an option up to the next one are its value and are not reported on their own.
             while not equals and index < len(words) and not words[index].startswith("-"):
                 index += 1
@@ -146,11 +155,22 @@ def _take(setting: str, *, env: dict[str, str], reserved: frozenset[str]) -> str
         return "set by the controller"
     if not _ENV_NAME.fullmatch(name):
         return "Kubernetes takes letters, digits, '_', '-' and '.' in names, and no digit first"
+    if name == "." or name.startswith(".."):
+        return "Kubernetes takes neither '.' as a name nor '..' at its beginning"
     if "\0" in value:
         return "its value holds a zero byte"
     env.pop(name, None)
     env[name] = value
     return None
+
+
+def _flag_of(word: str) -> str:
+    """The option's name; what is no usual one may be a value that lost its option, so only its dash is told."""
+    flag = word.partition("=")[0]
+    if _USUAL_FLAG.fullmatch(flag):
+        return flag
+    # A short option may have its value glued to it: -vNAME:/path.
+    return flag[:2] if re.fullmatch("-[a-zA-Z]", flag[:2]) else "-(not an option)"
 
 
 def _name_of(setting: str) -> str:
@@ -170,6 +190,9 @@ def _advice(flag: str) -> str:
 
 
 def _split(text: str, *, what: str) -> list[str]:
+    if len(text) > MAX_TEXT:
+        # Looked at first: taking such a text apart would stop all else for many seconds.
+        raise errors.SpecError(f"{what}: {len(text)} characters; at most {MAX_TEXT} are possible")
     try:
         return shlex.split(text)
     except ValueError as error:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import ClearMLConfig, Config, ResolvedQueue, SecretKey
-from clearml_k8s.spec.container import check_image, env_entries, parse_docker_arguments, split_image
+from clearml_k8s.spec.container import MAX_ENV_BYTES, check_image, env_entries, parse_docker_arguments, split_image
 from clearml_k8s.spec.ignored import Ignored
 from clearml_k8s.spec.merge import merge_env
 from clearml_k8s.spec.script import start_command
@@ -60,6 +60,8 @@ def build_job(
         job_name = names.job_name(task.id)
     except errors.ConfigError as error:
         raise errors.SpecError(str(error)) from None
+    if task.container.malformed:
+        raise errors.SpecError(f"the server's answer for the task: {task.container.malformed}")
     parts = pod_parts(config=config, queue=queue.config)
     image, old_arguments = split_image(task.container.image)
     own_arguments = parse_docker_arguments(task.container.arguments, reserved=RESERVED_ENV)
@@ -206,6 +208,12 @@ def _preparation(task: TaskView) -> list[dict[str, Any]]:
     setup = task.container.setup_shell_script
     if "\0" in setup:
         raise errors.SpecError("the task's setup script holds a zero byte")
+    size = len(f"{ENV_SETUP_SCRIPT}={setup}".encode(errors="replace"))
+    if size > MAX_ENV_BYTES:
+        raise errors.SpecError(
+            f"the task's setup script: {size} bytes; at most {MAX_ENV_BYTES} are possible: put it into the image, or "
+            "have a short script download it"
+        )
     if setup.strip():
         values[ENV_SETUP_SCRIPT] = setup
     return [dict(entry) for entry in env_entries(values)]

@@ -1,0 +1,80 @@
+"""Canaries in every input of a task that may be secret: in its own Job's environment, and nowhere that we write."""
+
+import dataclasses
+import logging
+
+import pytest
+from clearml_k8s.logs import JsonFormatter, PlainFormatter, Redactor
+from hostile import written
+from reconcile_loop import ENDED, Loop
+from scripted_kube import Fault, status
+
+SECRET = "c4n4ry\"$(A)'\\/é+="
+QUOTED = "'" + SECRET.replace("'", "'\"'\"'") + "'"
+ARGUMENTS = {
+    "well written": f"-e TOKEN={QUOTED}",
+    "the name forgotten": f"-e {QUOTED}",
+    "glued": f"-e{QUOTED} -v{QUOTED}:/path -u{QUOTED}",
+    "another option's": f"--password={QUOTED} --build-arg KEY={QUOTED} --token {QUOTED}",
+    "an option itself": f"-{QUOTED} --{QUOTED}",
+    "belongs to nothing": QUOTED,
+    "quotes do not match": f"-e TOKEN={SECRET}",
+    "a name that is none": f"-e 1A={QUOTED}",
+}
+
+
+def assert_untold(texts):
+    for where, text in texts.items():
+        found = [way for way in written(SECRET) if way in text]
+        assert not found, f"{where}: {text}"
+
+
+@pytest.fixture
+def lines(caplog):
+    """All that was logged, on level DEBUG, as both formats write it."""
+    caplog.set_level(logging.DEBUG)
+
+    def text():
+        formatters = (PlainFormatter(Redactor()), JsonFormatter(Redactor()))
+        return "\n".join(f.format(record) for f in formatters for record in caplog.records)
+
+    return text
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS.values(), ids=ARGUMENTS)
+@pytest.mark.parametrize("refused", [False, True], ids=["taken", "refused"])
+async def test_what_a_task_gives_is_told_nobody(side, server, cluster, lines, arguments, refused):
+    container = {"image": "python:3.11", "arguments": arguments, "setup_shell_script": f"export KEY={QUOTED}"}
+    task = server.create_task(queue="default", container=container)
+    if refused:
+        value = f'Invalid value: "{SECRET * 10}"'
+        causes = [{"field": "spec.template.spec.containers[0].env[9].value", "message": f"{value}: too long"}]
+        answer = status(422, "Invalid", f"Job is invalid: {value}: too long", causes=causes)
+        cluster.fault("POST", Fault(code=422, status=answer), Fault(code=422, status=answer), path="jobs")
+    if await side.poll():
+        loop = Loop(side)
+        loop.pod(task, dataclasses.replace(ENDED, message="out of memory"), phase="Failed")
+        await loop.looks(task)
+    await side.teller.flush()
+
+    row = server.task(task)
+    told = {
+        "log": lines(),
+        "console": server.console(task),
+        "status": f"{row['status_reason']} {row['status_message']}",
+        "record and other objects": str({k: v for k, v in cluster.objects.items() if k != "jobs"}),
+        "states": str(side.served.states),
+        "properties": str(row["hyperparams"]["properties"]),
+    }
+    assert told["log"]
+    assert told["console"]
+    assert_untold(told)
+
+
+async def test_the_jobs_of_a_task_hold_it_in_the_environment_alone(side, server):
+    task = server.create_task(queue="default", container={"image": "a", "arguments": f"-e TOKEN={QUOTED}"})
+    await side.poll()
+    (job,) = side.created(task)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container.pop("env")
+    assert_untold({"Job": str(job)})
