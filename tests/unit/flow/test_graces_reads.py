@@ -137,7 +137,7 @@ async def test_an_error_reaches_all_who_wait(api: Api, session: Session) -> None
     found = await asyncio.gather(reads.fresh("a"), reads.fresh("b"), return_exceptions=True)
     assert all(isinstance(error, Refused) for error in found)
     api.script("tasks.get_all", Reply(data={"tasks": [{"no": "id"}]}))
-    with pytest.raises(KeyError):
+    with pytest.raises(Unanswered):
         await reads.fresh("a")
     show(api)
     assert (await reads.fresh(TASK)).task is not None
