@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from clearml_k8s.kube.watch import Gone, Upsert
 from clearml_server.process import DevServer
@@ -73,6 +75,26 @@ async def test_a_job_that_we_deleted_ourselves_is_not_told(loop: Loop, server: D
     await loop.looks(task)
     job_goes(loop, task)
     server.call("tasks.stopped", task=task, status_reason="user abort")
+    loop.pod_goes(task)
+    await loop.looks(task)
+    await loop.side.teller.flush()
+    assert "The Job was deleted" not in server.console(task)
+
+
+async def test_the_job_of_an_older_attempt_tells_nothing_of_the_new_one(loop: Loop, server: DevServer) -> None:
+    """Its launch ended the older one's Job; the user aborts the new attempt, and its agent reports the SIGTERM."""
+    task = await running(loop, server)
+    older = loop.job(task)
+    server.call("tasks.stopped", task=task, status_reason="", status_message="stopped by its user")
+    await loop.reads.refresh([task])
+    await loop.looks(task)
+    newer = dataclasses.replace(older, uid="newer")
+    loop.side.jobs.apply(Gone(item=older))
+    loop.side.jobs.apply(Upsert(item=newer))
+    loop.reconciler._explained.clear()
+    loop.reconciler._explained.add("newer")
+    loop.side.jobs.apply(Gone(item=newer))
+    server.call("tasks.stopped", task=task, status_reason="user abort", status_message="Changed by clearml_agent")
     loop.pod_goes(task)
     await loop.looks(task)
     await loop.side.teller.flush()

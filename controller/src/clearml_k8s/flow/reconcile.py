@@ -141,7 +141,8 @@ class Reconciler:
             if wait is not None:
                 again.append(wait)
         if not self._jobs.of_task(task):
-            for job in self._jobs.gone_of_task(task):
+            # The last one alone: those of older attempts went before it was made.
+            for job in self._jobs.gone_of_task(task)[-1:]:
                 if (wait := await self._without(job)) is not None:
                     again.append(wait)
             if not again:
