@@ -43,6 +43,8 @@ PARTS = {
 WITHOUT_CLUSTER = ",".join(name for name, part in PARTS.items() if part.cluster)
 IMAGES = ["controller", "task"]
 WORKERS_MOST = 4
+WORKERS_WAITING = 1
+"""More workers than processors: most of what the cluster's tests do is to wait."""
 TEST_SECONDS, LONG_TEST_SECONDS = 900, 3600
 
 
@@ -67,7 +69,7 @@ def chosen(named: Sequence[str], *, skip: str) -> list[str]:
 
 def pytest_command(parts: Sequence[str], *, long: bool, extra: Sequence[str]) -> list[str]:
     """The pytest command line. Tests that share a cluster are in one worker (tests/conftest.py)."""
-    workers = min(WORKERS_MOST, os.cpu_count() or 1)
+    workers = min(WORKERS_MOST, (os.cpu_count() or 1) + WORKERS_WAITING)
     command = ["python", "-m", "pytest", "-n", str(workers)]
     command.append(f"--timeout={LONG_TEST_SECONDS if long else TEST_SECONDS}")
     if long:
