@@ -268,8 +268,7 @@ def test_credentials_are_rotated_without_a_restart(
 
 
 BAD_QUEUES: dict[str, tuple[dict[str, Any], str]] = {
-    "label": ({"labels": {"team": "x" * 64}}, "metadata.labels"),
-    "selector": ({"nodeSelector": {"zone": "not a label value"}}, "nodeSelector"),
+    "host": ({"podSpec": {"hostname": "not_a_host_name"}}, "hostname"),
     "resources": ({"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}}, "memory"),
     "mount": ({"volumeMounts": [{"name": "nothing", "mountPath": "/data"}]}, "volumeMounts"),
 }
