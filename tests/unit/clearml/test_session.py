@@ -6,6 +6,7 @@ import socket
 
 import pytest
 from clearml_k8s.clearml.health import State
+from clearml_k8s.clearml.transport import MAX_CONNECTIONS
 from clearml_k8s.errors import (
     ApiRefused,
     ApiUnanswered,
@@ -71,6 +72,37 @@ async def test_the_guard_is_asked_again_after_a_401(api, clock):
         with pytest.raises(NotSent):
             await session.call("queues.add_task")
     assert len(api.of("queues.add_task")) == 1
+
+
+async def test_the_guard_is_asked_when_the_connection_is_there(api, clock):
+    closed = False
+
+    def guard():
+        if closed:
+            raise NotSent("not ours any more")
+
+    api.script("queues.get_all", Reply(stall=True))
+    async with make_session(api.url, clock, guard=guard) as session:
+        await session.login()
+        reads = [session.call("queues.get_all") for _ in range(MAX_CONNECTIONS)]
+        async with started(asyncio.wait_for(asyncio.gather(*reads), 5), api, 1 + MAX_CONNECTIONS):
+            write = asyncio.ensure_future(session.call("queues.add_task"))
+            # Until it waits for a connection.
+            await asyncio.sleep(0.01)
+            closed = True
+            api.release()
+            with pytest.raises(NotSent, match="not ours any more"):
+                await write
+    assert not api.of("queues.add_task")
+
+
+async def test_a_closed_session_sends_nothing(api, clock):
+    session = make_session(api.url, clock)
+    await session.login()
+    await session.close()
+    with pytest.raises(NotSent, match="closed"):
+        await session.call("queues.add_task")
+    assert [call.endpoint for call in api.calls] == ["auth.login"]
 
 
 async def test_the_version_stands_in_the_path(api, session):

@@ -1,5 +1,6 @@
 """The three endings of a request, what is repeated, and what an error may show."""
 
+import asyncio
 import json
 
 import pytest
@@ -185,6 +186,48 @@ async def test_a_guarded_write_is_not_sent_and_reads_are(cluster, clock):
             with pytest.raises(NotSent, match="not ours any more"):
                 await write
     assert {seen.method for seen in cluster.seen} == {"GET"}
+
+
+async def test_the_guard_is_asked_when_the_connection_is_there(cluster, clock):
+    closed = False
+
+    def guard():
+        if closed:
+            raise NotSent("not ours any more")
+
+    configuration = Configuration(host=cluster.url)
+    configuration.connection_pool_maxsize = 1
+    cluster.fault("GET", Fault(stall=True))
+    async with KubeClient(configuration=configuration, clock=clock, guard=guard) as client:
+        read = asyncio.ensure_future(client.find(JOBS, "clearml-id-ab", namespace="ns"))
+        async with asyncio.timeout(5):
+            while not cluster.seen:
+                await asyncio.sleep(0.001)
+        writes = [
+            asyncio.ensure_future(write)
+            for write in (
+                client.create(JOBS, JOB, namespace="ns"),
+                client.patch(JOBS, "clearml-id-ab", {}, namespace="ns"),
+                client.delete(JOBS, "clearml-id-ab", uid="u", namespace="ns"),
+            )
+        ]
+        # Until they wait for the connection.
+        await asyncio.sleep(0.01)
+        closed = True
+        cluster.release()
+        assert await read is None
+        for write in writes:
+            with pytest.raises(NotSent, match="not ours any more"):
+                await write
+    assert {seen.method for seen in cluster.seen} == {"GET"}
+
+
+async def test_a_closed_client_sends_nothing(cluster, clock):
+    client = KubeClient(configuration=Configuration(host=cluster.url), clock=clock)
+    await client.close()
+    with pytest.raises(NotSent, match="closed"):
+        await client.create(JOBS, JOB, namespace="ns")
+    assert not cluster.seen
 
 
 async def test_the_guard_is_asked_again_after_a_401(cluster, clock):

@@ -11,6 +11,7 @@ from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import Clock
 from clearml_k8s.config import Config
 from clearml_k8s.errors import MAX_REQUEST_SECONDS, ConfigError, KubeForbidden, KubeNotFound
+from clearml_k8s.guarded import Guard, unguarded
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import NAMESPACES
 from clearml_k8s.metrics import Metrics
@@ -24,7 +25,7 @@ def clearml_session(
     metrics: Metrics | None = None,
     max_request_seconds: float = MAX_REQUEST_SECONDS,
     learn: Callable[[str], None] = lambda secret: None,
-    guard: Callable[[], None] = lambda: None,
+    guard: Guard = unguarded,
 ) -> Session:
     """A session with the configured server; a CA bundle of the environment counts as verification.
 

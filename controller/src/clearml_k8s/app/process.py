@@ -141,13 +141,12 @@ class Controller:
             if not serving.done():
                 # The flow sees the stop itself; this bounds it.
                 await asyncio.wait({serving}, timeout=STOP_SECONDS + 10)
-            if not serving.done():
-                serving.cancel()
-                await asyncio.wait({serving})
-                return 0
-            return serving.result()
+            return serving.result() if serving.done() else 0
         finally:
-            stopping.cancel()
+            for task in (stopping, serving):
+                task.cancel()
+            # Nothing goes on after this, when the connections are closed.
+            await asyncio.wait({stopping, serving})
             await runner.cleanup()
 
     async def _serve(self, stop: asyncio.Event) -> int:

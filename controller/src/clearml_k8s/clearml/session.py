@@ -29,6 +29,7 @@ from clearml_k8s.errors import (
     Unanswered,
     Unreachable,
 )
+from clearml_k8s.guarded import Guard, guarded_by, unguarded
 from clearml_k8s.metrics import Metrics, Outcome
 
 READ_ATTEMPT_SECONDS: Final = 10.0
@@ -51,11 +52,11 @@ class Session:
         random: Random | None = None,
         max_request_seconds: float = MAX_REQUEST_SECONDS,
         learn: Callable[[str], None] = lambda secret: None,
-        guard: Callable[[], None] = lambda: None,
+        guard: Guard = unguarded,
     ) -> None:
         """``learn`` is told every secret that is used, also those of later (see `Keys`).
 
-        ``guard`` is called before each write is sent, and raises NotSent where it must not be.
+        ``guard`` is asked before each write is sent (see `guarded_by`).
         """
         self.clock = clock
         self._guard = guard
@@ -206,16 +207,15 @@ class Session:
         began = self.clock.monotonic()
         outcome: Outcome = "unanswered"
         try:
-            if not read:
-                self._guard()
-            data = await self._transport.post(
-                endpoint,
-                payload,
-                content=content,
-                authorization=self._keys.basic if bearer is None else f"Bearer {bearer}",
-                seconds=min(until - began, READ_ATTEMPT_SECONDS if read else self._max_request_seconds),
-                version=version,
-            )
+            with guarded_by(unguarded if read else self._guard):
+                data = await self._transport.post(
+                    endpoint,
+                    payload,
+                    content=content,
+                    authorization=self._keys.basic if bearer is None else f"Bearer {bearer}",
+                    seconds=min(until - began, READ_ATTEMPT_SECONDS if read else self._max_request_seconds),
+                    version=version,
+                )
         except Unreachable as error:
             outcome = "unreachable"
             self.health.failed(State.UNREACHABLE, str(error))

@@ -13,6 +13,7 @@ from clearml_k8s.clearml.answer import data_of
 from clearml_k8s.clock import Clock
 from clearml_k8s.config.address import API, address_problem
 from clearml_k8s.errors import ApiUnanswered, ConfigError, NotSent, Unreachable
+from clearml_k8s.guarded import GuardedRequest
 
 SERVICE: Final = "ClearML"
 CONNECT_SECONDS: Final = 5.0
@@ -29,12 +30,13 @@ class Transport:
         self._proxy = _proxy(self.address)
         self._verify = verify_certificate
         self._http: aiohttp.ClientSession | None = None
+        self._closed = False
 
     async def close(self) -> None:
         """Close the connections; nothing can be sent afterwards."""
+        self._closed = True
         if self._http is not None:
             await self._http.close()
-            self._http = None
 
     async def post(
         self, endpoint: str, payload: bytes, *, content: str, authorization: str, seconds: float, version: str | None
@@ -43,6 +45,8 @@ class Transport:
 
         Raises ApiRefused and its kinds, Unreachable, NotSent, or ApiUnanswered.
         """
+        if self._closed:
+            raise NotSent(f"{endpoint}: the connections are closed")
         if seconds <= 0:
             raise NotSent(f"{endpoint}: the deadline had passed before the request was sent")
         path = f"/v{version}/{endpoint}" if version else f"/{endpoint}"
@@ -78,7 +82,11 @@ class Transport:
         if self._http is None:
             connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=self._tls())
             self._http = aiohttp.ClientSession(
-                connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), raise_for_status=False
+                connector=connector,
+                request_class=GuardedRequest,
+                trust_env=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                raise_for_status=False,
             )
         return self._http
 

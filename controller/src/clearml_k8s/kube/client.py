@@ -5,7 +5,7 @@ The client's models are not used: they refuse fields they do not know and cost s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from random import Random
 from types import TracebackType
@@ -23,6 +23,7 @@ from clearml_k8s.errors import (
     Refused,
     Unreachable,
 )
+from clearml_k8s.guarded import Guard, guarded_by, unguarded
 from clearml_k8s.kube.configuration import Reload, load
 from clearml_k8s.kube.resources import Resource
 from clearml_k8s.kube.transport import JSON, Params, Request, Transport
@@ -48,11 +49,11 @@ class KubeClient:
         metrics: Metrics | None = None,
         random: Random | None = None,
         max_request_seconds: float = MAX_REQUEST_SECONDS,
-        guard: Callable[[], None] = lambda: None,
+        guard: Guard = unguarded,
     ) -> None:
         """``configuration`` as the official client makes it; ``reload`` reads the credentials again after a 401.
 
-        ``guard`` is called before each write is sent, and raises NotSent where it must not be.
+        ``guard`` is asked before each write is sent (see `guarded_by`).
         """
         self.clock = clock
         self._guard = guard
@@ -72,7 +73,7 @@ class KubeClient:
         metrics: Metrics | None = None,
         random: Random | None = None,
         max_request_seconds: float = MAX_REQUEST_SECONDS,
-        guard: Callable[[], None] = lambda: None,
+        guard: Guard = unguarded,
     ) -> KubeClient:
         """The client for the pod's service account, or for a kubeconfig when one is named or no service account is.
 
@@ -284,12 +285,13 @@ class KubeClient:
     # ---- one request ------------------------------------------------------------------------------------------------
 
     async def _attempt(
-        self, request: Request, *, until: float, at_most: float, guard: Callable[[], None] = lambda: None
+        self, request: Request, *, until: float, at_most: float, guard: Guard = unguarded
     ) -> dict[str, Any]:
         began = self.clock.monotonic()
         outcome: Outcome = "unanswered"
         try:
-            answer = await self._transport.answer(request, until=until, at_most=at_most, guard=guard)
+            with guarded_by(guard):
+                answer = await self._transport.answer(request, until=until, at_most=at_most)
             outcome = "answered"
             return answer
         except Unreachable:

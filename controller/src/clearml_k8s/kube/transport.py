@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,6 +16,7 @@ from kubernetes.aio.client.rest import RESTClientObject
 
 from clearml_k8s.clock import Clock
 from clearml_k8s.errors import ConfigError, KubeUnanswered, KubeUnauthorized, NotSent, Unreachable, trimmed
+from clearml_k8s.guarded import GuardedRequest
 from clearml_k8s.kube import status as statuses
 from clearml_k8s.kube.configuration import Reload
 from clearml_k8s.wire import parse_json
@@ -51,11 +52,13 @@ class Transport:
             **(configuration.client_session_kwargs or {}),
             "trust_env": False,
             "cookie_jar": aiohttp.DummyCookieJar(),
+            "request_class": GuardedRequest,
         }
         self._clock = clock
         self._configuration = configuration
         self._reload = reload
         self._reload_lock = asyncio.Lock()
+        self._closed = False
         try:
             self._rest = RESTClientObject(configuration)
         except OSError as error:
@@ -63,6 +66,7 @@ class Transport:
 
     async def close(self) -> None:
         """Close the connections; nothing can be sent afterwards."""
+        self._closed = True
         await self._rest.close()
 
     @property
@@ -70,16 +74,13 @@ class Transport:
         """The API server's URL."""
         return str(self._configuration.host).rstrip("/")
 
-    async def answer(
-        self, request: Request, *, until: float, at_most: float, guard: Callable[[], None]
-    ) -> dict[str, Any]:
+    async def answer(self, request: Request, *, until: float, at_most: float) -> dict[str, Any]:
         """The JSON object of a 2xx answer; sent once, after a 401 once more with credentials that were read again.
 
-        ``until`` is a time on the clock, ``at_most`` seconds for one sending, ``guard`` is asked before each. Raises
-        KubeRefused and its kinds, Unreachable, NotSent, or KubeUnanswered.
+        ``until`` is a time on the clock, ``at_most`` seconds for one sending. Raises KubeRefused and its kinds,
+        Unreachable, NotSent, or KubeUnanswered.
         """
         for again in (True, False):
-            guard()
             seconds = min(until - self._clock.monotonic(), at_most)
             token = self._configuration.api_key.get("BearerToken")
             try:
@@ -127,6 +128,8 @@ class Transport:
 
     async def _send(self, request: Request, seconds: float) -> aiohttp.ClientResponse:
         """The answer's head; its body is still to be read. Raises as `answer`, and TimeoutError from the context."""
+        if self._closed:
+            raise NotSent(f"{request}: the connections are closed")
         if seconds <= 0:
             raise NotSent(f"{request}: the deadline had passed before the request was sent")
         headers = {"Accept": JSON, "Content-Type": request.content_type, "User-Agent": "clearml-k8s"}
