@@ -80,7 +80,7 @@ def completed(server: DevServer, task: str) -> None:
 def overrides(server: DevServer, *, queue: str) -> dict[str, Any]:
     """The file of somebody who comes from the old chart, after what docs/migration.md tells to change."""
     values = values_for(url=server.url, access_key=server.access_key, secret_key=server.secret_key, queues={},
-                        base={"env": QUICK}, queue=queue, createQueueIfNotExists=True)  # fmt: skip
+                        base={"env": QUICK}, queue=queue, createQueueIfNotExists=True, maxPods=3)  # fmt: skip
     for key in ("queues", "createQueues"):
         del values["agentk8sglue"][key]
     values["clearml"]["clearmlConfig"] = "sdk {\n}"
@@ -93,7 +93,8 @@ def overrides(server: DevServer, *, queue: str) -> dict[str, Any]:
 def of_the_old_chart(values: dict[str, Any]) -> dict[str, Any]:
     """The file before: the old agent's image (here: one at hand), and keys that only the old chart takes."""
     repository, _, tag = TASK_IMAGE.rpartition(":")
-    glue = {key: value for key, value in values["agentk8sglue"].items() if key != "queuePollFrequencySeconds"}
+    ours = ("queuePollFrequencySeconds", "maxPods")
+    glue = {key: value for key, value in values["agentk8sglue"].items() if key not in ours}
     glue |= {
         "image": {"repository": repository, "tag": tag},
         "replicaCount": 1,
@@ -114,14 +115,16 @@ def test_from_the_open_source_chart(
     old.upgrade(of_the_old_chart(values), folder, chart=OLD_CHART)
     sessions = {("Service", f"clearml-session-{number}") for number in (1, 2)}
     assert old.owned() == named(old, OLD_OBJECTS) | sessions
-    running, waiting = enqueue(
+    running, waiting, deleted = enqueue(
         server.environment(),
         NewTask(name="old, runs", queue=queue, script=WAITS_FOR_FILE),
         NewTask(name="old, waits", queue=queue, script="print('it started after all')\n"),
+        NewTask(name="old, deleted", queue=queue, script=WAITS_FOR_FILE),
     )
     glue = OldGlue(kubectl=kubectl, server=server, fullname=old.fullname)
-    pods = [glue.launch(running), glue.launch(waiting, held_back=True)]
-    until("the old task runs", lambda: "it runs" in server.console(running), limit=LIMIT)
+    pods = [glue.launch(running), glue.launch(waiting, held_back=True), glue.launch(deleted)]
+    for task in (running, deleted):
+        until("the old task runs", lambda task=task: "it runs" in server.console(task), limit=LIMIT)
     # Somebody uses a session, and keeps its Service as docs/migration.md says.
     kubectl("annotate", "service", "clearml-session-1", "helm.sh/resource-policy=keep")
 
@@ -135,26 +138,36 @@ def test_from_the_open_source_chart(
     secret = kubectl.get("secret", f"{new.fullname}-ac")
     assert secret is not None
     assert set(secret["data"]) == {"agentk8sglue_key", "agentk8sglue_secret"}
-    assert may_read_secrets(kubectl, account[1]) == "no"
+    assert may(kubectl, account[1], "get", "secrets") == "no"
     first = controller_pod(kubectl, new)
     assert ready(first), first["status"]
 
-    # The pods of the old agent start and end.
+    # The pods of the old agent start and end, and are known: why one waits, that they take all places.
+    assert may(kubectl, f"{new.fullname}-controller", "delete", "pods") == "yes"
+    until(
+        "why it waits is told", lambda: server.task(waiting)["status_message"].startswith("Kubernetes: "), limit=LIMIT
+    )
+    (next_one,) = enqueue(server.environment(), NewTask(name="next", queue=queue, script="print('next')\n"))
     glue.let_in(pods[1])
     completed(server, waiting)
     assert "it started after all" in server.console(waiting)
+    completed(server, next_one)
+    assert server.task(next_one)["started"] > server.task(waiting)["completed"]
+    kubectl("delete", "pod", pods[2])
+    until("who ended it is told", lambda: "Not aborted by its user" in server.console(deleted), limit=LIMIT)
+    assert "The pod was deleted" in server.task(deleted)["status_message"]
     kubectl("exec", pods[0], "--", "touch", "/tmp/go")
     completed(server, running)
+    until("all old pods are gone", lambda: not kubectl.items("pods", "CLEARML"), limit=LIMIT)
+    kubectl.gone(next_one)
     assert not kubectl.items("jobs"), "the new controller made a Job of a task that is not its own"
-    until("both pods have ended", lambda: {phase(kubectl, pod) for pod in pods} == {"Succeeded"}, limit=LIMIT)
 
     # Nothing uses the old account any more; the controller is not restarted for that.
     new.upgrade(values, folder)
     assert new.owned() == named(new, OBJECTS) | {("Service", "clearml-session-1")}
     assert controller_pod(kubectl, new)["metadata"]["uid"] == first["metadata"]["uid"]
+    assert may(kubectl, f"{new.fullname}-controller", "delete", "pods") == "no"
     kubectl("delete", "service", "clearml-session-1")
-    kubectl("delete", "pods", "--selector", "CLEARML", "--field-selector", "status.phase=Succeeded")
-    assert [kubectl.get("pod", pod) for pod in pods] == [None, None]
 
     new.rollback(1)
     assert new.owned() == named(old, OLD_OBJECTS) | sessions
@@ -169,16 +182,9 @@ def test_from_the_open_source_chart(
     assert left(kubectl) == {f"ConfigMap/{new.fullname}-claims", f"Lease/{new.fullname}-leader"}
 
 
-def phase(kubectl: Kubectl, pod: str) -> str:
-    found = kubectl.get("pod", pod)
-    assert found is not None
-    text: str = found["status"]["phase"]
-    return text
-
-
-def may_read_secrets(kubectl: Kubectl, account: str) -> str:
+def may(kubectl: Kubectl, account: str, verb: str, resource: str) -> str:
     who = f"system:serviceaccount:{kubectl.namespace}:{account}"
-    return kubectl("auth", "can-i", "get", "secrets", "--as", who, check=False).strip()
+    return kubectl("auth", "can-i", verb, resource, "--as", who, check=False).strip()
 
 
 @pytest.fixture(scope="session")

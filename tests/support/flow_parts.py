@@ -14,6 +14,7 @@ from clearml_k8s.clearml.session import Session
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import ClearMLConfig, Config, QueueConfig, QueueSettings, ResolvedQueue, TaskCredentials
 from clearml_k8s.flow import capacity
+from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.choose import choose
 from clearml_k8s.flow.claim import Claims
@@ -26,6 +27,7 @@ from clearml_k8s.flow.returning import Returning
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.client import KubeClient
+from clearml_k8s.kube.old_pod import OldPod
 from clearml_k8s.kube.record import ClaimRecord
 from clearml_k8s.kube.slim import Condition, ContainerRecord, JobRecord, PodRecord, slim_job
 from clearml_k8s.kube.store import Store
@@ -104,7 +106,6 @@ def make_pod(task: str = TASK, *containers: ContainerRecord, phase: str = "Pendi
         attempt=ATTEMPT,
         queue="id-default",
         job_uid="job-uid",
-        legacy_agent=None,
         created="2026-01-15T06:22:13Z",
         deleted=None,
         grace_seconds=None,
@@ -174,11 +175,21 @@ class Side:
             controller=self.controller,
             stop=self.stop,
         )
+        self.old: Store[OldPod] = Store(keep_gone=True)
+        self.adopted = Adopted(
+            config=self.config,
+            session=self.session,
+            client=self.client,
+            old=self.old,
+            teller=self.teller,
+            pending_queue=lambda: self.served.pending_queue,
+        )
         self.marking = Marking(
             session=self.session,
             book=self.book,
             returning=self.returning,
             jobs=self.jobs,
+            adopted=self.adopted,
             **identity,
             instance=f"{id(self):x}",
         )
@@ -202,6 +213,7 @@ class Side:
             graces=self.graces,
             served=self.served,
             jobs=self.jobs,
+            adopted=self.adopted,
             controller=self.controller,
             room=self.room,
         )
@@ -226,7 +238,7 @@ class Side:
             max_pods=self.config.max_pods,
             queue_limits={q.id: q.config.settings.max_pods for q in self.served.all_found()},
             jobs=self.jobs,
-            pods=(),
+            pods=self.adopted.pods(),
             in_flight=self.book.in_flight(),
         )
 

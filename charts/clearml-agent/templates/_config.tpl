@@ -96,6 +96,7 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
       "configSecret" ($configSecret | default nil) -}}
 {{- $config := dict
       "workerId" (.Values.agentk8sglue.workerIdOverride | default nil)
+      "oldWorkerId" (include "clearml-agent.longName" .)
       "releaseName" (include "clearml-agent.taskInstance" .)
       "fullname" (include "clearml-agent.fullname" .)
       "namespace" .Release.Namespace

@@ -321,7 +321,7 @@ async def test_a_queue_whose_jobs_conflict_for_ever_blocks_no_other(
     monkeypatch.setattr(poll, "MAX_IN_FLIGHT", 5)
     poller = poll.Poller(
         config=side.config, session=side.session, served=side.served, claims=side.claims, book=side.book,
-        jobs=side.jobs, pods=Store(), may_take=lambda: True,
+        jobs=side.jobs, pods=Store(), adopted=side.adopted, may_take=lambda: True,
     )  # fmt: skip
     bad = server.bulk_tasks(10, queue="bad")
     side.clock.auto = False

@@ -7,6 +7,7 @@ import pytest
 from clearml_k8s.errors import KubeRefused, KubeUnanswered
 from clearml_k8s.kube import status as statuses
 from clearml_k8s.kube.events import EventRecord, event_record
+from clearml_k8s.kube.old_pod import OldPod, slim_old_pod
 from clearml_k8s.kube.record import Claim, ClaimRecord
 from clearml_k8s.kube.resources import JOBS
 from clearml_k8s.kube.slim import JobRecord, PodRecord, slim_job, slim_pod
@@ -63,6 +64,34 @@ def test_a_pod_becomes_a_record_or_doubt(pod):
     assert record.finished in (True, False)
 
 
+OLD = {
+    **POD,
+    "metadata": {**POD["metadata"], "labels": {"CLEARML": "agent-x", "clearml-agent-queue": "q1"}},
+    "spec": {"containers": [{"name": "c", "env": [{"name": "A"}, {"name": "CLEARML_WORKER_ID", "value": "gpu:ab"}]}]},
+}
+
+
+def test_a_pod_of_the_glue_has_the_glues_queue_and_worker():
+    old = slim_old_pod(OLD)
+    assert (old.pod.queue, old.reports_as, old.pod.job_uid) == ("q1", "gpu:ab", old.uid)
+
+
+@BOUNDED
+@given(pod=spoilt(OLD))
+@example(pod={**OLD, "spec": {"containers": [{"env": [{"name": "CLEARML_WORKER_ID", "value": 3}]}, None]}})
+@example(pod={**OLD, "metadata": {**OLD["metadata"], "labels": {"clearml-agent-queue": ["a"]}}})
+def test_a_pod_of_the_glue_becomes_a_record_or_doubt(pod):
+    try:
+        old = slim_old_pod(pod)
+    except KubeUnanswered as error:
+        assert "metadata" in str(error) or not isinstance(pod, dict)
+        return
+    assert isinstance(old, OldPod) and isinstance(old.reports_as, str)
+    assert isinstance(old.pod.queue, str | None)
+    job = old.as_job(attempt="a", gone=True)
+    assert (job.uid, job.finished) == (old.uid, True)
+
+
 @pytest.mark.parametrize(
     ("thing", "named"),
     [
@@ -73,7 +102,7 @@ def test_a_pod_becomes_a_record_or_doubt(pod):
         ({"metadata": {"uid": "u"}}, r"metadata\.name: found nothing"),
     ],
 )
-@pytest.mark.parametrize("slim", [slim_job, slim_pod])
+@pytest.mark.parametrize("slim", [slim_job, slim_pod, slim_old_pod])
 def test_an_object_without_identity_is_doubt_and_named(slim, thing, named):
     with pytest.raises(KubeUnanswered, match=named):
         slim(thing)

@@ -41,7 +41,7 @@ def test_objects_without_any_status_are_read():
 
 def test_pods_of_the_glue_are_recognised():
     record = slim_pod({"metadata": {"uid": "u", "name": "clearml-id-ab12", "labels": {"CLEARML": "agent-5c12cafb"}}})
-    assert (record.task, record.legacy_agent, record.job_uid) == ("ab12", "agent-5c12cafb", None)
+    assert (record.task, record.job_uid) == ("ab12", None)
 
 
 def test_a_record_is_small():

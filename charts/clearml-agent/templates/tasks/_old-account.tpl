@@ -21,3 +21,14 @@ true
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/* Not empty while there are task pods that ClearML's own agent made, also those that have ended. */}}
+{{- define "clearml-agent.oldPodsLeft" -}}
+{{- if .Release.IsUpgrade -}}
+{{- range (lookup "v1" "Pod" .Release.Namespace "").items -}}
+{{- if hasKey (dig "metadata" "labels" dict .) "CLEARML" -}}
+true
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

@@ -11,6 +11,8 @@ from clearml_k8s.app.parts import Parts
 from clearml_k8s.app.waiting import Rounds, patiently
 from clearml_k8s.clearml.health import State
 from clearml_k8s.clock import in_turns
+from clearml_k8s.flow.adopt import LOOK_SECONDS as OLD_PODS_SECONDS
+from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.clash import WorkerClash
 from clearml_k8s.kube.store import Record, Store
 from clearml_k8s.kube.watch import Watch
@@ -66,8 +68,25 @@ class Loops:
             "task states": parts.reconciler.follow_states(),
             "console": parts.teller.run(),
             "server state": self._tell_health(),
+            **self._old_pods(),
             **({"worker id": self._look_for(parts.clash)} if parts.clash else {}),
         }
+
+    def _old_pods(self) -> Mapping[str, Coroutine[Any, Any, None]]:
+        cluster = self._parts.cluster
+        if cluster.old_watch is None:
+            return {}
+        return {
+            "watch of old pods": _follow(cluster.old_watch, cluster.old),
+            "old pods": self._follow_old(self._parts.adopted),
+        }
+
+    async def _follow_old(self, adopted: Adopted) -> None:
+        rounds = Rounds("following the pods of ClearML's own agent")
+        while True:
+            await self._clock.sleep(OLD_PODS_SECONDS)
+            if self.serving:
+                await rounds.once(adopted.look)
 
     async def _take(self) -> None:
         parts = self._parts
@@ -76,6 +95,8 @@ class Loops:
             return
         await in_turns(parts.cluster.jobs.synced.wait, clock=self._clock)
         await in_turns(parts.cluster.pods.synced.wait, clock=self._clock)
+        if parts.cluster.old_watch is not None:
+            await in_turns(parts.cluster.old.synced.wait, clock=self._clock)
         await self._session.health.ready()
         self.serving = True
         await parts.poller.run()

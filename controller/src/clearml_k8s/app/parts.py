@@ -12,6 +12,7 @@ from clearml_k8s.clearml import workers
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import Clock
 from clearml_k8s.config import Config
+from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.claim import Claims
 from clearml_k8s.flow.clash import WorkerClash
@@ -26,7 +27,9 @@ from clearml_k8s.flow.returning import Returning
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.flow.workqueue import WorkQueue
+from clearml_k8s.kube import old_pod
 from clearml_k8s.kube.client import KubeClient
+from clearml_k8s.kube.old_pod import OldPod, slim_old_pod
 from clearml_k8s.kube.record import ClaimRecord
 from clearml_k8s.kube.resources import JOBS, PODS
 from clearml_k8s.kube.slim import JobRecord, PodRecord, slim_job, slim_pod
@@ -47,16 +50,19 @@ class Followed:
     pods: Store[PodRecord]
     job_watch: Watch[JobRecord]
     pod_watch: Watch[PodRecord]
+    old: Store[OldPod]
+    old_watch: Watch[OldPod] | None
+    """Of the pods that ClearML's own glue left; None where there was none."""
 
     def known(self) -> bool:
         """Listed once, and the streams not silent for long."""
         now = self.clock.monotonic()
-        seen = (self.job_watch.last_seen, self.pod_watch.last_seen)
-        return (
-            self.jobs.synced.is_set()
-            and self.pods.synced.is_set()
-            and all(at is not None and now - at < STALE_SECONDS for at in seen)
-        )
+        seen = [self.job_watch.last_seen, self.pod_watch.last_seen]
+        synced = [self.jobs.synced, self.pods.synced]
+        if self.old_watch is not None:
+            seen.append(self.old_watch.last_seen)
+            synced.append(self.old.synced)
+        return all(one.is_set() for one in synced) and all(at is not None and now - at < STALE_SECONDS for at in seen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +80,7 @@ class Parts:
     poller: Poller
     recovery: Recovery
     reconciler: Reconciler
+    adopted: Adopted
     teller: Teller
     clash: WorkerClash | None
 
@@ -102,6 +109,7 @@ def make(
     work: WorkQueue[str] = WorkQueue(clock=session.clock)
     jobs: Store[JobRecord] = Store(dirty=work.put, keep_gone=True)
     pods: Store[PodRecord] = Store(dirty=work.put, keep_gone=True)
+    old: Store[OldPod] = Store(keep_gone=True)
     selector = names.task_selector(release=config.release_name)
     cluster = Followed(
         clock=session.clock,
@@ -112,6 +120,16 @@ def make(
         ),
         pod_watch=Watch(
             client=client, resource=PODS, slim=slim_pod, namespace=config.namespace, label_selector=selector
+        ),
+        old=old,
+        old_watch=None
+        if config.old_worker_id is None
+        else Watch(
+            client=client,
+            resource=PODS,
+            slim=slim_old_pod,
+            namespace=config.namespace,
+            label_selector=old_pod.selector(config.old_worker_id),
         ),
     )
     served = ServedQueues(config=config, session=session, client=client, worker_id=worker_id, controller=controller)
@@ -143,11 +161,20 @@ def make(
         controller=controller,
         stop=stop,
     )
+    adopted = Adopted(
+        config=config,
+        session=session,
+        client=client,
+        old=old,
+        teller=teller,
+        pending_queue=lambda: served.pending_queue,
+    )
     marking = Marking(
         session=session,
         book=book,
         returning=returning,
         jobs=jobs,
+        adopted=adopted,
         worker_id=worker_id,
         controller=controller,
         instance=instance,
@@ -176,6 +203,7 @@ def make(
         book=book,
         jobs=jobs,
         pods=pods,
+        adopted=adopted,
         may_take=may_begin,
     )
     recovery = Recovery(
@@ -186,6 +214,7 @@ def make(
         graces=graces,
         served=served,
         jobs=jobs,
+        adopted=adopted,
         controller=controller,
         room=poller.room,
     )
@@ -214,6 +243,7 @@ def make(
         poller=poller,
         recovery=recovery,
         reconciler=reconciler,
+        adopted=adopted,
         teller=teller,
         clash=WorkerClash(session=session, worker_id=worker_id, controller=controller) if config.worker_id else None,
     )

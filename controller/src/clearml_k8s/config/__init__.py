@@ -98,6 +98,8 @@ class Config:
     """By key, in the order of the file; never empty."""
     worker_id: str | None = None
     """None: `clearml-agent-<releaseName>-<first 8 hex of the namespace's uid>`."""
+    old_worker_id: str | None = None
+    """Under which ClearML's own agent served here before; its pods are followed to their end. None: nobody did."""
     queue_poll_frequency_seconds: float = 5.0
     create_queues: bool = False
     max_pods: int | None = None

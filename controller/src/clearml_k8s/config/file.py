@@ -153,6 +153,7 @@ def _build(document: Mapping[str, Any]) -> Config:
         field: given[key]
         for key, field in (
             ("workerId", "worker_id"),
+            ("oldWorkerId", "old_worker_id"),
             ("queuePollFrequencySeconds", "queue_poll_frequency_seconds"),
             ("createQueues", "create_queues"),
             ("maxPods", "max_pods"),

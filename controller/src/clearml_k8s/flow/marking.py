@@ -12,6 +12,7 @@ from clearml_k8s.clearml.session import Session
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import ResolvedQueue
 from clearml_k8s.errors import ConfigError, Refused, Unanswered
+from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.batch import each
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.picture import Claimable, picture, read_back
@@ -37,6 +38,7 @@ class Marking:
         book: ClaimBook,
         returning: Returning,
         jobs: Store[JobRecord],
+        adopted: Adopted,
         worker_id: str,
         controller: str,
         instance: str,
@@ -46,6 +48,7 @@ class Marking:
         self._book = book
         self._returning = returning
         self._jobs = jobs
+        self._adopted = adopted
         self._worker_id = worker_id
         self._controller = controller
         self._instance = instance
@@ -62,6 +65,9 @@ class Marking:
             # An older attempt's Job, or one that is being deleted, ends first.
             self._book.skip(task_id)
             return taking if self.has_job(taking) else None
+        if self._adopted.in_the_way(task_id):
+            self._book.skip(task_id)
+            return None
         if seen.marked_by(self._controller):
             if others and others[0] < self._controller:
                 self._book.hold(taking, "our mark is in another controller's way")

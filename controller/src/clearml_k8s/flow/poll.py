@@ -13,6 +13,7 @@ from clearml_k8s.clearml.session import Session
 from clearml_k8s.config import Config
 from clearml_k8s.errors import Fenced, Refused, Unanswered
 from clearml_k8s.flow import capacity
+from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.capacity import MAX_IN_FLIGHT, Room
 from clearml_k8s.flow.choose import Candidate, choose
@@ -41,6 +42,7 @@ class Poller:
         book: ClaimBook,
         jobs: Store[JobRecord],
         pods: Store[PodRecord],
+        adopted: Adopted,
         may_take: Callable[[], bool],
     ) -> None:
         """``may_take`` is false while what exists in the cluster is not known, or whether this process leads."""
@@ -52,6 +54,7 @@ class Poller:
         self._book = book
         self._jobs = jobs
         self._pods = pods
+        self._adopted = adopted
         self._may_take = may_take
         self._turn = 0
         self._running: set[asyncio.Task[int]] = set()
@@ -65,7 +68,7 @@ class Poller:
             max_pods=self._config.max_pods,
             queue_limits={q.id: q.config.settings.max_pods for q in self._served.all_found()},
             jobs=self._jobs,
-            pods=self._pods,
+            pods=(*self._pods, *self._adopted.pods()),
             in_flight=self._book.in_flight(),
         )
 

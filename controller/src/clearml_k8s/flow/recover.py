@@ -10,6 +10,7 @@ from clearml_k8s import names
 from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.config import QueueConfig, ResolvedQueue
+from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.capacity import Room
 from clearml_k8s.flow.claim import Claims
@@ -38,6 +39,7 @@ class Recovery:
         graces: Graces,
         served: ServedQueues,
         jobs: Store[JobRecord],
+        adopted: Adopted,
         controller: str,
         room: Callable[[], Room],
     ) -> None:
@@ -50,6 +52,7 @@ class Recovery:
         self._graces = graces
         self._served = served
         self._jobs = jobs
+        self._adopted = adopted
         self._controller = controller
 
     async def step(self) -> None:
@@ -139,7 +142,7 @@ class Recovery:
         listed = await queues.all_entries(self._session, ids=ids)
         entries = {entry.task for queue in listed for entry in queue.entries}
         for task in found.values():
-            if task.id in entries or self._book.busy(task.id):
+            if task.id in entries or self._book.busy(task.id) or self._adopted.has(task.id):
                 continue
             if any(job.attempt == task.status_changed for job in self._jobs.of_task(task.id)):
                 continue

@@ -90,7 +90,6 @@ class PodRecord:
     attempt: str | None
     queue: str | None
     job_uid: str | None
-    legacy_agent: str | None
     created: str
     deleted: str | None
     grace_seconds: int | None
@@ -152,7 +151,6 @@ def slim_pod(pod: Mapping[str, Any]) -> PodRecord:
         attempt=_optional(annotations, names.ANNOTATION_ATTEMPT),
         queue=_shared(annotations.get(names.ANNOTATION_QUEUE_ID)),
         job_uid=_optional(owner, "uid"),
-        legacy_agent=_shared(labels.get(names.LABEL_LEGACY_AGENT)),
         created=_optional(meta, "creationTimestamp") or "",
         deleted=_optional(meta, "deletionTimestamp"),
         grace_seconds=grace if isinstance(grace, int) else None,
