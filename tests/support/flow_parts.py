@@ -134,11 +134,12 @@ class Side:
         worker_id: str = "worker-a",
         namespace_uid: str | None = None,
         config: Config | None = None,
+        clock: ManualClock | None = None,
     ) -> None:
         """``server``: a DevServer; ``cluster``: a scripted Kubernetes API server, which keeps record and Jobs;
-        ``namespace_uid``: None for a namespace of its own for each worker id."""
+        ``namespace_uid``: None for a namespace of its own for each worker id; ``clock``: None for one of its own."""
         self.server, self.cluster, self.worker_id = server, cluster, worker_id
-        self.clock = ManualClock(auto=True)
+        self.clock = clock or ManualClock(auto=True)
         self.config = config or make_config(api_server=server.url)
         self.controller = names.controller_id(
             namespace_uid=namespace_uid or f"uid-{worker_id}", release=self.config.release_name

@@ -1,0 +1,353 @@
+"""Both APIs without sockets, so that every call of the controller can be counted, named, and made to go wrong.
+
+A call is all that the flow ever awaits, but for sleeps and locks, which end by themselves. So to let a call go wrong in
+every way, one call after the other, is to let the process end, or the world err, at every await point.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import enum
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from clearml_k8s import errors
+from clearml_k8s.clearml.answer import data_of
+from clearml_k8s.kube import status as statuses
+from clearml_server.app import Server
+from clearml_server.envelope import envelope
+from clearml_server.errors import ApiError
+from clearml_server.process import CallFailed
+from clearml_server.registry import Call
+from clearml_server.remote import RemoteServer
+from manual_clock import ManualClock
+from scripted_kube import Cluster, Seen, status
+
+TRAVEL_SECONDS = 0.005
+READS = frozenset({"tasks.get_all", "queues.get_all", "workers.get_all", "auth.login"})
+ADDRESS = "http://servers.invalid"
+
+
+class Answer(enum.Enum):
+    """What the caller gets."""
+
+    NONE = "it dies"
+    LOST = "the connection is lost"
+    ERROR = "500"
+    REFUSED = "403"
+    AWAY = "no connection, for a while"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """What happens to one call. ``done``: None never, else after so many seconds, 0 at once."""
+
+    name: str
+    done: float | None
+    answer: Answer
+
+    def says_more_than(self, *, read: bool) -> bool:
+        """Whether it is worth trying: of a read it makes no difference whether and when it is done."""
+        return not read or self.done is None
+
+
+SOON, LATE = 0.032, 19.0
+"""Seconds: in the middle of what the next life does first; near the end of the longest request."""
+AWAY_SECONDS = 30.0
+
+FAULTS = (
+    Fault(name="dies before", done=None, answer=Answer.NONE),
+    Fault(name="dies after", done=0.0, answer=Answer.NONE),
+    Fault(name="dies and it is done soon", done=SOON, answer=Answer.NONE),
+    Fault(name="dies and it is done late", done=LATE, answer=Answer.NONE),
+    Fault(name="lost before", done=None, answer=Answer.LOST),
+    Fault(name="lost after", done=0.0, answer=Answer.LOST),
+    Fault(name="lost and it is done soon", done=SOON, answer=Answer.LOST),
+    Fault(name="lost and it is done late", done=LATE, answer=Answer.LOST),
+    Fault(name="error before", done=None, answer=Answer.ERROR),
+    Fault(name="error after", done=0.0, answer=Answer.ERROR),
+    Fault(name="refused", done=None, answer=Answer.REFUSED),
+    Fault(name="away", done=None, answer=Answer.AWAY),
+)
+
+
+def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine of the development server to its end at once: it only ever lets others run."""
+    try:
+        while True:
+            coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+
+
+class LocalClearML(RemoteServer):
+    """The development server as tests ask it, in this process; its time is the manual clock's."""
+
+    def __init__(self, app: Server, clock: ManualClock) -> None:
+        super().__init__(access_key=app.settings.access_key, secret_key=app.settings.secret_key)
+        self.url = ADDRESS
+        self.app = app
+        self._clock = clock
+        app.reset()
+
+    def perform(self, endpoint: str, payload: bytes, *, authorization: str | None) -> tuple[int, bytes]:
+        """HTTP status and body of the answer."""
+        self.app.clock.offset = self._clock.now().timestamp() - time.time()
+        data: dict[str, Any] | None = None
+        error: ApiError | None = None
+        version = None
+        try:
+            spec, handler, version = self.app.registry.find(endpoint)
+            auth = self.app.auth
+            if authorization is None:
+                identity = next(iter(auth.credentials.values())).identity
+            else:
+                identity = auth.authenticate({"Authorization": authorization})
+            lines = [json.loads(line) for line in payload.splitlines()] if spec.batch else None
+            found = {} if spec.batch else json.loads(payload or b"{}")
+            spec.check(found)
+            data = handler(Call(endpoint=spec.name, version=version, data=found, batch=lines, identity=identity))
+            if asyncio.iscoroutine(data):
+                data = drive(data)
+        except ApiError as failed:
+            error = failed
+        body = envelope(endpoint=endpoint, requested=version, actual=version, data=data, error=error)
+        return (error.code if error else 200), body
+
+    def call(self, endpoint: str, /, *, timeout: float = 30.0, **data: Any) -> dict[str, Any]:
+        """As somebody else's call: no fault touches it."""
+        code, body = self.perform(endpoint, json.dumps(data).encode(), authorization=None)
+        answer = json.loads(body)
+        if code != 200:
+            raise CallFailed(endpoint, code, answer["meta"]["result_subcode"], answer["meta"]["result_msg"])
+        found: dict[str, Any] = answer["data"]
+        return found
+
+
+class LocalCluster(Cluster):
+    """The scripted API server in this process. ``rules`` see each request first, and may answer it."""
+
+    url = ADDRESS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rules: list[Callable[[Seen], tuple[int, dict[str, Any]] | None]] = []
+
+    def perform(self, seen: Seen) -> tuple[int, dict[str, Any]]:
+        self.seen.append(seen)
+        for rule in self.rules:
+            if (answer := rule(seen)) is not None:
+                return answer
+        code, answer = self._answer(seen)
+        return code, copy.deepcopy(answer)
+
+
+@dataclass(eq=False, kw_only=True)
+class Life:
+    """One life of the controller's process."""
+
+    dead: bool = False
+
+
+class Wires:
+    """Where all calls pass: names and counts them, and does to one of them what the fault says."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.died = asyncio.Event()
+        self.points: list[tuple[str, bool]] = []
+        """Each call's name, and whether it is a read."""
+        self.meet: dict[str, Callable[[], None]] = {}
+        """What somebody else does just before the first call of that name."""
+        self._counting = False
+        self._fault: Fault | None = None
+        self._at = -1
+        self._late: list[tuple[float, Callable[[], object]]] = []
+        self._away: dict[str, float] = {}
+
+    def count(self, *, fault: Fault | None = None, at: int = -1) -> None:
+        """From now on; call number ``at`` (from 0) meets the fault."""
+        self._counting, self._fault, self._at = True, fault, at
+
+    def rest(self) -> None:
+        """Calls are no points any more."""
+        self._counting = False
+
+    def land(self) -> None:
+        """Do what was late and is due."""
+        now = self.clock.monotonic()
+        due, self._late = [x for x in self._late if x[0] <= now], [x for x in self._late if x[0] > now]
+        for _, perform in due:
+            perform()
+
+    @property
+    def late(self) -> bool:
+        """Something is still on its way."""
+        return bool(self._late)
+
+    async def call(
+        self, life: Life, api: str, name: str, *, read: bool, perform: Callable[[], Any], error: Callable[[Answer], Any]
+    ) -> Any:
+        """One call of a life to ``api``: what ``perform`` returns, or what it meets. ``error`` makes errors of it."""
+        await self._if_alive(life)
+        await self.clock.sleep(TRAVEL_SECONDS)
+        await self._if_alive(life)
+        self.land()
+        fault = None
+        if self._counting:
+            point = f"{site()} {name}"
+            self.points.append((point, read))
+            if (meet := self.meet.pop(point, None)) is not None:
+                meet()
+            if len(self.points) - 1 == self._at:
+                fault = self._fault
+        if self._away.get(api, 0.0) > self.clock.monotonic():
+            raise error(Answer.AWAY)
+        if fault is None:
+            answer = perform()
+            await asyncio.sleep(0)
+            await self._if_alive(life)
+            return answer
+        if fault.done == 0.0:
+            perform()
+        elif fault.done is not None:
+            self._late.append((self.clock.monotonic() + fault.done, perform))
+        if fault.answer is Answer.NONE:
+            life.dead = True
+            self.died.set()
+        await self._if_alive(life)
+        if fault.answer is Answer.AWAY:
+            self._away[api] = self.clock.monotonic() + AWAY_SECONDS
+        raise error(fault.answer)
+
+    async def _if_alive(self, life: Life) -> None:
+        if life.dead:
+            await asyncio.get_running_loop().create_future()  # until it is cancelled
+
+
+def site() -> str:
+    """Module and function of the flow that calls, "-" when it is none."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        path = Path(frame.f_code.co_filename)
+        if path.parent.name == "flow" and path.parent.parent.name == "clearml_k8s":
+            return f"{path.stem}.{frame.f_code.co_name}"
+        frame = frame.f_back
+    return "-"
+
+
+class ClearMLWire:
+    """In place of `clearml.transport.Transport`."""
+
+    address = ADDRESS
+
+    def __init__(self, *, wires: Wires, life: Life, server: LocalClearML) -> None:
+        self._wires, self._life, self._server = wires, life, server
+
+    async def close(self) -> None:
+        pass
+
+    async def post(
+        self, endpoint: str, payload: bytes, *, content: str, authorization: str, seconds: float, version: str | None
+    ) -> dict[str, Any]:
+        code, text = await self._wires.call(
+            self._life,
+            "clearml",
+            endpoint,
+            read=endpoint in READS,
+            perform=lambda: self._server.perform(endpoint, payload, authorization=authorization),
+            error=lambda answer: self._error(endpoint, answer),
+        )
+        return data_of(endpoint, status=code, kind="application/json", text=text, target="", address=ADDRESS)
+
+    def _error(self, endpoint: str, answer: Answer) -> Exception:
+        match answer:
+            case Answer.AWAY:
+                return errors.Unreachable("ClearML", ADDRESS, "connection refused")
+            case Answer.ERROR:
+                return errors.ApiUnanswered(endpoint, "General data error", code=500, subcode=100)
+            case Answer.REFUSED:
+                return errors.Forbidden(endpoint, 403, 0, "not allowed")
+            case _:
+                return errors.ApiUnanswered(endpoint, "the connection was lost")
+
+
+class KubeWire:
+    """In place of `kube.transport.Transport`."""
+
+    address = ADDRESS
+
+    def __init__(self, *, wires: Wires, life: Life, cluster: LocalCluster) -> None:
+        self._wires, self._life, self._cluster = wires, life, cluster
+
+    async def close(self) -> None:
+        pass
+
+    async def answer(self, request: Any, *, until: float, at_most: float) -> dict[str, Any]:
+        query = {key: str(value) for key, value in request.params.items()}
+        seen = Seen(request.method, request.path, query, copy.deepcopy(request.body), {})
+        code, answer = await self._wires.call(
+            self._life,
+            "kubernetes",
+            kube_name(request.method, request.path) + (" (dry run)" if "dryRun" in query else ""),
+            read=request.method == "GET" or "dryRun" in query,
+            perform=lambda: self._cluster.perform(seen),
+            error=lambda answer: self._error(str(request), answer),
+        )
+        if code >= 300:
+            raise statuses.error(str(request), code=code, status=answer)
+        found: dict[str, Any] = answer
+        return found
+
+    @asynccontextmanager
+    async def stream(self, request: Any, *, seconds: float) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The log of a container: one line."""
+        text = await self._wires.call(
+            self._life,
+            "kubernetes",
+            f"{kube_name(request.method, request.path)} (log)",
+            read=True,
+            perform=lambda: b"the last line",
+            error=lambda answer: self._error(str(request), answer),
+        )
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield text
+
+        yield chunks()
+
+    def _error(self, request: str, answer: Answer) -> Exception:
+        match answer:
+            case Answer.AWAY:
+                return errors.Unreachable("Kubernetes", ADDRESS, "connection refused")
+            case Answer.ERROR:
+                return errors.KubeUnanswered(request, "etcdserver: request timed out", code=500)
+            case Answer.REFUSED:
+                return statuses.error(request, code=403, status=status(403, "Forbidden", "not allowed"))
+            case _:
+                return errors.KubeUnanswered(request, "the connection was lost")
+
+
+def kube_name(method: str, path: str) -> str:
+    """Method and resource: "POST jobs"."""
+    parts = path.strip("/").split("/")
+    parts = parts[3 if parts[0] == "apis" else 2 :]
+    return f"{method} {parts[2] if parts[0] == 'namespaces' and len(parts) > 2 else parts[0]}"
+
+
+@contextmanager
+def wired(*, wires: Wires, life: Life, server: LocalClearML, cluster: LocalCluster) -> Iterator[None]:
+    """Clients that are made in here have these wires in place of connections."""
+    with (
+        patch("clearml_k8s.clearml.session.Transport", lambda **_: ClearMLWire(wires=wires, life=life, server=server)),
+        patch("clearml_k8s.kube.client.Transport", lambda **_: KubeWire(wires=wires, life=life, cluster=cluster)),
+    ):
+        yield

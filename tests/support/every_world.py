@@ -1,0 +1,292 @@
+"""A world in which one call goes wrong: both servers, the controller's lives one after the other, and the audit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from clearml_k8s import names
+from clearml_k8s.errors import Refused, Unanswered
+from clearml_k8s.kube.old_pod import slim_old_pod
+from clearml_k8s.kube.watch import Gone, Listed, Upsert
+from clearml_server.app import Server
+from every_call import Fault, Life, LocalClearML, LocalCluster, Wires, wired
+from flow_parts import GRACE, Side, make_config, make_pod
+from manual_clock import ManualClock
+from reconcile_loop import Loop
+
+MOST_ROUNDS = 14
+RESTART_SECONDS = 0.01
+
+
+class World:
+    """``loop``, ``side`` are of the present life."""
+
+    def __init__(self, app: Server) -> None:
+        self.clock = ManualClock(auto=True)
+        self.server = LocalClearML(app, self.clock)
+        self.cluster = LocalCluster()
+        self.wires = Wires(self.clock)
+        self.config: dict[str, Any] = {}
+        self.tasks: list[str] = []
+        self.pods: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+        self.old_pods: list[str] = []
+        self.reconciles = False
+        self.lives: list[Side] = []  # kept: the record knows its holder by id()
+        self.started = False
+        self.stopped = False
+
+    def server_tasks(self, count: int, queue: str = "default") -> list[str]:
+        """New tasks in the queue."""
+        return [self.server.create_task(f"task {number}", queue=queue) for number in range(count)]
+
+    # ---- the controller -------------------------------------------------------------------------------------------
+
+    async def start(self) -> Side:
+        """Another life of the same controller, which has begun to work."""
+        self.life = Life()
+        self.started = self.stopped = False
+        with wired(wires=self.wires, life=self.life, server=self.server, cluster=self.cluster):
+            self.side = Side(
+                server=self.server,
+                cluster=self.cluster,
+                config=make_config(api_server=self.server.url, **self.config),
+                clock=self.clock,
+            )
+        self.lives.append(self.side)
+        self.loop = Loop(self.side)
+        await self._patiently(self.side.session.login)
+        self.see()
+        await self._patiently(self.side.record.open)
+        await self.side.session.health.ready()
+        await self._patiently(self.side.served.refresh)
+        self.started = True
+        return self.side
+
+    async def _patiently(self, step: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            try:
+                await step()
+            except (Refused, Unanswered):
+                await self.clock.sleep(1.0)
+            else:
+                return
+
+    def see(self) -> None:
+        """What the watches would bring."""
+        self.side.relist()
+        for task, (containers, fields) in self.pods.items():
+            for job in self.side.jobs.of_task(task):
+                if job.attempt == fields.get("attempt", job.attempt):
+                    pod = make_pod(task, *containers, **{**fields, "job_uid": job.uid})
+                    self.loop.pods.apply(Upsert(item=pod))
+            if not self.side.jobs.of_task(task):
+                for pod in self.loop.pods.of_task(task):
+                    self.loop.pods.apply(Gone(item=pod))
+        old = [slim_old_pod(pod) for pod in self.cluster.objects.get("pods", {}).values()]
+        self.side.old.apply(Listed(items=tuple(old)))
+
+    async def live(self, acting: Coroutine[Any, Any, object]) -> None:
+        """Let this life act until it has done so or dies, in the middle of whatever it is at."""
+        before = asyncio.all_tasks()
+        task = asyncio.create_task(acting)
+        died = asyncio.create_task(self.wires.died.wait())
+        await asyncio.wait({task, died}, return_when=asyncio.FIRST_COMPLETED)
+        died.cancel()
+        if self.wires.died.is_set():
+            self.started = False
+            while left := asyncio.all_tasks() - before:
+                for one in left:
+                    one.cancel()
+                await asyncio.wait(left)
+            await self.clock.sleep(RESTART_SECONDS)
+        elif (error := task.exception()) is not None and not isinstance(error, Refused | Unanswered):
+            raise error
+
+    async def rest(self) -> None:
+        """Let it go on, in another life if need be, until there is nothing left to do."""
+        self.wires.rest()
+        if not self.started or self.stopped:
+            await self.start()
+        before: Any = None
+        for _ in range(MOST_ROUNDS):
+            await self.round()
+            now = self._state()
+            if now == before and not self.wires.late:
+                return
+            before = now
+
+    async def round(self) -> None:
+        """What the process' loops do in about a minute; a loop outlives its errors."""
+        side = self.side
+        self.see()
+        await side.session.health.ready()
+        for step in (
+            side.served.refresh,
+            side.recovery.step,
+            self._grace,
+            side.recovery.step,
+            side.recovery.sweep,
+            side.poll,
+            side.book.flush,
+            self.look,
+            side.adopted.look,
+            side.teller.flush,
+        ):
+            self.see()
+            try:
+                await step()
+            except (Refused, Unanswered):
+                await self.clock.sleep(1.0)
+
+    async def _grace(self) -> None:
+        await self.clock.advance(GRACE + 1)
+
+    async def look(self) -> None:
+        """Reconcile all tasks until none wants more."""
+        if not self.reconciles:
+            return
+        await self.loop.reads.refresh(self.side.jobs.tasks())
+        for task in self.tasks:
+            await self.look_at(task)
+
+    async def look_at(self, task: str) -> None:
+        """As a worker does it, whatever meets it."""
+        for _ in range(12):
+            try:
+                again = await self.loop.look(task)
+            except (Refused, Unanswered):
+                again = 1.0
+            if again is None:
+                return
+            await self.clock.advance(again + 0.001)
+            self.see()
+
+    # ---- what is so -------------------------------------------------------------------------------------------------
+
+    def entries(self, queue: str = "default") -> list[str]:
+        found = self.server.app.store.queues.by_name(queue)
+        return list(found.entries) if found else []
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return list(self.cluster.objects.get("jobs", {}).values())
+
+    def place(self, task: str) -> str:
+        """Where the task is, in words; two places are joined by "+"."""
+        found = self.server.app.store.tasks.get(task)
+        if found is None:
+            where = ["deleted"]
+        elif found["status"] == "queued":
+            where = []
+        else:
+            reason = found.get("status_reason") or ""
+            where = [f"{found['status']}: {reason}" if reason.startswith("Kubernetes") else found["status"]]
+        where += ["queue" for entry in self.entries() if entry == task]
+        for job in self.jobs():
+            if job["metadata"]["labels"][names.LABEL_TASK_ID] == task:
+                attempt = job["metadata"]["annotations"][names.ANNOTATION_ATTEMPT]
+                where.append("job" if found and attempt == found["status_changed"].isoformat() else "old job")
+        where += ["pod" for name in self.cluster.objects.get("pods", {}) if name.endswith(task)]
+        return "+".join(where) or "nowhere"
+
+    def places(self) -> Counter[str]:
+        return Counter(self.place(task) for task in self.tasks)
+
+    def _state(self) -> object:
+        marks = [self.side.mark(task) if self.server.app.store.tasks.get(task) else "" for task in self.tasks]
+        held = sorted((held.task, held.doubt) for held in self.side.graces)
+        return self.places(), self.side.stored(), self.entries(names.PENDING_QUEUE), marks, held
+
+    def audit(self) -> list[str]:
+        """What is wrong, read on both sides; nothing when all is well."""
+        found: list[str] = []
+        started: Counter[tuple[str, str]] = Counter()
+        alive: set[str] = set()
+        limit = self.config.get("max_pods")
+        for _, collection, kind, thing in self.cluster.history:
+            if collection != "jobs":
+                continue
+            meta = thing["metadata"]
+            if kind == "ADDED":
+                alive.add(meta["uid"])
+                started[meta["labels"][names.LABEL_TASK_ID], meta["annotations"][names.ANNOTATION_ATTEMPT]] += 1
+            elif kind == "DELETED":
+                alive.discard(meta["uid"])
+            if limit is not None and len(alive) > limit:
+                found.append(f"{len(alive)} Jobs at one time, with maxPods {limit}")
+        found += [f"attempt {a} of task {t} was started {n} times" for (t, a), n in started.items() if n > 1]
+        found += [f"the record has {task} still" for task in self.side.stored()]
+        found += [f"task {held.task} is on hold: {held.why}" for held in self.side.graces]
+        if flight := self.side.book.in_flight():
+            found.append(f"in flight for ever: {flight}")
+        for task in self.tasks:
+            if (place := self.place(task)) == "queue" and self._marked(task):
+                found.append(f"task {task} waits in its queue with our mark, in others' way")
+            if place != "job" and task in self.entries(names.PENDING_QUEUE):
+                found.append(f"task {task} ({place}) stands in the pending queue")
+        return found
+
+    def _marked(self, task: str) -> bool:
+        mark = self.side.mark(task)
+        return mark is not None and names.marked_attempt(mark) == self.server.task(task)["status_changed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """``prepare`` is what was before, ``act`` what is done while one call goes wrong, ``ends`` where the tasks are in
+    the end, as `World.place` says it, with how many they are; ``afterwards`` is what others do before that."""
+
+    prepare: Callable[[World], Coroutine[Any, Any, None]]
+    act: Callable[[World], Coroutine[Any, Any, None]]
+    ends: dict[str, int]
+    afterwards: Callable[[World], None] = lambda world: None
+    check: Callable[[World], list[str]] = lambda world: []
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """The calls of a run, each with whether it is a read, and what is wrong in the end."""
+
+    points: list[tuple[str, bool]]
+    problems: list[str] = field(default_factory=list)
+
+
+class Unexpected(logging.Handler):
+    """Collects what the controller logs as a failure that never should be."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            self.found.append(f"{record.getMessage()}: {record.exc_info[1]!r}")
+
+
+async def play(scenario: Scenario, app: Server, *, fault: Fault | None = None, at: int = -1) -> Outcome:
+    """One run: what was before, the scenario with the fault at call number ``at``, the rest, and the audit."""
+    world, unexpected = World(app), Unexpected()
+    log = logging.getLogger("clearml_k8s")
+    log.addHandler(unexpected)
+    try:
+        await scenario.prepare(world)
+        world.wires.died.clear()
+        world.wires.count(fault=fault, at=at)
+        await world.live(scenario.act(world))
+        outcome = Outcome(points=list(world.wires.points))
+        world.wires.rest()
+        scenario.afterwards(world)
+        if fault is None:
+            outcome.problems += scenario.check(world)
+        await world.rest()
+        outcome.problems += unexpected.found
+    finally:
+        log.removeHandler(unexpected)
+    outcome.problems += world.audit()
+    if (places := world.places()) != Counter(scenario.ends):
+        outcome.problems.append(f"tasks are here: {dict(places)}, not here: {scenario.ends}")
+    return outcome
