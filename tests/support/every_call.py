@@ -33,6 +33,7 @@ from scripted_kube import Cluster, Seen, status
 
 TRAVEL_SECONDS = 0.005
 READS = frozenset({"tasks.get_all", "queues.get_all", "workers.get_all", "auth.login"})
+FLOW = "/clearml_k8s/flow/"
 ADDRESS = "http://servers.invalid"
 
 
@@ -114,9 +115,8 @@ class LocalClearML(RemoteServer):
             lines = [json.loads(line) for line in payload.splitlines()] if spec.batch else None
             found = {} if spec.batch else json.loads(payload or b"{}")
             spec.check(found)
-            data = handler(Call(endpoint=spec.name, version=version, data=found, batch=lines, identity=identity))
-            if asyncio.iscoroutine(data):
-                data = drive(data)
+            made = handler(Call(endpoint=spec.name, version=version, data=found, batch=lines, identity=identity))
+            data = drive(made) if asyncio.iscoroutine(made) else made
         except ApiError as failed:
             error = failed
         body = envelope(endpoint=endpoint, requested=version, actual=version, data=data, error=error)
@@ -167,7 +167,7 @@ class Wires:
         """Each call's name, and whether it is a read."""
         self.meet: dict[str, Callable[[], None]] = {}
         """What somebody else does just before the first call of that name."""
-        self._counting = False
+        self.counting = False
         self._fault: Fault | None = None
         self._at = -1
         self._late: list[tuple[float, Callable[[], object]]] = []
@@ -175,11 +175,11 @@ class Wires:
 
     def count(self, *, fault: Fault | None = None, at: int = -1) -> None:
         """From now on; call number ``at`` (from 0) meets the fault."""
-        self._counting, self._fault, self._at = True, fault, at
+        self.counting, self._fault, self._at = True, fault, at
 
     def rest(self) -> None:
         """Calls are no points any more."""
-        self._counting = False
+        self.counting = False
 
     def land(self) -> None:
         """Do what was late and is due."""
@@ -202,7 +202,7 @@ class Wires:
         await self._if_alive(life)
         self.land()
         fault = None
-        if self._counting:
+        if self.counting:
             point = f"{site()} {name}"
             self.points.append((point, read))
             if (meet := self.meet.pop(point, None)) is not None:
@@ -237,9 +237,8 @@ def site() -> str:
     """Module and function of the flow that calls, "-" when it is none."""
     frame = sys._getframe(1)
     while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        if path.parent.name == "flow" and path.parent.parent.name == "clearml_k8s":
-            return f"{path.stem}.{frame.f_code.co_name}"
+        if FLOW in frame.f_code.co_filename:
+            return f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}"
         frame = frame.f_back
     return "-"
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from clearml_k8s import names
-from clearml_k8s.clearml import tasks as task_calls
 from clearml_k8s.errors import Refused, Unanswered
 from clearml_k8s.kube.slim import Condition
 from every_call import FAULTS
@@ -18,6 +17,9 @@ from scripted_kube import Seen, status
 QUOTA = status(403, "Forbidden", 'jobs.batch "x" is forbidden: exceeded quota: few, requested: count/jobs.batch=1')
 INVALID = status(422, "Invalid", "Job is invalid", causes=[{"field": "spec.x", "message": "must be less"}])
 NO_ROLE = status(403, "Forbidden", "jobs.batch is forbidden: RBAC: role not found")
+
+TAKE, SHOW = "claim._take queues.remove_task", "claim._show queues.add_task"
+CREATE, WRITE = "launch.launch POST jobs", "claim._recorded PATCH configmaps"
 
 Act = Callable[[World], Coroutine[Any, Any, None]]
 DIES = {fault.name: fault for fault in FAULTS}
@@ -36,17 +38,38 @@ def waiting(count: int = 1, **config: Any) -> Act:
     return prepare
 
 
-async def claims(world: World) -> None:
-    """A new life takes what there is."""
-    side = await world.start()
+def begun(before: Act) -> Act:
+    """After that a life has begun; its beginning is for other scenarios."""
+
+    async def prepare(world: World) -> None:
+        await before(world)
+        await world.start()
+
+    return prepare
+
+
+async def begins_and_takes(world: World) -> None:
+    await world.start()
+    await takes(world)
+
+
+async def takes(world: World) -> None:
+    """The present life takes what there is."""
+    side = world.side
+    world.see()
     await side.poll()
     await side.book.flush()
     await side.teller.flush()
 
 
+async def begins_and_recovers(world: World) -> None:
+    await world.start()
+    await recovers(world)
+
+
 async def recovers(world: World) -> None:
-    """A new life, and what its recovery does in two graces."""
-    side = await world.start()
+    """What recovery does in two graces."""
+    side = world.side
     await side.recovery.sweep()
     for _ in range(3):
         await side.recovery.step()
@@ -78,7 +101,7 @@ def dies_at(point: str, fault: str, before: Act) -> Act:
         at = await _first(world, point)
         world.wires.points.clear()
         world.wires.count(fault=DIES[fault], at=at)
-        await world.live(claims(world))
+        await world.live(begins_and_takes(world))
         assert world.life.dead, f"no call {point}"
         world.wires.points.clear()
 
@@ -91,7 +114,7 @@ async def _first(world: World, point: str) -> int:
     other.config = world.config
     other.tasks = other.server_tasks(len(world.tasks))
     other.wires.count()
-    await other.live(claims(other))
+    await other.live(begins_and_takes(other))
     found = [name for name, _ in other.wires.points].index(point)
     # The development server is one: what was there is made anew.
     again = World(world.server.app)
@@ -114,34 +137,46 @@ async def over_quota(world: World) -> None:
     world.cluster.rules.append(lambda seen: (403, QUOTA) if creates(seen) and world.jobs() else None)
 
 
-async def aborted_while_put_back(world: World) -> None:
+async def never_taken(world: World) -> None:
     await waiting()(world)
     world.cluster.rules.append(lambda seen: (403, QUOTA) if creates(seen) else None)
 
 
-async def claims_aborted(world: World) -> None:
-    (task,) = world.tasks
-    for point in ("returning._wanted tasks.get_all",):
-        world.wires.meet[point] = lambda: world.wires.meet.update(
-            {point: lambda: _quietly(world, "tasks.stopped", task=task, force=True)}
-        )
-    await claims(world)
+async def takes_aborted(world: World) -> None:
+    """Its user aborts it just when it is put back."""
+    point = "returning._wanted tasks.get_all"
+    world.wires.meet[point] = lambda: world.wires.meet.update({point: lambda: user_aborts(world)})
+    await takes(world)
 
 
-def stop_from_outside(world: World) -> None:
-    for task in world.tasks:
-        if world.server.task(task)["status"] == "queued":
-            world.server.call("tasks.stop", task=task, force=True)
+def user_aborts(world: World) -> None:
+    """The server's abort had taken the entry out before we put it in; now it sets the status."""
+    world.server.call("tasks.stopped", task=world.tasks[0], force=True)
 
 
-def _quietly(world: World, endpoint: str, **data: Any) -> None:
-    world.server.call(endpoint, **data)
+def user_has_aborted(world: World) -> None:
+    """At the latest now."""
+    world.wires.meet.clear()
+    if world.server.task(world.tasks[0])["status"] == "queued":
+        world.server.call("tasks.stop", task=world.tasks[0], force=True)
+
+
+async def queue_to_be_made(world: World) -> None:
+    world.config = {"queue": "made", "create_queues": True}
+
+
+async def makes_a_queue(world: World) -> None:
+    await world.start()
+
+
+def somebody_enqueues(world: World) -> None:
+    world.tasks = world.server_tasks(1, queue="made")
 
 
 async def beside_its_job(world: World) -> None:
     """Somebody has put an entry beside the Job."""
     await waiting()(world)
-    await claims(world)
+    await begins_and_takes(world)
     world.server.call("queues.add_task", queue=world.server.queue_id("default"), task=world.tasks[0])
 
 
@@ -155,10 +190,10 @@ OTHER = "0000000000"
 """A controller whose id is lower than ours, so that ours gives way."""
 
 
-async def claims_beside_another(world: World) -> None:
+async def takes_beside_another(world: World) -> None:
     (task,) = world.tasks
     world.wires.meet["marking.marked tasks.get_all"] = lambda: mark_as(world, task, OTHER)
-    await claims(world)
+    await takes(world)
 
 
 def mark_as(world: World, task: str, controller: str) -> None:
@@ -185,15 +220,12 @@ async def in_no_queue(world: World) -> None:
 
 async def made_unseen(world: World) -> None:
     """The Job is there; the watch of the next life is slow to show it."""
-    await dies_at("launch.launch POST jobs", "dies after", waiting())(world)
+    await dies_at(CREATE, "dies after", waiting())(world)
 
 
 async def recovers_blind(world: World) -> None:
-    jobs = world.cluster.objects["jobs"]
-    world.cluster.objects["jobs"] = {}
-    with_start = world.start
-    side = await with_start()
-    world.cluster.objects["jobs"] = jobs
+    world.blind = True
+    side = await world.start()
     for _ in range(2):
         await side.recovery.step()
         await world.clock.advance(GRACE + 1)
@@ -203,15 +235,22 @@ async def recovers_blind(world: World) -> None:
 
 async def not_served_any_more(world: World) -> None:
     """It died between take and create; the upgrade has taken the queue out of the values."""
-    await dies_at("launch.launch POST jobs", "dies before", waiting())(world)
+    await dies_at(CREATE, "dies before", waiting())(world)
     world.server.create_queue("other")
-    world.config = {"queues": {}, **world.config}
+    world.config = {"queue": "other"}
+
+
+async def two_in_no_queue(world: World) -> None:
+    await waiting(2, max_pods=1)(world)
+    for _ in world.tasks:
+        world.server.call("queues.get_next_task", queue=world.server.queue_id("default"))
+    await world.clock.advance(GRACE + 5)
 
 
 async def shown_in_vain(world: World) -> None:
     """An ended task still stands in the pending queue."""
     await waiting()(world)
-    await claims(world)
+    await begins_and_takes(world)
     (task,) = world.tasks
     world.cluster.drop("jobs", names.job_name(task))
     world.server.call("tasks.failed", task=task, force=True)
@@ -235,7 +274,7 @@ def ends_at(point: str, *, rights: bool = True) -> Act:
                 world.cluster.rules.append(lambda seen: (403, NO_ROLE))
 
         world.wires.meet[point] = told
-        side = await world.start()
+        side = world.side
         await side.poll()
         world.side.stop.set()
         world.stopped = True
@@ -269,7 +308,7 @@ def running(change: Callable[[World, str], None], **config: Any) -> Act:
 
     async def prepare(world: World) -> None:
         await waiting(**config)(world)
-        await claims(world)
+        await begins_and_takes(world)
         world.reconciles = True
         (task,) = world.tasks
         start(world.server, task, worker=f"worker-a:{task}")
@@ -280,7 +319,7 @@ def running(change: Callable[[World, str], None], **config: Any) -> Act:
 
 
 def pod(world: World, task: str, *containers: Any, **fields: Any) -> None:
-    attempt = world.jobs()[0]["metadata"]["annotations"][names.ANNOTATION_ATTEMPT]
+    attempt = next(job.attempt for job in world.side.jobs.of_task(task))
     world.pods[task] = (containers, {"attempt": attempt, **fields})
 
 
@@ -304,6 +343,19 @@ def deleted_task(world: World, task: str) -> None:
     world.server.call("tasks.delete", task=task, force=True)
 
 
+async def deleted_with_its_queue(world: World) -> None:
+    """Of two tasks that run one is deleted, and so is their queue."""
+    await waiting(2)(world)
+    await begins_and_takes(world)
+    world.reconciles = True
+    for task in world.tasks:
+        start(world.server, task, worker=f"worker-a:{task}")
+        pod(world, task, make_container(running=True, started_at="2026-01-01T00:00:00Z"), phase="Running")
+    world.server.call("tasks.delete", task=world.tasks[0], force=True)
+    world.server.call("queues.delete", queue=world.server.queue_id("default"), force=True)
+    world.see()
+
+
 def evicted(world: World, task: str) -> None:
     why = Condition(type="DisruptionTarget", status="True", reason="EvictionByEvictionAPI")
     over = make_container(terminated="Error", exit_code=137, finished_at="2026-01-01T00:00:00Z")
@@ -322,12 +374,22 @@ def told_to_end(world: World, task: str) -> None:
 def bad_image() -> Act:
     async def prepare(world: World) -> None:
         await waiting()(world)
-        await claims(world)
+        await begins_and_takes(world)
         world.reconciles = True
         pod(world, world.tasks[0], make_container(waiting="ErrImagePull", message="no such image"))
         world.see()
 
     return prepare
+
+
+async def without_a_node(world: World) -> None:
+    await waiting()(world)
+    await begins_and_takes(world)
+    world.reconciles = True
+    short = "0/1 nodes are available: 1 Insufficient cpu."
+    why = Condition(type="PodScheduled", status="False", reason="Unschedulable", message=short)
+    pod(world, world.tasks[0], node=None, conditions=(why,))
+    world.see()
 
 
 def old_pod(*, waits: bool) -> Act:
@@ -366,37 +428,48 @@ async def follows_old_pods(world: World) -> None:
     await world.side.teller.flush()
 
 
-TAKE, SHOW = "claim._take queues.remove_task", "claim._show queues.add_task"
-CREATE, WRITE = "launch.launch POST jobs", "claim._recorded PATCH configmaps"
-
 SCENARIOS = {
-    "a task is launched": Scenario(prepare=waiting(), act=claims, ends={"job": 1}),
+    "a task is launched": Scenario(prepare=waiting(), act=begins_and_takes, ends={"job": 1}),
     "three tasks and a limit of two": Scenario(
-        prepare=waiting(3, max_pods=2), act=claims, ends={"job": 2, "queue": 1}
+        prepare=begun(waiting(3, max_pods=2)), act=takes, ends={"job": 2, "queue": 1}
     ),
-    "the queue is made first": Scenario(prepare=waiting(create_queues=True), act=claims, ends={"job": 1}),
-    "a Job that Kubernetes refuses": Scenario(prepare=refused, act=claims, ends={"failed": 1}),
-    "a quota of one Job": Scenario(prepare=over_quota, act=claims, ends={"job": 1, "queue": 1}),
+    "the queue is made first": Scenario(
+        prepare=queue_to_be_made, act=makes_a_queue, afterwards=somebody_enqueues, ends={"job": 1}
+    ),
+    "aborted while it is put back": Scenario(
+        prepare=begun(never_taken),
+        act=takes_aborted,
+        afterwards=user_has_aborted,
+        ends={"stopped": 1},
+        remains={"An abort while a task is being put back": {"stopped+queue": 1}},
+    ),
+    "a Job that Kubernetes refuses": Scenario(prepare=begun(refused), act=takes, ends={"failed": 1}),
+    "a quota of one Job": Scenario(prepare=begun(over_quota), act=takes, ends={"job": 1, "queue": 1}),
     "an entry beside its Job": Scenario(prepare=beside_its_job, act=looks_at_the_queue, ends={"job": 1}),
     "another controller has marked it": Scenario(
-        prepare=waiting(), act=claims_beside_another, afterwards=other_marks, ends={"queue": 1}
+        prepare=begun(waiting()), act=takes_beside_another, afterwards=other_marks, ends={"queue": 1}
     ),
     "recorded and not taken": Scenario(
-        prepare=dies_at(TAKE, "dies before", waiting()), act=recovers, ends={"job": 1}
+        prepare=dies_at(TAKE, "dies before", waiting()), act=begins_and_recovers, ends={"job": 1}
     ),
-    "taken and without a Job": Scenario(prepare=dies_at(TAKE, "dies after", waiting()), act=recovers, ends={"job": 1}),
+    "taken and without a Job": Scenario(prepare=dies_at(TAKE, "dies after", waiting()), act=begins_and_recovers, ends={"job": 1}),
     "a Job that nobody saw": Scenario(prepare=made_unseen, act=recovers_blind, ends={"job": 1}),
-    "a task in no queue": Scenario(prepare=in_no_queue, act=recovers, ends={"job": 1}),
-    "a task in no queue, and a limit": Scenario(prepare=in_no_queue, act=recovers, ends={"job": 1}),
+    "a task in no queue": Scenario(prepare=begun(in_no_queue), act=recovers, ends={"job": 1}),
+    "two tasks in no queue and a limit of one": Scenario(
+        prepare=begun(two_in_no_queue), act=recovers, ends={"job": 1, "nowhere": 1}
+    ),
+    "taken from a queue that is not served any more": Scenario(
+        prepare=not_served_any_more, act=begins_and_recovers, ends={"queue": 1}
+    ),
     "an ended task in the pending queue": Scenario(prepare=shown_in_vain, act=sweeps, ends={"failed": 1}),
     "told to end before the record": Scenario(
-        prepare=waiting(3), act=ends_at(WRITE), afterwards=installed_again, check=all_free, ends={"job": 3}
+        prepare=begun(waiting(3)), act=ends_at(WRITE), afterwards=installed_again, check=all_free, ends={"job": 3}
     ),
     "told to end at the first take": Scenario(
-        prepare=waiting(3), act=ends_at(TAKE), afterwards=installed_again, ends={"job": 3}
+        prepare=begun(waiting(3)), act=ends_at(TAKE), afterwards=installed_again, ends={"job": 3}
     ),
     "uninstalled with the tasks taken": Scenario(
-        prepare=waiting(3), act=ends_at(SHOW, rights=False), afterwards=installed_again, check=all_free, ends={"job": 3}
+        prepare=begun(waiting(3)), act=ends_at(SHOW, rights=False), afterwards=installed_again, check=all_free, ends={"job": 3}
     ),
     "out of memory": Scenario(
         prepare=running(out_of_memory), act=reconciles, ends={"failed: Kubernetes: oom-killed": 1}
@@ -404,6 +477,9 @@ SCENARIOS = {
     "completed": Scenario(prepare=running(completed), act=reconciles, ends={"completed": 1}),
     "aborted by its user": Scenario(prepare=running(aborted), act=reconciles, ends={"stopped": 1}),
     "deleted by its user": Scenario(prepare=running(deleted_task), act=reconciles, ends={"deleted": 1}),
+    "deleted with its queue": Scenario(
+        prepare=deleted_with_its_queue, act=reconciles, ends={"deleted": 1, "in_progress+job": 1}
+    ),
     "evicted, to be put back": Scenario(
         prepare=running(evicted, max_requeues={"evicted": 2}), act=reconciles, ends={"job": 1}
     ),
@@ -411,6 +487,7 @@ SCENARIOS = {
     "its image cannot be pulled": Scenario(
         prepare=bad_image(), act=reconciles, ends={"failed: Kubernetes: image-pull": 1}
     ),
+    "no node takes its pod": Scenario(prepare=without_a_node, act=reconciles, ends={"job": 1}),
     "an old pod out of memory": Scenario(
         prepare=old_pod(waits=False), act=follows_old_pods, ends={"failed: Kubernetes: oom-killed": 1}
     ),
