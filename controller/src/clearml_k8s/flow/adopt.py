@@ -160,6 +160,9 @@ class Adopted:
             self._forget(old, gone=True)
         elif ended:
             self._explained.add(old.uid)
+            if task.status not in rules.WAITS:
+                # Whoever failed it may have come no further; with the pod goes what shows that there was one.
+                await self._ends.hide(task.id)
             await self._delete(old, decision.why or "it cannot start")
 
     async def _delete(self, old: OldPod, why: str) -> None:

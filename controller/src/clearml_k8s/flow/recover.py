@@ -13,6 +13,7 @@ from clearml_k8s.config import QueueConfig, ResolvedQueue
 from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.capacity import Room
+from clearml_k8s.flow.choose import Candidate
 from clearml_k8s.flow.claim import Claims
 from clearml_k8s.flow.graces import Graces, Settled
 from clearml_k8s.flow.picture import QUEUED, Verdict, picture, verdict
@@ -119,12 +120,16 @@ class Recovery:
                 await self._book.forget(held.task)
             case Verdict.UNMARK:
                 await self._returning.unmark(held.task, queue=held.queue)
+            case _ if held.doubt and recorded is None:
+                # The doubt may have been about the record's own write, and then it holds what we do not know of.
+                await self._book.forget(held.task)
             case _:
                 pass
         return None
 
     async def sweep(self) -> None:
-        """Hold every task of our queues that is queued, in no queue and nobody's. Errors as `Session.call`."""
+        """Hold every task of our queues that is queued, in no queue and nobody's. Errors as `Session.call`, Fenced."""
+        await self._let_go()
         served = self._served.all_found()
         if not served:
             return
@@ -158,14 +163,32 @@ class Recovery:
             if queue is not None:
                 self._graces.hold(task.id, queue=queue.id, why="queued, but in no queue")
 
+    async def _let_go(self) -> None:
+        """Take our mark away from tasks that wait in a queue where we have no room, or which we do not serve: whoever
+        has room there may have them. Raises Fenced alone."""
+        for task in list(self._book.idle_marks()):
+            # Each time anew: it is one call after the other.
+            queue = self._book.idle_marks().get(task)
+            if queue is None:
+                continue
+            served = self._served.by_id(queue)
+            if served is not None and self._room().of(queue) > 0:
+                continue
+            # Begun, so that no poll marks it meanwhile: this call would take the new mark.
+            self._book.begin([Candidate(task=task, queue=served or unserved(queue))])
+            try:
+                await self._returning.unmark(task, queue=queue)
+            finally:
+                self._book.end([task])
+
     async def _tidy(self, pending: str) -> None:
-        """Take out of the pending queue what a late or lost call of ours left there of tasks that wait no more."""
+        """Take out of the pending queue what a late or lost call left there of tasks that wait no more, and that we or
+        another controller once marked: the mark itself may be gone."""
         shown = [
             entry.task for queue in await queues.all_entries(self._session, ids=[pending]) for entry in queue.entries
         ]
-        mark = names.mark_key(self._controller)
         for task in (await tasks.get_many(self._session, shown)).values():
-            if task.status != QUEUED and mark in task.properties:
+            if task.status != QUEUED and names.PROPERTY_QUEUE in task.properties:
                 await queues.remove_task(self._session, pending, task.id)
 
 
