@@ -9,7 +9,7 @@ from clearml_k8s import names
 from clearml_k8s.errors import Refused, Unanswered
 from clearml_k8s.kube.slim import Condition
 from every_call import FAULTS
-from every_world import Scenario, World
+from every_world import Remains, Scenario, World
 from flow_parts import GRACE, make_container
 from reconcile_loop import ENDED, start
 from scripted_kube import Seen, status
@@ -205,7 +205,7 @@ def mark_as(world: World, task: str, controller: str) -> None:
 def other_marks(world: World) -> None:
     """Where the fault came before that: it comes now."""
     for task in world.tasks:
-        if world.place(task) == "queue":
+        if world.queues_of(task):
             mark_as(world, task, OTHER)
 
 
@@ -366,9 +366,7 @@ def told_to_end(world: World, task: str) -> None:
     """Somebody has deleted its pod; its agent reports a user's abort."""
     over = make_container(terminated="Error", exit_code=143, finished_at="2026-01-01T00:00:10Z")
     pod(world, task, over, phase="Failed", deleted="2026-01-01T00:00:30Z", grace_seconds=30)
-    world.server.call(
-        "tasks.stopped", task=task, status_reason="user abort", status_message="Changed by clearml_agent"
-    )
+    world.server.call("tasks.stopped", task=task, status_reason="user abort", status_message="Changed by clearml_agent")
 
 
 def bad_image() -> Act:
@@ -441,7 +439,9 @@ SCENARIOS = {
         act=takes_aborted,
         afterwards=user_has_aborted,
         ends={"stopped": 1},
-        remains={"An abort while a task is being put back": {"stopped+queue": 1}},
+        remains=(
+            Remains(heading="An abort while a task is being put back", ends={"stopped+queue": 1}, only_deaths=False),
+        ),
     ),
     "a Job that Kubernetes refuses": Scenario(prepare=begun(refused), act=takes, ends={"failed": 1}),
     "a quota of one Job": Scenario(prepare=begun(over_quota), act=takes, ends={"job": 1, "queue": 1}),
@@ -452,14 +452,26 @@ SCENARIOS = {
     "recorded and not taken": Scenario(
         prepare=dies_at(TAKE, "dies before", waiting()), act=begins_and_recovers, ends={"job": 1}
     ),
-    "taken and without a Job": Scenario(prepare=dies_at(TAKE, "dies after", waiting()), act=begins_and_recovers, ends={"job": 1}),
+    "taken and without a Job": Scenario(
+        prepare=dies_at(TAKE, "dies after", waiting()), act=begins_and_recovers, ends={"job": 1}
+    ),
     "a Job that nobody saw": Scenario(prepare=made_unseen, act=recovers_blind, ends={"job": 1}),
     "a task in no queue": Scenario(prepare=begun(in_no_queue), act=recovers, ends={"job": 1}),
     "two tasks in no queue and a limit of one": Scenario(
         prepare=begun(two_in_no_queue), act=recovers, ends={"job": 1, "nowhere": 1}
     ),
     "taken from a queue that is not served any more": Scenario(
-        prepare=not_served_any_more, act=begins_and_recovers, ends={"queue": 1}
+        prepare=not_served_any_more,
+        act=begins_and_recovers,
+        ends={"queue": 1},
+        remains=(
+            Remains(heading="A task that was put back may still be shown", ends={"queue+shown": 1}, only_deaths=False),
+            Remains(
+                heading="A mark on a task of a queue that is not served any more",
+                ends={"queue+marked+shown": 1},
+                only_deaths=True,
+            ),
+        ),
     ),
     "an ended task in the pending queue": Scenario(prepare=shown_in_vain, act=sweeps, ends={"failed": 1}),
     "told to end before the record": Scenario(
@@ -469,7 +481,11 @@ SCENARIOS = {
         prepare=begun(waiting(3)), act=ends_at(TAKE), afterwards=installed_again, ends={"job": 3}
     ),
     "uninstalled with the tasks taken": Scenario(
-        prepare=begun(waiting(3)), act=ends_at(SHOW, rights=False), afterwards=installed_again, check=all_free, ends={"job": 3}
+        prepare=begun(waiting(3)),
+        act=ends_at(SHOW, rights=False),
+        afterwards=installed_again,
+        check=all_free,
+        ends={"job": 3},
     ),
     "out of memory": Scenario(
         prepare=running(out_of_memory), act=reconciles, ends={"failed: Kubernetes: oom-killed": 1}

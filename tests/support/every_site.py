@@ -96,9 +96,8 @@ def _names(call: ast.Call, endpoints: dict[str, Endpoints]) -> set[str]:
         if what == "stream":
             return {"GET pods (log)"}
         return {f"{CLIENT[what]} {resource.plural if resource else '?'}{' (dry run)' if dry else ''}"}
-    if owner == "_record" and what in ("add", "flush") or (
-        owner == "_record" and what == "forget" and not any(key.arg == "wait" for key in call.keywords)
-    ):
+    later = what == "forget" and any(key.arg == "wait" for key in call.keywords)
+    if owner == "_record" and what in ("add", "forget", "flush") and not later:
         return {"PATCH configmaps"}
     return set()
 

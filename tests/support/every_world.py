@@ -14,7 +14,7 @@ from clearml_k8s.errors import Refused, Unanswered
 from clearml_k8s.kube.old_pod import slim_old_pod
 from clearml_k8s.kube.watch import Gone, Listed, Upsert
 from clearml_server.app import Server
-from every_call import Fault, Life, LocalClearML, LocalCluster, Wires, wired
+from every_call import Answer, Fault, Life, LocalClearML, LocalCluster, Wires, wired
 from flow_parts import GRACE, Side, make_config, make_pod
 from manual_clock import ManualClock
 from reconcile_loop import Loop
@@ -193,7 +193,8 @@ class World:
         return list(self.cluster.objects.get("jobs", {}).values())
 
     def place(self, task: str) -> str:
-        """Where the task is, in words; two places are joined by "+"."""
+        """Where the task is, and what stands in others' way there, joined by "+": our mark on a task in its queue, an
+        entry in the pending queue without a Job."""
         found = self.server.app.store.tasks.get(task)
         if found is None:
             where = ["deleted"]
@@ -209,6 +210,9 @@ class World:
                 waits = found is not None and found["status"] == "queued"
                 where.append("old job" if waits and attempt != found["status_changed"].isoformat() else "job")
         where += ["pod" for name in self.cluster.objects.get("pods", {}) if name.endswith(task)]
+        if "job" not in where:
+            where += ["marked"] if self.queues_of(task) and self._marked(task) else []
+            where += ["shown" for shown in self.shown() if shown == task]
         return "+".join(where) or "nowhere"
 
     def places(self) -> Counter[str]:
@@ -245,11 +249,6 @@ class World:
         ]
         if flight := self.side.book.in_flight():
             found.append(f"in flight for ever: {flight}")
-        for task in self.tasks:
-            if (place := self.place(task)) == "queue" and self._marked(task):
-                found.append(f"task {task} waits in its queue with our mark, in others' way")
-            if place != "job" and task in self.shown():
-                found.append(f"task {task} ({place}) stands in the pending queue")
         return found
 
     def _marked(self, task: str) -> bool:
@@ -258,17 +257,30 @@ class World:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Remains:
+    """Another end, which docs/guarantees.md tells of under "What remains", by the words it begins with there."""
+
+    heading: str
+    ends: dict[str, int]
+    only_deaths: bool
+
+    def of(self, fault: Fault | None) -> bool:
+        """Whether the fault may end so."""
+        return fault is not None and (fault.answer is Answer.NONE or not self.only_deaths)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scenario:
     """``prepare`` is what was before, ``act`` what is done while one call goes wrong, ``ends`` where the tasks are in
-    the end, as `World.place` says it, with how many they are; ``afterwards`` is what others do before that. ``remains``:
-    another end, by the words under "What remains" in docs/guarantees.md that tell of it."""
+    the end, as `World.place` says it, with how many they are; ``afterwards`` is what others do before that, ``check``
+    what is wrong at that time where no call went wrong."""
 
     prepare: Callable[[World], Coroutine[Any, Any, None]]
     act: Callable[[World], Coroutine[Any, Any, None]]
     ends: dict[str, int]
     afterwards: Callable[[World], None] = lambda world: None
     check: Callable[[World], list[str]] = lambda world: []
-    remains: dict[str, dict[str, int]] = field(default_factory=dict)
+    remains: tuple[Remains, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -311,7 +323,7 @@ async def play(scenario: Scenario, app: Server, *, fault: Fault | None = None, a
     finally:
         log.removeHandler(unexpected)
     outcome.problems += world.audit()
-    ends = [Counter(scenario.ends), *([] if fault is None else map(Counter, scenario.remains.values()))]
+    ends = [Counter(scenario.ends), *(Counter(other.ends) for other in scenario.remains if other.of(fault))]
     if (places := world.places()) not in ends:
         outcome.problems.append(f"tasks are here: {dict(places)}, not here: {scenario.ends}")
     return outcome
