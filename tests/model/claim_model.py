@@ -353,9 +353,6 @@ class Model:
             elif self.grace_over(s, x):
                 yield from self.verdict(self.end_grace(s, x), x)
             return
-        if queued and mine and ctl.known and s.source and not ctl.record.attempt and ctl.job != s.changed:
-            # Where it has no room, or does not serve the queue any more.
-            yield "only marked: lets go", self.set(s, x, step="unmark", known=False), False
         if ctl.record.attempt:
             if ctl.job == ctl.record.attempt:
                 yield "recovery: the Job is there", self.goto(s, x, "forget"), True
@@ -386,16 +383,12 @@ class Model:
                 yield "grace over: the take was ours", taken, True
             else:
                 yield "grace over: nothing of ours", self.goto(s, x, "forget"), True
-                if queued and mine and s.source:
-                    yield "grace over: only marked, lets go", self.goto(s, x, "forget, unmark"), False
         elif queued and ctl.job == s.changed:
             yield "grace over: the Job is there", self.goto(s, x, "idle"), True
         elif queued and mine and others:
             yield "grace over: gives way", self.goto(s, x, "unmark"), True
         elif queued and s.source and not others:
             yield "grace over: the entry is there", self.set(s, x, step="mark", attempt=s.changed), True
-            if mine:
-                yield "grace over: the entry is there, only marked", self.set(s, x, step="idle", known=True), False
         elif queued and not s.source and self.may_sweep(s, others):
             yield "grace over: nobody's task", self.set(s, x, step="mark", attempt=s.changed, claims_absent=True), True
         else:

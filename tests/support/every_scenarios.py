@@ -233,6 +233,21 @@ async def recovers_blind(world: World) -> None:
     await side.book.flush()
 
 
+async def ends_after_a_doubt(world: World) -> None:
+    """The watch shows the Job within the grace; then the process is told to end."""
+    world.blind = True
+    side = await world.start()
+    await side.recovery.step()
+    await world.clock.advance(GRACE + 1)
+    world.blind = False
+    world.see()
+    await side.recovery.step()
+    side.stop.set()
+    world.stopped = True
+    await side.claims.release()
+    await side.book.flush()
+
+
 async def not_served_any_more(world: World) -> None:
     """It died between take and create; the upgrade has taken the queue out of the values."""
     await dies_at(CREATE, "dies before", waiting())(world)
@@ -429,7 +444,10 @@ async def follows_old_pods(world: World) -> None:
 SCENARIOS = {
     "a task is launched": Scenario(prepare=waiting(), act=begins_and_takes, ends={"job": 1}),
     "three tasks and a limit of two": Scenario(
-        prepare=begun(waiting(3, max_pods=2)), act=takes, ends={"job": 2, "queue": 1}
+        prepare=begun(waiting(3, max_pods=2)),
+        act=takes,
+        ends={"job": 2, "queue": 1},
+        remains=(Remains(heading="A mark that means nothing any more", ends={"job": 2, "queue+marked": 1}),),
     ),
     "the queue is made first": Scenario(
         prepare=queue_to_be_made, act=makes_a_queue, afterwards=somebody_enqueues, ends={"job": 1}
@@ -439,9 +457,7 @@ SCENARIOS = {
         act=takes_aborted,
         afterwards=user_has_aborted,
         ends={"stopped": 1},
-        remains=(
-            Remains(heading="An abort while a task is being put back", ends={"stopped+queue": 1}, only_deaths=False),
-        ),
+        remains=(Remains(heading="An abort while a task is being put back", ends={"stopped+queue": 1}),),
     ),
     "a Job that Kubernetes refuses": Scenario(prepare=begun(refused), act=takes, ends={"failed": 1}),
     "a quota of one Job": Scenario(prepare=begun(over_quota), act=takes, ends={"job": 1, "queue": 1}),
@@ -456,6 +472,7 @@ SCENARIOS = {
         prepare=dies_at(TAKE, "dies after", waiting()), act=begins_and_recovers, ends={"job": 1}
     ),
     "a Job that nobody saw": Scenario(prepare=made_unseen, act=recovers_blind, ends={"job": 1}),
+    "a Job that is seen late, and the end": Scenario(prepare=made_unseen, act=ends_after_a_doubt, ends={"job": 1}),
     "a task in no queue": Scenario(prepare=begun(in_no_queue), act=recovers, ends={"job": 1}),
     "two tasks in no queue and a limit of one": Scenario(
         prepare=begun(two_in_no_queue), act=recovers, ends={"job": 1, "nowhere": 1}
@@ -465,12 +482,9 @@ SCENARIOS = {
         act=begins_and_recovers,
         ends={"queue": 1},
         remains=(
-            Remains(heading="A task that was put back may still be shown", ends={"queue+shown": 1}, only_deaths=False),
-            Remains(
-                heading="A mark on a task of a queue that is not served any more",
-                ends={"queue+marked+shown": 1},
-                only_deaths=True,
-            ),
+            Remains(heading="A task that was put back may still be shown", ends={"queue+shown": 1}),
+            Remains(heading="A mark that means nothing any more", ends={"queue+marked+shown": 1}),
+            Remains(heading="A mark that means nothing any more", ends={"queue+marked": 1}),
         ),
     ),
     "an ended task in the pending queue": Scenario(prepare=shown_in_vain, act=sweeps, ends={"failed": 1}),

@@ -14,7 +14,7 @@ from clearml_k8s.errors import Refused, Unanswered
 from clearml_k8s.kube.old_pod import slim_old_pod
 from clearml_k8s.kube.watch import Gone, Listed, Upsert
 from clearml_server.app import Server
-from every_call import Answer, Fault, Life, LocalClearML, LocalCluster, Wires, wired
+from every_call import Fault, Life, LocalClearML, LocalCluster, Wires, wired
 from flow_parts import GRACE, Side, make_config, make_pod
 from manual_clock import ManualClock
 from reconcile_loop import Loop
@@ -193,8 +193,9 @@ class World:
         return list(self.cluster.objects.get("jobs", {}).values())
 
     def place(self, task: str) -> str:
-        """Where the task is, and what stands in others' way there, joined by "+": our mark on a task in its queue, an
-        entry in the pending queue without a Job."""
+        """Where the task is, and what is wrong with that, joined by "+": our mark on a task in its queue, which is
+        in others' way; none on one that has a Job and has not begun, which others may take for nobody's; an entry in
+        the pending queue without a Job."""
         found = self.server.app.store.tasks.get(task)
         if found is None:
             where = ["deleted"]
@@ -210,6 +211,8 @@ class World:
                 waits = found is not None and found["status"] == "queued"
                 where.append("old job" if waits and attempt != found["status_changed"].isoformat() else "job")
         where += ["pod" for name in self.cluster.objects.get("pods", {}) if name.endswith(task)]
+        if where == ["job"] and found and found["status"] == "queued" and not self._marked(task):
+            where.append("unmarked")
         if "job" not in where:
             where += ["marked"] if self.queues_of(task) and self._marked(task) else []
             where += ["shown" for shown in self.shown() if shown == task]
@@ -262,11 +265,6 @@ class Remains:
 
     heading: str
     ends: dict[str, int]
-    only_deaths: bool
-
-    def of(self, fault: Fault | None) -> bool:
-        """Whether the fault may end so."""
-        return fault is not None and (fault.answer is Answer.NONE or not self.only_deaths)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,7 +321,7 @@ async def play(scenario: Scenario, app: Server, *, fault: Fault | None = None, a
     finally:
         log.removeHandler(unexpected)
     outcome.problems += world.audit()
-    ends = [Counter(scenario.ends), *(Counter(other.ends) for other in scenario.remains if other.of(fault))]
+    ends = [Counter(scenario.ends), *(Counter(other.ends) for other in scenario.remains if fault)]
     if (places := world.places()) not in ends:
         outcome.problems.append(f"tasks are here: {dict(places)}, not here: {scenario.ends}")
     return outcome

@@ -601,3 +601,28 @@ async def test_an_error_that_passes_leaves_the_queue_alone_for_a_moment(
     assert await side.poll() == 1
     await side.rest()
     assert [len(side.created(task)) for task in (first, second)] == [1, 1]
+
+
+async def test_an_end_keeps_the_mark_of_what_has_a_job(
+    new_side: Any, new_cluster: Any, cluster: Cluster, server: DevServer
+) -> None:
+    """The answer to its create was lost and its grace is over; its pod waits for a node, so the task is queued still.
+    Without our mark, and as the pending queue does not show it, it would be nobody's to any other controller."""
+    side = await new_side(cluster)
+    task = server.create_task(queue="default")
+    server.add_fault(kind="error_before", endpoint=f"^{SHOW}$", count=1, status=403)
+    cluster.fault("POST", Fault(drop=True, after=True), path="jobs")
+    await side.poll()
+    side.relist()
+    await side.recovery.step()
+    await side.clock.advance(GRACE + 1)
+    await side.recovery.step()
+    await side.book.flush()
+    once(side, task)
+    side.stop.set()
+    await side.claims.release()
+    assert side.mark(task) is not None
+    other = await new_side(await new_cluster(), worker_id="worker-b")
+    await other.clock.advance(365 * 86400)
+    await other.rest()
+    assert other.created(task) == []

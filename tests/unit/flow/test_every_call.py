@@ -185,6 +185,17 @@ POINTS = {
         launch._find GET jobs
         book.flush PATCH configmaps
     """,
+    "a Job that is seen late, and the end": """
+        - auth.login
+        - GET configmaps
+        - PATCH configmaps
+        served.refresh queues.get_all
+        served._find_pending_queue queues.get_all
+        served.template_problem POST jobs (dry run)
+        graces._pictures queues.get_all
+        graces._pictures tasks.get_all
+        book.flush PATCH configmaps
+    """,
     "a task in no queue": """
         recover._tidy queues.get_all
         recover.sweep tasks.get_all

@@ -144,9 +144,10 @@ class ClaimBook:
             if task not in self._active and task not in self._graces and task not in recorded
         }
 
-    def settled(self, task: str, *, seen: Picture, queue: str) -> None:
-        """A grace is over for the task: an own mark that stands is known to be all there is of us."""
-        if seen.queued and seen.marked_by(self._controller):
+    def settled(self, task: str, *, seen: Picture, queue: str, job: str | None) -> None:
+        """A grace is over for the task: an own mark that stands is known to be all there is of us, unless there is our
+        Job, whose attempt is ``job``."""
+        if seen.queued and seen.marked_by(self._controller) and job != seen.attempt:
             self.marked(task, attempt=seen.attempt, queue=queue)
         else:
             self.unmarked(task)

@@ -13,7 +13,6 @@ from clearml_k8s.config import QueueConfig, ResolvedQueue
 from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.capacity import Room
-from clearml_k8s.flow.choose import Candidate
 from clearml_k8s.flow.claim import Claims
 from clearml_k8s.flow.graces import Graces, Settled
 from clearml_k8s.flow.picture import QUEUED, Verdict, picture, verdict
@@ -106,7 +105,7 @@ class Recovery:
         job = next((job.attempt for job in self._ours(held.task) if job.attempt == attempt), None)
         said = verdict(seen, recorded=recorded.mark if recorded else None, controller=self._controller, job=job)
         log.info("grace over", extra=kv(task=held.task, verdict=said.value, status=seen.status))
-        self._book.settled(held.task, seen=seen, queue=held.queue)
+        self._book.settled(held.task, seen=seen, queue=held.queue, job=job)
         queue = self._served.by_id(held.queue)
         match said:
             case Verdict.CREATE if task is not None:
@@ -128,8 +127,7 @@ class Recovery:
         return None
 
     async def sweep(self) -> None:
-        """Hold every task of our queues that is queued, in no queue and nobody's. Errors as `Session.call`, Fenced."""
-        await self._let_go()
+        """Hold every task of our queues that is queued, in no queue and nobody's. Errors as `Session.call`."""
         served = self._served.all_found()
         if not served:
             return
@@ -162,24 +160,6 @@ class Recovery:
                 queue = self._served.by_name(task.properties.get(names.PROPERTY_QUEUE, ""))
             if queue is not None:
                 self._graces.hold(task.id, queue=queue.id, why="queued, but in no queue")
-
-    async def _let_go(self) -> None:
-        """Take our mark away from tasks that wait in a queue where we have no room, or which we do not serve: whoever
-        has room there may have them. Raises Fenced alone."""
-        for task in list(self._book.idle_marks()):
-            # Each time anew: it is one call after the other.
-            queue = self._book.idle_marks().get(task)
-            if queue is None:
-                continue
-            served = self._served.by_id(queue)
-            if served is not None and self._room().of(queue) > 0:
-                continue
-            # Begun, so that no poll marks it meanwhile: this call would take the new mark.
-            self._book.begin([Candidate(task=task, queue=served or unserved(queue))])
-            try:
-                await self._returning.unmark(task, queue=queue)
-            finally:
-                self._book.end([task])
 
     async def _tidy(self, pending: str) -> None:
         """Take out of the pending queue what a late or lost call left there of tasks that wait no more, and that we or
