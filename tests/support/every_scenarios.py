@@ -196,6 +196,20 @@ async def takes_beside_another(world: World) -> None:
     await takes(world)
 
 
+async def takes_beside_an_agent(world: World) -> None:
+    world.wires.meet[TAKE] = lambda: agent_takes(world)
+    await takes(world)
+
+
+def agent_takes(world: World) -> None:
+    """A plain agent pops the task and runs it, if it is there still."""
+    world.wires.meet.clear()
+    (task,) = world.tasks
+    if world.queues_of(task):
+        world.server.call("queues.get_next_task", queue=world.server.queue_id("default"))
+        start(world.server, task, worker="agent:0")
+
+
 def mark_as(world: World, task: str, controller: str) -> None:
     value = world.server.task(task)["status_changed"]
     item = {"section": "properties", "name": names.mark_key(controller), "value": value}
@@ -464,6 +478,9 @@ SCENARIOS = {
     "an entry beside its Job": Scenario(prepare=beside_its_job, act=looks_at_the_queue, ends={"job": 1}),
     "another controller has marked it": Scenario(
         prepare=begun(waiting()), act=takes_beside_another, afterwards=other_marks, ends={"queue": 1}
+    ),
+    "a plain agent is faster": Scenario(
+        prepare=begun(waiting()), act=takes_beside_an_agent, afterwards=agent_takes, ends={"in_progress": 1}
     ),
     "recorded and not taken": Scenario(
         prepare=dies_at(TAKE, "dies before", waiting()), act=begins_and_recovers, ends={"job": 1}

@@ -132,6 +132,9 @@ class World:
         for step in (
             side.served.refresh,
             side.recovery.step,
+            self._moment,
+            side.recovery.step,
+            side.poll,
             self._grace,
             side.recovery.step,
             side.recovery.sweep,
@@ -153,6 +156,10 @@ class World:
         if self.cluster.objects.get("pods"):
             await self.clock.advance(125.0)
             await self.side.adopted.look()
+
+    async def _moment(self) -> None:
+        """As the loop of recovery waits: nothing may be ended by that."""
+        await self.clock.advance(1.0)
 
     async def _grace(self) -> None:
         await self.clock.advance(GRACE + 1)

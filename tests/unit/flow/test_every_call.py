@@ -132,6 +132,14 @@ POINTS = {
         marking.marked tasks.get_all
         returning.unmark tasks.delete_hyper_params
     """,
+    "a plain agent is faster": """
+        - queues.get_all
+        claim.claim tasks.get_all
+        marking._set_mark tasks.edit_hyper_params
+        marking.marked tasks.get_all
+        claim._recorded PATCH configmaps
+        claim._take queues.remove_task
+    """,
     "recorded and not taken": """
         - auth.login
         - GET configmaps
