@@ -61,6 +61,12 @@ def ended(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord
     failed = job.condition("Failed")
     if failed is not None:
         return Diagnosis(category=Category.CRASHED, summary=f"The Job failed: {failed.message or failed.reason}")
+    if (pod is not None and pod.phase == "Succeeded") or job.condition("Complete") is not None:
+        return Diagnosis(
+            category=Category.CLEAN_EXIT,
+            summary="The pod ended without an error (exit code 0), and nothing reported the end of the task",
+            advice="See the pod's last lines: a setup script or a command of the template may end the container (exit 0)",
+        )
     return Diagnosis(category=Category.ENDED, summary="The pod ended")
 
 
