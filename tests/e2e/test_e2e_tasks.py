@@ -142,6 +142,21 @@ def test_a_task_that_raises_fails_with_its_traceback(helm: Helm, kubectl: Kubect
     kubectl.gone(task)
 
 
+def test_a_task_that_needs_more_memory_than_its_limit_is_told_so(
+    helm: Helm, kubectl: Kubectl, server: DevServer
+) -> None:
+    """Where the kernel kills the script alone the agent reports exit code -9, else nobody reports anything."""
+    script = "held = [bytes([1]) * (50 << 20) for _ in range(40)]\n"
+    (task,) = enqueue(server.environment(), NewTask(name="memory", queue="small", script=script))
+    found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
+    assert found["status"] == "failed"
+    said = "Container task was killed: it used more memory than its limit. Give it more memory"
+    until("that is told", lambda: said in server.task(task)["status_message"], limit=60)
+    until("the console says so", lambda: said in server.console(task), limit=30)
+    kubectl.gone(task)
+    assert server.console(task).count(said) == 1
+
+
 def test_a_setup_script_that_ends_the_pod_without_an_error_fails_the_task(
     helm: Helm, kubectl: Kubectl, server: DevServer
 ) -> None:

@@ -150,8 +150,9 @@ class Adopted:
 
     async def _end(self, old: OldPod, job: JobRecord, task: TaskView, decision: Decision, *, gone: bool) -> None:
         diagnosis, ended = decision.diagnosis, decision.diagnosis is None
-        if diagnosis is not None and decision.step is Step.EXPLAIN_STOP:
-            await self._explain.interrupted(job, diagnosis)
+        if diagnosis is not None and decision.step in (Step.EXPLAIN_STOP, Step.EXPLAIN_FAILURE):
+            stop = decision.step is Step.EXPLAIN_STOP
+            await (self._explain.interrupted if stop else self._explain.failed)(job, diagnosis)
             self._explained.add(old.uid)
         elif diagnosis is not None and await self._ends.fail(job, task, diagnosis, pods=[old.pod], why=decision.why):
             self._explained.add(old.uid)

@@ -34,13 +34,9 @@ def ended(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord
     found = _disruption(job, pod)
     if found is not None:
         return found
-    for container in pod.containers if pod else ():
-        if container.terminated == "OOMKilled":
-            return Diagnosis(
-                category=Category.OOM_KILLED,
-                summary=f"Container {container.name} was killed: it used more memory than its limit",
-                advice="Give it more memory (resources.limits.memory), or use less",
-            )
+    found = out_of_memory([pod] if pod else [])
+    if found is not None:
+        return found
     for container in pod.containers if pod else ():
         if container.exit_code == _CANNOT_TELL and not container.init:
             return Diagnosis(
@@ -68,6 +64,19 @@ def ended(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord
             advice="See the pod's last lines: a setup script or a command of the template may end the container (exit 0)",
         )
     return Diagnosis(category=Category.ENDED, summary="The pod ended")
+
+
+def out_of_memory(pods: Sequence[PodRecord]) -> Diagnosis | None:
+    """That a container was killed for its memory; also where the agent lived on, and reported a script that failed."""
+    pod = newest(pods)
+    for container in pod.containers if pod else ():
+        if container.terminated == "OOMKilled":
+            return Diagnosis(
+                category=Category.OOM_KILLED,
+                summary=f"Container {container.name} was killed: it used more memory than its limit",
+                advice="Give it more memory (resources.limits.memory), or use less",
+            )
+    return None
 
 
 def interrupted(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord] = ()) -> Diagnosis:
