@@ -61,7 +61,7 @@ def ended(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord
         return Diagnosis(
             category=Category.CLEAN_EXIT,
             summary="The pod ended without an error (exit code 0), and nothing reported the end of the task",
-            advice="See the pod's last lines: a setup script or a command of the template may end the container (exit 0)",
+            advice="See the pod's last lines: a setup script or a command of the template may end it (exit 0)",
         )
     return Diagnosis(category=Category.ENDED, summary="The pod ended")
 
