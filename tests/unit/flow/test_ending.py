@@ -75,13 +75,13 @@ def exited(time: str) -> ContainerRecord:
             "Container init ended with exit code 75 (Error): no disk",
         ),
         (make_job(finished="Failed", reason="BackoffLimitExceeded"), [], Category.CRASHED, "BackoffLimitExceeded"),
-        (make_job(), [make_pod("t", make_container(terminated="Completed", exit_code=0))], Category.ENDED, "ended"),
         (
             make_job(),
-            [make_pod("t", make_container(terminated="Completed", exit_code=0), phase="Succeeded")],
+            [make_pod("t", make_container(terminated="Completed", exit_code=0))],
             Category.CLEAN_EXIT,
             "exit code 0",
         ),
+        (make_job(), [make_pod("t", make_container(terminated="Completed"))], Category.ENDED, "The pod ended"),
         (make_job(finished="Complete"), [], Category.CLEAN_EXIT, "exit code 0"),
     ],
 )

@@ -57,7 +57,9 @@ def ended(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord
     failed = job.condition("Failed")
     if failed is not None:
         return Diagnosis(category=Category.CRASHED, summary=f"The Job failed: {failed.message or failed.reason}")
-    if (pod is not None and pod.phase == "Succeeded") or job.condition("Complete") is not None:
+    ends = [container.exit_code for container in (pod.containers if pod else ()) if not container.init]
+    # The containers' ends show before the pod's phase does.
+    if (ends and not any(code != 0 for code in ends)) or job.condition("Complete") is not None:
         return Diagnosis(
             category=Category.CLEAN_EXIT,
             summary="The pod ended without an error (exit code 0), and nothing reported the end of the task",
