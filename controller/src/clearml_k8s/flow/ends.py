@@ -59,7 +59,7 @@ class Ends:
             raise
         await self._explain.ended(job, pods, diagnosis, why=why)
         if task.status == "queued":
-            await self._hide(task.id)
+            await self.hide(task.id)
         log.warning("task failed", extra=kv(task=task.id, category=diagnosis.category.value, why=diagnosis.summary))
         return True
 
@@ -71,7 +71,7 @@ class Ends:
             return
         log.info("Job deleted", extra=kv(job=job.name, why=why))
 
-    async def _hide(self, task: str) -> None:
+    async def hide(self, task: str) -> None:
         """Take the entry out of the pending queue, which the server leaves there when a queued task is failed."""
         pending = self._pending_queue()
         if pending is not None:
