@@ -345,6 +345,7 @@ def test_credentials_stay_in_secrets(
     pod = kubectl.running_pod(task)
     until("the script runs", lambda: "it runs" in server.console(task), limit=LIMIT)
     log = kubectl("logs", pod["metadata"]["name"])
+    shown = everything_shown(helm, kubectl)
     server.call("tasks.stop", task=task)
     assert "starting clearml-agent" in log
     assert task_credentials[0] in log
@@ -354,7 +355,6 @@ def test_credentials_stay_in_secrets(
     env = {item["name"]: item for item in pod["spec"]["containers"][0]["env"]}
     for name in ("CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"):
         assert env[name]["valueFrom"]["secretKeyRef"]["name"] == f"{helm.fullname}-task-ac"
-    shown = everything_shown(helm, kubectl)
     assert task in shown["jobs.batch"]
     assert task in shown["controller's log"]
     assert "clearml_k8s_api_requests_total" in shown["/metrics"]
