@@ -151,6 +151,7 @@ def test_credentials_reach_the_controller_by_reference(render: Render) -> None:
 def test_whole_config_file(render: Render) -> None:
     assert render().config == {
         "workerId": None,
+        "oldWorkerId": "rel-clearml-agent",
         "releaseName": "rel",
         "fullname": FULLNAME,
         "namespace": NAMESPACE,

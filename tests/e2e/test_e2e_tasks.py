@@ -13,6 +13,7 @@ import pytest
 from clearml_server.process import DevServer
 from e2e_programs import TASK_IMAGE, Helm, Kubectl, controller_log, until, values_for
 from e2e_tasks import WAITS_FOR_FILE, NewTask, enqueue
+from hostile import written
 
 LIMIT = 150.0
 QUICK = [
@@ -20,6 +21,9 @@ QUICK = [
     {"name": "CLEARML_AGENT_QUEUE_POLL_FREQ_SEC", "value": "1"},
 ]
 CHECK = ("clearml-k8s", "check", "--config", "/etc/clearml-k8s/config.yaml")
+CANARIES = {"clearml.conf": "c4n4ry+$(A)é=1", "registry": "c4n4ry+$(A)é=2", "own Secret": "c4n4ry+$(A)é=3"}
+"""Secrets of the values, and of a Secret that they name."""
+
 LONG = "import time\nprint('it runs', flush=True)\ntime.sleep(600)\n"
 
 
@@ -87,6 +91,12 @@ def helm(
     )
     access_key, secret_key = task_credentials
     values["clearml"]["taskCredentials"] = {"accessKey": access_key, "secretKey": secret_key}
+    values["clearml"]["clearmlConfig"] = 'agent.git_pass: "' + CANARIES["clearml.conf"] + '"'
+    values["imageCredentials"] = {"username": "robot", "password": CANARIES["registry"]}
+    values["agentk8sglue"]["extraEnvs"] = [
+        {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "mine", "key": "token"}}}
+    ]
+    kubectl("create", "secret", "generic", "mine", f"--from-literal=token={CANARIES['own Secret']}")
     release.upgrade(values, folder)
     yield release
     release.uninstall()
@@ -129,6 +139,35 @@ def test_a_task_that_raises_fails_with_its_traceback(helm: Helm, kubectl: Kubect
     console = server.console(task)
     assert "Traceback (most recent call last)" in console
     assert "RuntimeError: no data there" in console
+    kubectl.gone(task)
+
+
+def test_a_task_that_needs_more_memory_than_its_limit_is_told_so(
+    helm: Helm, kubectl: Kubectl, server: DevServer
+) -> None:
+    """Where the kernel kills the script alone the agent reports exit code -9, else nobody reports anything."""
+    script = "held = [bytes([1]) * (50 << 20) for _ in range(40)]\n"
+    (task,) = enqueue(server.environment(), NewTask(name="memory", queue="small", script=script))
+    found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
+    assert found["status"] == "failed"
+    said = "Container task was killed: it used more memory than its limit. Give it more memory"
+    until("that is told", lambda: said in server.task(task)["status_message"], limit=60)
+    until("the console says so", lambda: said in server.console(task), limit=30)
+    kubectl.gone(task)
+    assert server.console(task).count(said) == 1
+
+
+def test_a_setup_script_that_ends_the_pod_without_an_error_fails_the_task(
+    helm: Helm, kubectl: Kubectl, server: DevServer
+) -> None:
+    (task,) = enqueue(
+        server.environment(),
+        NewTask(name="setup", queue="bare", script="print(1)\n", setup_script="echo ready\nexit 0\n"),
+    )
+    found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
+    assert (found["status"], found["status_reason"]) == ("failed", "Kubernetes: clean-exit")
+    said = "ended with exit code 0 while running the task's setup script"
+    until("the reason is in the console", lambda: said in server.console(task), limit=30)
     kubectl.gone(task)
 
 
@@ -279,6 +318,22 @@ def test_a_wrong_image_fails_the_task_with_the_reason(
     until("it is in no queue", lambda: not server.entries(pending) and not server.entries(server.queue_id(queue)))
 
 
+def everything_shown(helm: Helm, kubectl: Kubectl) -> dict[str, str]:
+    """What somebody may see who may not read Secrets."""
+    kinds = kubectl("api-resources", "--namespaced", "--verbs=list", "--output=name").split()
+    shown = {kind: json.dumps(kubectl.items(kind), ensure_ascii=False) for kind in kinds if kind != "secrets"}
+    documents = helm("get", "manifest", helm.name).out.split("\n---\n")
+    shown["helm get manifest"] = "\n".join(text for text in documents if "\nkind: Secret\n" not in text)
+    assert "kind: Deployment" in shown["helm get manifest"]
+    shown["helm get notes"] = helm("get", "notes", helm.name).out
+    (pod,) = kubectl.items("pods", helm.controller_selector)
+    path = f"/api/v1/namespaces/{kubectl.namespace}/pods/{pod['metadata']['name']}:8080/proxy"
+    for page in ("/metrics", "/readyz", "/healthz"):
+        shown[page] = kubectl("get", "--raw", path + page)
+    shown["controller's log"] = controller_log(kubectl, helm)
+    return shown
+
+
 def test_credentials_stay_in_secrets(
     helm: Helm, kubectl: Kubectl, server: DevServer, task_credentials: tuple[str, str]
 ) -> None:
@@ -290,6 +345,7 @@ def test_credentials_stay_in_secrets(
     pod = kubectl.running_pod(task)
     until("the script runs", lambda: "it runs" in server.console(task), limit=LIMIT)
     log = kubectl("logs", pod["metadata"]["name"])
+    shown = everything_shown(helm, kubectl)
     server.call("tasks.stop", task=task)
     assert "starting clearml-agent" in log
     assert task_credentials[0] in log
@@ -299,11 +355,17 @@ def test_credentials_stay_in_secrets(
     env = {item["name"]: item for item in pod["spec"]["containers"][0]["env"]}
     for name in ("CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"):
         assert env[name]["valueFrom"]["secretKeyRef"]["name"] == f"{helm.fullname}-task-ac"
-    kinds = ("pods", "jobs", "configmaps", "deployments", "events", "serviceaccounts")
-    everything = json.dumps([kubectl.items(kind) for kind in kinds]) + controller_log(kubectl, helm)
-    assert task in everything
-    for value in (server.access_key, server.secret_key, *task_credentials):
-        assert value not in everything
+    assert task in shown["jobs.batch"]
+    assert task in shown["controller's log"]
+    assert "clearml_k8s_api_requests_total" in shown["/metrics"]
+    shown |= {"pod's log": log, "console": server.console(task)}
+    canaries = {**CANARIES, "controller's access key": server.access_key, "its secret key": server.secret_key,
+                "tasks' access key": task_credentials[0], "their secret key": task_credentials[1]}  # fmt: skip
+    for whose, secret in canaries.items():
+        # The agent itself prints its access key.
+        places = [where for where in shown if not (where in ("pod's log", "console") and "tasks' access" in whose)]
+        told = [where for where in places for way in written(secret) if way in shown[where]]
+        assert not told, f"{whose} of the values"
     kubectl.gone(task)
 
 

@@ -12,7 +12,7 @@ from e2e_programs import Helm, Kubectl, until, values_for
 from e2e_tasks import NewTask, enqueue
 
 LIMIT = 120.0
-FAILS_AFTER = {"limitRange": 3, "podSecurity": 3, "containerConfig": 1800}
+FAILS_AFTER = {"limitRange": 3, "podSecurity": 3, "containerConfig": 1800, "imagePull": 3, "admission": 3}
 WAITING: dict[str, tuple[dict[str, Any], str]] = {
     "quota": (
         {"resources": {"requests": {"example.com/gpu": 1}, "limits": {"example.com/gpu": 1}}},
@@ -39,7 +39,12 @@ FAILING: dict[str, tuple[dict[str, Any], str, str]] = {
     "limit": ({"resources": {"limits": {"memory": "8Gi"}}},
               "limit-range", "maximum memory usage per Container is 4Gi, but limit is 8Gi"),
     "security": ({"hostNetwork": True}, "pod-security", 'violates PodSecurity "baseline:latest": host namespaces'),
+    "webhook": ({"labels": {"not": "wanted"}}, "admission", "denied request: pods with this label are not wanted"),
+    "image": ({}, "image-pull", "connection refused"),
 }  # fmt: skip
+
+IMAGES = {"image": "127.0.0.1:9/nothing:1"}
+"""By queue; port 9 answers nobody."""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +78,41 @@ def kubectl(namespaces: Any) -> Kubectl:
 
 
 @pytest.fixture(scope="module")
-def helm(kubectl: Kubectl, server: DevServer, folder: Path) -> Iterator[Helm]:
+def policy(kubectl: Kubectl) -> Iterator[None]:
+    """Something of the administrator's that refuses pods of this namespace."""
+    name = f"not-wanted-{kubectl.namespace}"
+    api = "admissionregistration.k8s.io/v1"
+    here = {"matchLabels": {"kubernetes.io/metadata.name": kubectl.namespace}}
+    rules = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]
+    allowed = "!has(object.metadata.labels) || !('not' in object.metadata.labels)"
+    kubectl.apply(
+        {
+            "apiVersion": api,
+            "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": name},
+            "spec": {
+                "matchConstraints": {"resourceRules": rules},
+                "validations": [{"expression": allowed, "message": "pods with this label are not wanted"}],
+            },
+        },
+        {
+            "apiVersion": api,
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": name},
+            "spec": {
+                "policyName": name,
+                "validationActions": ["Deny"],
+                "matchResources": {"namespaceSelector": here},
+            },
+        },
+    )
+    yield
+    kubectl("delete", "validatingadmissionpolicybindings,validatingadmissionpolicies", name)
+
+
+@pytest.fixture(scope="module")
+def helm(kubectl: Kubectl, server: DevServer, folder: Path, policy: None) -> Iterator[Helm]:
+    del policy
     release = Helm("waits", kubectl.namespace)
     templates = {name: case[0] for name, case in (*WAITING.items(), *FAILING.items())}
     values = values_for(
@@ -92,7 +131,8 @@ def helm(kubectl: Kubectl, server: DevServer, folder: Path) -> Iterator[Helm]:
 def tasks(helm: Helm, server: DevServer) -> dict[str, str]:
     """One task in each queue, all enqueued before the first is looked at; by queue."""
     queues = (*WAITING, *FAILING)
-    made = enqueue(server.environment(), *(NewTask(name=name, queue=name, script="print(1)\n") for name in queues))
+    new = (NewTask(name=name, queue=name, script="print(1)\n", docker=IMAGES.get(name)) for name in queues)
+    made = enqueue(server.environment(), *new)
     return dict(zip(queues, made, strict=True))
 
 
@@ -128,3 +168,36 @@ def test_a_task_runs_when_what_it_waited_for_comes(tasks: dict[str, str], server
         limit=LIMIT,
     )
     assert len(kubectl.pods_of(task)) == 1
+
+
+def test_a_job_that_somebody_suspends_is_told(tasks: dict[str, str], server: DevServer, kubectl: Kubectl) -> None:
+    task = tasks["selector"]
+    until("it has a pod", lambda: kubectl.pods_of(task), limit=LIMIT)
+    suspended = '{"spec": {"suspend": %s}}'
+    kubectl("patch", "job", f"clearml-id-{task}", "--patch", suspended % "true")
+    until("that is told", lambda: "The Job is suspended" in server.task(task)["status_message"], limit=LIMIT)
+    assert server.task(task)["status"] == "queued"
+    kubectl("patch", "job", f"clearml-id-{task}", "--patch", suspended % "false")
+    said = WAITING["selector"][1]
+    until("it waits for a node again", lambda: said in server.task(task)["status_message"], limit=LIMIT)
+
+
+def test_a_job_of_somebody_else_in_the_place_of_ours(
+    tasks: dict[str, str], server: DevServer, kubectl: Kubectl
+) -> None:
+    """Its user is told what to do, and the task runs when it is gone."""
+    task = server.create_task()
+    container = {"name": "c", "image": "x"}
+    spec = {"suspend": True, "template": {"spec": {"restartPolicy": "Never", "containers": [container]}}}
+    name = f"clearml-id-{task}"
+    kubectl.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec})
+    server.call("tasks.enqueue", task=task, queue=server.queue_id("room"))
+    said = f"Job {name}"
+    until("its user is told", lambda: said in server.console(task), limit=LIMIT)
+    assert f"kubectl -n {kubectl.namespace} delete job {name}" in server.console(task)
+    assert server.task(task)["status"] == "queued"
+    (mine,) = [job for job in kubectl.items("jobs") if job["metadata"]["name"] == name]
+    assert mine["spec"]["template"]["spec"]["containers"][0]["image"] == "x"
+    kubectl("delete", "job", name)
+    until("ours is there", lambda: kubectl.pods_of(task), limit=LIMIT)
+    assert server.console(task).count("delete job") == 1

@@ -25,6 +25,7 @@ class NewTask:
     packages: Sequence[str] = ()
     docker: str | None = None
     docker_args: str | None = None
+    setup_script: str | None = None
     parameters: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -48,6 +49,7 @@ for item in json.loads(sys.stdin.read()):
         script=item["file"],
         docker=item["docker"],
         docker_args=item["docker_args"],
+        docker_bash_setup_script=item["setup_script"],
         add_task_init_call=False,
     )
     # Not `packages=`: Task.create adds clearml to it, which scripts without the SDK need not install.

@@ -88,6 +88,7 @@ TASK: dict[str, TaskView | None] = {
     "stopped, explained": make_task("stopped", status_reason=SIGTERM_REASON, status_message=f"{TOLD}evicted"),
     "completed": make_task("completed"),
     "failed": make_task("failed"),
+    "failed, explained": make_task("failed", status_message=f"{TOLD}Container task was killed"),
     "failed: preempted": make_task("failed", status_reason=f"{TOLD}preempted", status_message="The pod was preempted"),
     "closed": make_task("closed"),
     "published": make_task("published"),

@@ -120,7 +120,7 @@ async def test_what_cannot_start_fails_and_goes(waiting: Left) -> None:
     ("shown", "reason"),
     [
         (ended("Failed", "OOMKilled", 137), "oom-killed"),
-        (ended("Succeeded", "Completed", 0), "ended"),
+        (ended("Succeeded", "Completed", 0), "clean-exit"),
         (ended("Failed", "Error", 143, reason="Evicted", message="The node was low on memory"), "evicted"),
     ],
     ids=["out of memory", "exit 0, as the glue's script does", "evicted"],

@@ -14,7 +14,7 @@ from reconcile_states import CLUSTER, TASK, WORKER, step
 
 NOTHING, TELL, FAIL_WAITING, EXPLAIN = Step.NOTHING, Step.TELL, Step.FAIL_WAITING, Step.EXPLAIN_STOP
 FAIL, DELETE, LATER_ON = Step.FAIL_ENDED, Step.DELETE_JOB, Step.DELETE_LATER
-LONG, LOST, REQUEUE = Step.FAIL_LONG, Step.FAIL_LOST, Step.DISRUPTED
+LONG, LOST, REQUEUE, WHY = Step.FAIL_LONG, Step.FAIL_LOST, Step.DISRUPTED, Step.EXPLAIN_FAILURE
 
 TELLS = ("suspended", "no pod yet", "no pod: quota", "pod unscheduled", "pod starting", "pod gone, Job not")
 STUCK = ("no pod: LimitRange", "no pod: Pod Security", "no pod: admission", "image name", "image pull",
@@ -22,30 +22,32 @@ STUCK = ("no pod: LimitRange", "no pod: Pod Security", "no pod: admission", "ima
 RUNS = ("running",)
 LIMITED = ("running, limited",)
 DELETED = ("running, being deleted",)
-OVER = ("task's container ended", "succeeded", "failed: exit code", "failed: OOM",
+OVER = ("task's container ended", "succeeded", "failed: exit code",
         "pod gone, Job failed", "Job complete")  # fmt: skip
+MEMORY = ("failed: OOM",)
 DEADLINE = ("failed: deadline",)
 DISRUPTED = ("failed: evicted", "failed: preempted", "failed: node lost")
-COLUMNS = (TELLS, STUCK, RUNS, LIMITED, DELETED, OVER, DEADLINE, DISRUPTED)
+COLUMNS = (TELLS, STUCK, RUNS, LIMITED, DELETED, OVER, MEMORY, DEADLINE, DISRUPTED)
 
 TABLE: dict[str, tuple[Step, ...]] = {
-    #                         tells    stuck         runs     limited  deleted  over      deadline  disrupted
-    "queued":                (TELL,    FAIL_WAITING, NOTHING, NOTHING, LOST,    FAIL, FAIL,     REQUEUE),
-    "queued again":          (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  DELETE, DELETE,   DELETE),
-    "in_progress":           (NOTHING, NOTHING,      NOTHING, LONG,    LOST,    FAIL, FAIL,     REQUEUE),
-    "in_progress elsewhere": (NOTHING, NOTHING,      NOTHING, NOTHING, NOTHING, LATER_ON, LATER_ON, LATER_ON),
-    "created":               (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON),
-    "stopped":               (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON),
-    "stopped, SIGTERM":      (EXPLAIN, EXPLAIN,      EXPLAIN, EXPLAIN, EXPLAIN, EXPLAIN,  FAIL,     REQUEUE),
-    "stopped, explained":    (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON),
-    "completed":             (LATER_ON,) * 8,
-    "failed":                (LATER_ON,) * 8,
-    "failed: preempted":     (REQUEUE,) * 8,
-    "closed":                (LATER_ON,) * 8,
-    "published":             (LATER_ON,) * 8,
-    "publishing":            (LATER_ON,) * 8,
-    "unknown status":        (NOTHING, NOTHING,      NOTHING, NOTHING, NOTHING, LATER_ON, LATER_ON, LATER_ON),
-    "no such task":          (DELETE,) * 8,
+    #                         tells    stuck         runs     limited  deleted  over      memory    deadline  disrupted
+    "queued":                (TELL,    FAIL_WAITING, NOTHING, NOTHING, LOST,    FAIL,     FAIL,     FAIL,     REQUEUE),
+    "queued again":          (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  DELETE,   DELETE,   DELETE,   DELETE),
+    "in_progress":           (NOTHING, NOTHING,      NOTHING, LONG,    LOST,    FAIL,     FAIL,     FAIL,     REQUEUE),
+    "in_progress elsewhere": (NOTHING, NOTHING,      NOTHING, NOTHING, NOTHING, LATER_ON, LATER_ON, LATER_ON, LATER_ON),
+    "created":               (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON, LATER_ON),
+    "stopped":               (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON, LATER_ON),
+    "stopped, SIGTERM":      (EXPLAIN, EXPLAIN,      EXPLAIN, EXPLAIN, EXPLAIN, EXPLAIN,  EXPLAIN,  FAIL,     REQUEUE),
+    "stopped, explained":    (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON, LATER_ON),
+    "completed":             (LATER_ON,) * 9,
+    "failed":                (*(LATER_ON,) * 6, WHY, LATER_ON, LATER_ON),
+    "failed, explained":     (LATER_ON,) * 9,
+    "failed: preempted":     (REQUEUE,) * 9,
+    "closed":                (LATER_ON,) * 9,
+    "published":             (LATER_ON,) * 9,
+    "publishing":            (LATER_ON,) * 9,
+    "unknown status":        (NOTHING, NOTHING,      NOTHING, NOTHING, NOTHING, LATER_ON, LATER_ON, LATER_ON, LATER_ON),
+    "no such task":          (DELETE,) * 9,
 }  # fmt: skip
 
 

@@ -75,8 +75,14 @@ def exited(time: str) -> ContainerRecord:
             "Container init ended with exit code 75 (Error): no disk",
         ),
         (make_job(finished="Failed", reason="BackoffLimitExceeded"), [], Category.CRASHED, "BackoffLimitExceeded"),
-        (make_job(), [make_pod("t", make_container(terminated="Completed", exit_code=0))], Category.ENDED, "ended"),
-        (make_job(finished="Complete"), [], Category.ENDED, "ended"),
+        (
+            make_job(),
+            [make_pod("t", make_container(terminated="Completed", exit_code=0))],
+            Category.CLEAN_EXIT,
+            "exit code 0",
+        ),
+        (make_job(), [make_pod("t", make_container(terminated="Completed"))], Category.ENDED, "The pod ended"),
+        (make_job(finished="Complete"), [], Category.CLEAN_EXIT, "exit code 0"),
     ],
 )
 def test_how_it_ended(job: JobRecord, pods: list[PodRecord], category: Category, words: str) -> None:
@@ -149,7 +155,7 @@ def test_the_list_of_categories_is_stable() -> None:
     assert [c.value for c in Category] == [
         "image-name", "image-pull", "container-config", "unschedulable", "no-pod", "suspended", "quota", "limit-range",
         "pod-security", "admission", "volume", "sandbox", "starting", "oom-killed", "evicted", "preempted", "node-lost",
-        "deadline", "deleted", "not-started", "crashed", "ended",
+        "deadline", "deleted", "not-started", "crashed", "clean-exit", "ended",
     ]  # fmt: skip
 
 

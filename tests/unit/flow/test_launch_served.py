@@ -122,7 +122,9 @@ async def test_a_job_of_another_controller_is_in_the_way(side: Side, server: Dev
     other = Side(server=server, cluster=cluster, worker_id="other")
     await launch(other)
     await other.close()
-    assert (await launch(side))[0] is Launch.IN_THE_WAY
+    how, why = await launch(side)
+    assert how is Launch.IN_THE_WAY
+    assert f"kubectl -n ns delete job {NAME}" in why
 
 
 async def test_a_job_that_was_there_and_is_gone_is_a_doubt(side: Side) -> None:

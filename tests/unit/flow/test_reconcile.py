@@ -35,6 +35,23 @@ async def test_a_pod_that_died_fails_its_task_with_the_reason(loop: Loop, server
     assert "used more memory than its limit" in server.console(task)
 
 
+async def test_a_failure_for_want_of_memory_is_explained_once_and_then_the_job_goes(
+    loop: Loop, server: DevServer
+) -> None:
+    """The kernel killed the script, and the agent knows its exit code alone."""
+    task = await loop.launched()
+    start(server, task, worker=f"worker-a:{task}")
+    server.call("tasks.failed", task=task, status_reason="worker execution exit code -9", status_message="by agent")
+    loop.pod(task, ENDED, phase="Succeeded")
+    await loop.looks(task)
+    found = server.task(task)
+    assert found["status_reason"] == "worker execution exit code -9"
+    assert found["status_message"].startswith("Kubernetes: Container task was killed: it used more memory")
+    assert loop.jobs() == set()
+    await loop.side.teller.flush()
+    assert server.console(task).count("Why it failed: Container task was killed") == 1
+
+
 async def test_a_task_that_another_worker_has_begun_meanwhile_is_let_be(loop: Loop, server: DevServer) -> None:
     task = await loop.launched()
     start(server, task, worker=f"worker-a:{task}")

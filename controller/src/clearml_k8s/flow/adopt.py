@@ -7,7 +7,7 @@ few seconds is enough.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 4.0
 """Between two looks."""
+
+OVER = rules.ENDING | rules.CANCELLED
 
 FORBIDDEN_SECONDS = 60.0
 """After a deletion was forbidden, until it is tried again: the chart grants the right only where it sees such pods."""
@@ -100,7 +102,7 @@ class Adopted:
             return
         # After the pods: a step that ends something is taken on a read that is newer than the cluster's news.
         views = await tasks.get_many(self._session, wanted, fields=tasks.STATE_FIELDS)
-        shown = await self._shown(views)
+        shown = await self._shown()
         for old, is_gone in (*((old, True) for old in gone), *((old, False) for old in present)):
             task = views.get(old.task or "")
             if task is None or (task.status in rules.WAITS and not (old.task in shown or old.uid in self._again)):
@@ -108,6 +110,9 @@ class Adopted:
                 self._forget(old, gone=is_gone)
                 continue
             try:
+                if old.task in shown and task.status in OVER:
+                    # The server leaves it there when a queued task is failed; whoever failed it may have died since.
+                    await self._ends.hide(task.id)
                 await self._step(old, task, gone=is_gone)
             except (Refused, Unanswered) as error:
                 log.info("old pod looked at again later", extra=kv(pod=old.name, why=str(error)))
@@ -115,12 +120,10 @@ class Adopted:
                 # One pod's trouble must not end the work on all others.
                 log.exception("following an old pod failed", extra=kv(pod=old.name))
 
-    async def _shown(self, views: Mapping[str, TaskView]) -> set[str]:
+    async def _shown(self) -> set[str]:
         """The tasks that have an entry in the pending queue, where the glue keeps those whose pod waits."""
         pending = self._pending_queue()
-        if pending is None or not any(task.status in rules.WAITS for task in views.values()):
-            return set()
-        found = await queues.all_entries(self._session, ids=[pending])
+        found = await queues.all_entries(self._session, ids=[pending]) if pending is not None else ()
         return {entry.task for queue in found for entry in queue.entries}
 
     async def _step(self, old: OldPod, task: TaskView, *, gone: bool) -> None:
@@ -150,8 +153,9 @@ class Adopted:
 
     async def _end(self, old: OldPod, job: JobRecord, task: TaskView, decision: Decision, *, gone: bool) -> None:
         diagnosis, ended = decision.diagnosis, decision.diagnosis is None
-        if diagnosis is not None and decision.step is Step.EXPLAIN_STOP:
-            await self._explain.interrupted(job, diagnosis)
+        if diagnosis is not None and decision.step in (Step.EXPLAIN_STOP, Step.EXPLAIN_FAILURE):
+            stop = decision.step is Step.EXPLAIN_STOP
+            await (self._explain.interrupted if stop else self._explain.failed)(job, diagnosis)
             self._explained.add(old.uid)
         elif diagnosis is not None and await self._ends.fail(job, task, diagnosis, pods=[old.pod], why=decision.why):
             self._explained.add(old.uid)
@@ -160,9 +164,6 @@ class Adopted:
             self._forget(old, gone=True)
         elif ended:
             self._explained.add(old.uid)
-            if task.status not in rules.WAITS:
-                # Whoever failed it may have come no further; with the pod goes what shows that there was one.
-                await self._ends.hide(task.id)
             await self._delete(old, decision.why or "it cannot start")
 
     async def _delete(self, old: OldPod, why: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.flow.diagnosis import DISRUPTIONS, PATIENCE, Category, Diagnosis, Patience
-from clearml_k8s.flow.ending import JOB_DELETED, TOO_LONG, ended, interrupted, lost, started_at
+from clearml_k8s.flow.ending import JOB_DELETED, TOO_LONG, ended, interrupted, lost, out_of_memory, started_at
 from clearml_k8s.flow.pending import pending
 from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.slim import JobRecord, PodRecord
@@ -39,6 +39,7 @@ class Step(enum.Enum):
     DELETE_LATER = "delete the Job when it has been kept long enough"
     TELL = "tell the user why it waits"
     EXPLAIN_STOP = "its pod was told to end, which reads as a user's abort: tell who did it"
+    EXPLAIN_FAILURE = "its agent failed it, and knows less of the reason than the cluster: tell it"
     FAIL_WAITING = "it cannot start: fail the task, then delete the Job"
     FAIL_LONG = "it may not run longer: fail the task, which tells its agent to end"
     FAIL_LOST = "the pod was told to end and its node does not answer: fail the task"
@@ -113,6 +114,10 @@ def decide(
     begun = _requeue_begun(task)
     if begun is not None and not explained:
         return Decision(step=Step.DISRUPTED, why="the cluster ended its pod", diagnosis=begun)
+    if task.status == "failed" and not explained and task.last_worker in (None, worker) and not _told(task):
+        memory = out_of_memory([*pods, *gone])
+        if memory is not None:
+            return Decision(step=Step.EXPLAIN_FAILURE, why="it was out of memory", diagnosis=memory)
     if over or task.status in ENDING:
         return Decision(step=Step.DELETE_LATER, why=f"the task is {task.status}")
     if task.status in CANCELLED:
@@ -156,6 +161,11 @@ def _requeue_begun(task: TaskView) -> Diagnosis | None:
         return None
     category = next((c for c in DISRUPTIONS if c.value == task.status_reason.removeprefix(TOLD)), None)
     return None if category is None else Diagnosis(category=category, summary=task.status_message)
+
+
+def _told(task: TaskView) -> bool:
+    """What stands on the task is ours."""
+    return task.status_reason.startswith(TOLD) or task.status_message.startswith(TOLD)
 
 
 def _interrupted(task: TaskView) -> bool:

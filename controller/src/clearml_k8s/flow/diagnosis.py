@@ -36,6 +36,7 @@ class Category(enum.Enum):
     DELETED = "deleted"
     NOT_STARTED = "not-started"
     CRASHED = "crashed"
+    CLEAN_EXIT = "clean-exit"
     ENDED = "ended"
 
 

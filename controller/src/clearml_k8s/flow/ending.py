@@ -34,13 +34,9 @@ def ended(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord
     found = _disruption(job, pod)
     if found is not None:
         return found
-    for container in pod.containers if pod else ():
-        if container.terminated == "OOMKilled":
-            return Diagnosis(
-                category=Category.OOM_KILLED,
-                summary=f"Container {container.name} was killed: it used more memory than its limit",
-                advice="Give it more memory (resources.limits.memory), or use less",
-            )
+    found = out_of_memory([pod] if pod else [])
+    if found is not None:
+        return found
     for container in pod.containers if pod else ():
         if container.exit_code == _CANNOT_TELL and not container.init:
             return Diagnosis(
@@ -61,7 +57,28 @@ def ended(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord
     failed = job.condition("Failed")
     if failed is not None:
         return Diagnosis(category=Category.CRASHED, summary=f"The Job failed: {failed.message or failed.reason}")
+    ends = [container.exit_code for container in (pod.containers if pod else ()) if not container.init]
+    # The containers' ends show before the pod's phase does.
+    if (ends and not any(code != 0 for code in ends)) or job.condition("Complete") is not None:
+        return Diagnosis(
+            category=Category.CLEAN_EXIT,
+            summary="The pod ended without an error (exit code 0), and nothing reported the end of the task",
+            advice="See the pod's last lines: a setup script or a command of the template may end it (exit 0)",
+        )
     return Diagnosis(category=Category.ENDED, summary="The pod ended")
+
+
+def out_of_memory(pods: Sequence[PodRecord]) -> Diagnosis | None:
+    """That a container was killed for its memory; also where the agent lived on, and reported a script that failed."""
+    pod = newest(pods)
+    for container in pod.containers if pod else ():
+        if container.terminated == "OOMKilled":
+            return Diagnosis(
+                category=Category.OOM_KILLED,
+                summary=f"Container {container.name} was killed: it used more memory than its limit",
+                advice="Give it more memory (resources.limits.memory), or use less",
+            )
+    return None
 
 
 def interrupted(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord] = ()) -> Diagnosis:

@@ -84,8 +84,15 @@ class Explainer:
 
     async def interrupted(self, job: JobRecord, diagnosis: Diagnosis) -> None:
         """Tell that what reads as a user's abort was none. Errors as `Session.call`, but for a refusal: it is final."""
+        await self._correct(job, f"Not aborted by its user: {diagnosis}", diagnosis)
+
+    async def failed(self, job: JobRecord, diagnosis: Diagnosis) -> None:
+        """Tell why it failed that its agent knew less of. Errors as `interrupted`."""
+        await self._correct(job, f"Why it failed: {diagnosis}", diagnosis)
+
+    async def _correct(self, job: JobRecord, line: str, diagnosis: Diagnosis) -> None:
         task = job.task or ""
-        self._teller.say(task, f"Not aborted by its user: {diagnosis}", level="ERROR")
+        self._teller.say(task, line, level="ERROR")
         try:
             await tasks.set_status_message(self._session, task, TOLD + str(diagnosis))
         except AuthRefused:
@@ -94,7 +101,7 @@ class Explainer:
             # The console has it; the Job must not stay for want of the rest.
             log.warning("status message not set", extra=kv(task=task, why=str(error)))
         log.warning(
-            "task's pod was told to end", extra=kv(task=task, category=diagnosis.category.value, why=diagnosis.summary)
+            "task's end explained", extra=kv(task=task, category=diagnosis.category.value, why=diagnosis.summary)
         )
 
     async def _say_waiting(self, task: str, category: Category, text: str) -> float | None:

@@ -112,7 +112,11 @@ class Launcher:
                 existing = await self._existing(built.manifest["metadata"]["name"], backoff)
                 if existing is None:
                     return Launched(how=Launch.DOUBT, why="a Job of that name was there, and is gone")
-                if existing.attempt != task.status_changed or existing.controller != self._controller:
+                if existing.controller != self._controller:
+                    what = f"Job {existing.name} is there and is not this release's"
+                    way = f"kubectl -n {self._config.namespace} delete job {existing.name}"
+                    return Launched(how=Launch.IN_THE_WAY, why=f"{what}: if nobody wants it, {way}")
+                if existing.attempt != task.status_changed:
                     return Launched(how=Launch.IN_THE_WAY, why=f"Job {existing.name} of another attempt is there")
                 self._jobs.note(existing)
                 return Launched(how=Launch.CREATED)

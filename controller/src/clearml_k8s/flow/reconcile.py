@@ -213,6 +213,10 @@ class Reconciler:
                 await self._explain.interrupted(job, diagnosis)
                 self._explained.add(job.uid)
                 return 0.0
+            case Step.EXPLAIN_FAILURE:
+                await self._explain.failed(job, diagnosis)
+                self._explained.add(job.uid)
+                return 0.0
             case Step.DISRUPTED:
                 return await self._disrupted(job, task, decision, diagnosis)
             case Step.FAIL_WAITING:

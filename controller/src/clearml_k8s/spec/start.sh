@@ -31,7 +31,7 @@ stop() {
 
 ended() {
     code=$?
-    if [ -n "$stage" ] && [ "$code" -ne 0 ]; then say "ended with exit code $code while $stage"; fi
+    if [ -n "$stage" ]; then say "ended with exit code $code while $stage"; fi
 }
 
 run() {
