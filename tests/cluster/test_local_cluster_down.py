@@ -23,16 +23,25 @@ from ci.paths import checkout_name
 pytestmark = pytest.mark.skipif(current_chosen(), reason="CLUSTER=current: there is no local cluster to test")
 
 
+def new_cluster(name: str) -> Iterator[LocalCluster]:
+    """Not the one of the other tests: they delete Nodes in it, while these run beside them."""
+    cluster = LocalCluster(name=f"{checkout_name()[:25]}-{name}")
+    cluster.down()
+    cluster.up()
+    try:
+        yield cluster
+    finally:
+        cluster.down()
+
+
+@pytest.fixture
+def cluster() -> Iterator[LocalCluster]:
+    yield from new_cluster("first")
+
+
 @pytest.fixture
 def second() -> Iterator[LocalCluster]:
-    """A cluster of its own beside the one of the other tests."""
-    second = LocalCluster(name=f"{checkout_name()[:25]}-second")
-    second.down()
-    second.up()
-    try:
-        yield second
-    finally:
-        second.down()
+    yield from new_cluster("second")
 
 
 def run_a_pod_with_mounts(layout: Layout) -> None:
