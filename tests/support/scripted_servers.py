@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from aiohttp import web
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from scripted_clearml import Api
 from scripted_kube import Cluster
@@ -33,3 +34,13 @@ async def serving(scripted: Scripted) -> AsyncIterator[Scripted]:
         if isinstance(scripted, Cluster):
             scripted.end_watches()
         await scripted.server.close()
+
+
+async def waiting_for_a_connection(http: ClientSession | None, *, count: int) -> None:
+    """Until ``count`` requests of the client wait for one of its connections to be free; at most 5 s."""
+    assert http is not None
+    connector = http.connector
+    assert connector is not None
+    async with asyncio.timeout(5):
+        while sum(len(waiters) for waiters in connector._waiters.values()) < count:
+            await asyncio.sleep(0.001)

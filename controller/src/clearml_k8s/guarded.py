@@ -32,7 +32,7 @@ _guard: Final[ContextVar[Guard]] = ContextVar("guard", default=unguarded)
 
 @contextmanager
 def guarded_by(guard: Guard) -> Iterator[None]:
-    """Requests with a body that are made in here ask ``guard``; it raises through them, and nothing has left."""
+    """Requests that are made in here ask ``guard``; it raises through them, and nothing has left."""
     token = _guard.set(guard)
     try:
         yield
@@ -41,7 +41,13 @@ def guarded_by(guard: Guard) -> Iterator[None]:
 
 
 class GuardedRequest(aiohttp.ClientRequest):
-    """The ``request_class`` of an aiohttp session; see `guarded_by`. Without a body it asks nobody."""
+    """The ``request_class`` of an aiohttp session; see `guarded_by`."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Without a body all leaves here, unless the guard objects; else see `write_bytes`."""
+        if not self.body:
+            _guard.get()()
+        return await super().send(conn)
 
     async def write_bytes(
         self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None

@@ -20,6 +20,7 @@ from clearml_k8s.errors import (
     Unanswered,
 )
 from scripted_clearml import SECRET, Reply, make_session, started
+from scripted_servers import waiting_for_a_connection
 
 
 def free_port():
@@ -87,8 +88,7 @@ async def test_the_guard_is_asked_when_the_connection_is_there(api, clock):
         reads = [session.call("queues.get_all") for _ in range(MAX_CONNECTIONS)]
         async with started(asyncio.wait_for(asyncio.gather(*reads), 5), api, 1 + MAX_CONNECTIONS):
             write = asyncio.ensure_future(session.call("queues.add_task"))
-            # Until it waits for a connection.
-            await asyncio.sleep(0.01)
+            await waiting_for_a_connection(session._transport._http, count=1)
             closed = True
             api.release()
             with pytest.raises(NotSent, match="not ours any more"):

@@ -20,6 +20,7 @@ from clearml_k8s.kube.resources import JOBS, NAMESPACES, PODS
 from clearml_k8s.kube.status import RETRY_AFTER_MOST
 from kubernetes.aio.client.configuration import Configuration
 from scripted_kube import Fault, status
+from scripted_servers import waiting_for_a_connection
 
 JOB = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "clearml-id-ab"}, "spec": {"x": 8}}
 
@@ -182,6 +183,7 @@ async def test_a_guarded_write_is_not_sent_and_reads_are(cluster, clock):
             client.create(JOBS, JOB, namespace="ns"),
             client.patch(JOBS, "clearml-id-ab", {}, namespace="ns"),
             client.delete(JOBS, "clearml-id-ab", uid="u", namespace="ns"),
+            client.request("DELETE", JOBS.path(namespace="ns", name="clearml-id-ab")),
         ):
             with pytest.raises(NotSent, match="not ours any more"):
                 await write
@@ -209,10 +211,10 @@ async def test_the_guard_is_asked_when_the_connection_is_there(cluster, clock):
                 client.create(JOBS, JOB, namespace="ns"),
                 client.patch(JOBS, "clearml-id-ab", {}, namespace="ns"),
                 client.delete(JOBS, "clearml-id-ab", uid="u", namespace="ns"),
+                client.request("DELETE", JOBS.path(namespace="ns", name="clearml-id-ab")),
             )
         ]
-        # Until they wait for the connection.
-        await asyncio.sleep(0.01)
+        await waiting_for_a_connection(client._transport._rest.pool_manager, count=len(writes))
         closed = True
         cluster.release()
         assert await read is None
