@@ -15,142 +15,35 @@ pace: it may stop for any time between two of its steps.
 from __future__ import annotations
 
 import sys
-import time
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
 
-T = TypeVar("T")
-
-SOURCE, PENDING, NOWHERE = "source", "pending", "-"
-
-
-class Entry(NamedTuple):
-    attempt: int  # status_changed when it was pushed
-    given_back: bool
-
-
-class Mark(NamedTuple):
-    attempt: int
-    instance: int  # of the controller's process: which of its lives wrote it
-
-
-NO_MARK = Mark(0, 0)
-
-
-class Late(NamedTuple):
-    owner: int
-    call: str
-    mark: Mark
-    old: int
-
-
-class Request(NamedTuple):
-    """A producer's or user's request under way: next operation, what it loaded, bits."""
-
-    step: int
-    status: str
-    queue: str
-    old: int
-
-
-class Agent(NamedTuple):
-    step: str
-    attempt: int
-    old: int
-
-
-class Controller(NamedTuple):
-    step: str = "idle"
-    attempt: int = 0  # of the claim in its memory
-    instance: int = 1  # counts its starts
-    record: Mark = NO_MARK  # the mark of the claim in its record; survives crashes
-    job: int = 0  # attempt of the Job in its cluster
-    watch: tuple[object, ...] | None = None  # the picture when its grace began
-    claims_absent: bool = False  # the claim is of a task found in no queue
-    known: bool = False  # it remembers that nothing but its mark came of its last claim
-    resumed: bool = False  # the claim goes on after a grace: an earlier create may have landed
-    doubt: bool = False  # a call of its own may still land
-    leaves: bool = False  # told to end, and the cluster takes nothing from it any more (helm uninstall)
-
-
-class State(NamedTuple):
-    status: str
-    changed: int  # status_changed: names the attempt
-    source: Entry | None
-    pending: bool
-    queue: str  # execution.queue
-    marks: tuple[Mark, ...]  # each controller's, attempt 0 for none
-    worker: int  # last_worker was reported for this attempt
-    launched: tuple[tuple[int, str], ...]
-    late: tuple[Late, ...]
-    producer: Request
-    user: Request
-    script: int
-    agent: Agent
-    controllers: tuple[Controller, ...]
-    faults: int
-    crashes: int
-    leavings: int
-
-
-NO_REQUEST = Request(step=0, status="", queue=NOWHERE, old=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """The rules of the chosen protocol. Switching one off shows the trace that it prevents."""
-
-    read_back: bool = True  # take only after reading the own mark back alone
-    record: bool = True  # written before the take
-    grace: bool = True  # a doubt is looked at again only when nothing sent before can still land
-    hold: bool = True  # a doubt holds the task for a whole grace, whatever changes meanwhile
-    sweep: bool = True  # tasks that are queued, in no queue and nobody's are claimed after a grace
-    second_grace: bool = True  # a task found in no queue is marked, and launched only after one more grace
-    own_mark: bool = True  # a record counts only while the own mark stands
-    release: bool = True  # who is told to end takes its mark away from what it has not taken
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scenario:
-    agent: bool = False
-    script: tuple[str, ...] = ()
-    faults: int = 1
-    crashes: int = 1
-    refusals: bool = False  # the cluster may refuse the Job for good: the task is given back
-    controllers: int = 2
-    leavings: int = 0  # how often the first controller is uninstalled
-    returns: bool = False  # it is installed again each time
-
-
-SCENARIOS = {
-    "1c": Scenario(controllers=1, agent=True, crashes=2),
-    "2c": Scenario(),
-    "2c+agent": Scenario(agent=True),
-    "2c+refusal": Scenario(refusals=True),
-    "uninstall": Scenario(leavings=1, faults=0, crashes=0),
-    "uninstall,install": Scenario(leavings=1, returns=True, crashes=0),
-    "uninstall,install,stop": Scenario(leavings=1, returns=True, script=("stop",), faults=0, crashes=0),
-    "stop": Scenario(script=("stop",)),
-    "stop,enqueue": Scenario(script=("stop", "enqueue"), crashes=0),
-    "stop,enqueue+agent": Scenario(script=("stop", "enqueue"), agent=True, faults=0, crashes=0),
-    "reset,enqueue": Scenario(script=("reset", "enqueue"), crashes=0),
-}
-
-Steps = Iterator[tuple[str, State, bool]]  # label, next state, must it happen sooner or later
-
-
-@dataclass
-class Result:
-    states: int
-    complete: bool
-    failures: dict[str, list[str]] = field(default_factory=dict)
+from claim_others import Others
+from claim_state import (
+    NO_MARK,
+    NO_REQUEST,
+    NOWHERE,
+    PENDING,
+    SCENARIOS,
+    SOURCE,
+    Agent,
+    Controller,
+    Entry,
+    Late,
+    Mark,
+    Rules,
+    Scenario,
+    State,
+    has_old,
+    with_late,
+    with_old,
+    without_old,
+)
+from explore import Steps, main, replaced
 
 
 class Model:
     def __init__(self, scenario: Scenario, rules: Rules) -> None:
-        self.scenario, self.rules = scenario, rules
+        self.scenario, self.rules, self.others = scenario, rules, Others(scenario)
 
     def initial(self) -> State:
         n = self.scenario.controllers
@@ -172,34 +65,14 @@ class Model:
     def picture(self, s: State, x: int) -> tuple[object, ...]:
         return s.status, s.changed, s.source, s.marks, s.worker, s.controllers[x].record
 
-    # ---- time -----------------------------------------------------------------------------------------------------
     def begin_grace(self, s: State, x: int) -> State:
-        bit = 1 << x
-        s = s._replace(
-            late=tuple(sorted(call._replace(old=call.old | bit) for call in s.late)),
-        )
-        if s.producer.step:
-            s = s._replace(producer=s.producer._replace(old=s.producer.old | bit))
-        if s.user.step:
-            s = s._replace(user=s.user._replace(old=s.user.old | bit))
-        if s.agent.step in ("popped", "reported"):
-            s = s._replace(agent=s.agent._replace(old=s.agent.old | bit))
-        return self.set(s, x, watch=self.picture(s, x))
+        return self.set(with_old(s, 1 << x), x, watch=self.picture(s, x))
 
     def end_grace(self, s: State, x: int) -> State:
-        keep = ~(1 << x)
-        s = s._replace(
-            late=tuple(sorted(call._replace(old=call.old & keep) for call in s.late)),
-            producer=s.producer._replace(old=s.producer.old & keep),
-            user=s.user._replace(old=s.user.old & keep),
-            agent=s.agent._replace(old=s.agent.old & keep),
-        )
-        return self.set(s, x, watch=None, doubt=False)
+        return self.set(without_old(s, 1 << x), x, watch=None, doubt=False)
 
     def grace_over(self, s: State, x: int) -> bool:
-        bit = 1 << x
-        under_way = (*s.late, s.producer, s.user, s.agent)
-        return not self.rules.grace or not any(thing.old & bit for thing in under_way)
+        return not self.rules.grace or not has_old(s, 1 << x)
 
     # ---- the servers: one operation of a database each ------------------------------------------------------------
     def execute(self, s: State, call: str, x: int, mark: Mark) -> tuple[State, bool]:
@@ -222,7 +95,7 @@ class Model:
         s = self.set(s, x, job=attempt)
         return s._replace(launched=tuple(sorted((*s.launched, (attempt, "AB"[x]))))), True
 
-    def call(self, s: State, x: int, call: str, *, yes: str, no: str, doubt: str = "idle") -> Steps:
+    def call(self, s: State, x: int, call: str, *, yes: str, no: str, doubt: str = "idle") -> Steps[State]:
         """A request with its three endings. After a doubt its owner does nothing more for the task before a grace."""
         ctl = s.controllers[x]
         mark = Mark(ctl.attempt, ctl.instance)
@@ -259,7 +132,7 @@ class Model:
         s = self.set(s, x, instance=s.controllers[x].instance + 1, known=False)
         return self.goto(s._replace(crashes=s.crashes - 1), x, "idle")
 
-    def controller(self, s: State, x: int) -> Steps:
+    def controller(self, s: State, x: int) -> Steps[State]:
         ctl = s.controllers[x]
         same = s.status == "queued" and s.changed == ctl.attempt
         if s.crashes and (ctl.step != "idle" or ctl.watch):
@@ -331,7 +204,7 @@ class Model:
             case _:
                 raise AssertionError(ctl.step)
 
-    def ended(self, s: State, x: int) -> Steps:
+    def ended(self, s: State, x: int) -> Steps[State]:
         """What it knows to have only marked it unmarks; the record stays, and is found when it is installed again."""
         ctl = s.controllers[x]
         if ctl.watch:
@@ -342,7 +215,7 @@ class Model:
             t = self.set(s, x, leaves=False, known=False, instance=ctl.instance + 1)
             yield "installed again", t, True
 
-    def idle(self, s: State, x: int) -> Steps:
+    def idle(self, s: State, x: int) -> Steps[State]:
         ctl = s.controllers[x]
         queued, mine, others = s.status == "queued", self.counts(s, x), self.foreign(s, x)
         if ctl.watch:
@@ -372,7 +245,7 @@ class Model:
     def may_sweep(self, s: State, others: list[int]) -> bool:
         return self.rules.sweep and not others and s.worker < s.changed
 
-    def verdict(self, s: State, x: int) -> Steps:
+    def verdict(self, s: State, x: int) -> Steps[State]:
         """What the picture means that stood unchanged for a whole grace: nothing sent before it can still land."""
         ctl = s.controllers[x]
         queued, mine, others = s.status == "queued", self.counts(s, x), self.foreign(s, x)
@@ -394,101 +267,27 @@ class Model:
         else:
             yield "grace over: nothing to do", self.goto(s, x, "idle"), True
 
-    # ---- the others -----------------------------------------------------------------------------------------------
-    def enqueue(self, s: State, r: Request) -> tuple[str, State, Request]:
-        """tasks.enqueue, one database operation (clearml-api.md 8)."""
-        over = NO_REQUEST
-        if r.step == 1:
-            if s.status == "in_progress":
-                return "enqueue: refused", s, over
-            t = s._replace(status="queued", changed=s.changed + 1)
-            return f"enqueue: queued, attempt {t.changed}", t, r._replace(step=2, status=s.status)
-        if r.step == 2:
-            if s.source:
-                return "enqueue: already there", s, r._replace(step=5)
-            return "enqueue: entry pushed", s._replace(source=Entry(s.changed, False)), r._replace(step=3)
-        if r.step == 3:
-            return "enqueue: execution.queue", s._replace(queue=SOURCE), r._replace(step=4)
-        if r.step == 4:
-            return "enqueue: out of the other queues", s._replace(pending=False), over
-        if s.status != "queued":
-            return "enqueue: nothing to revert", s, over
-        return f"enqueue: back to {r.status}", s._replace(status=r.status, changed=s.changed + 1), over
-
-    def producer(self, s: State) -> Steps:
-        if s.producer.step:
-            label, t, request = self.enqueue(s, s.producer)
-            old = s.producer.old if request.step else 0
-            yield label, t._replace(producer=request._replace(old=old)), True
-
-    def user(self, s: State) -> Steps:
-        if s.script >= len(self.scenario.script):
-            return
-        word, r = self.scenario.script[s.script], s.user
-        must = bool(r.step)
-
-        def after(t: State, request: Request) -> State:
-            if not request.step:
-                return t._replace(user=NO_REQUEST, script=s.script + 1)
-            return t._replace(user=request._replace(old=r.old))
-
-        if word == "enqueue":
-            if s.producer.step:
-                return
-            label, t, request = self.enqueue(s, r if r.step else r._replace(step=1))
-            yield label, after(t, request), must
-        elif not r.step:
-            if word == "stop" and s.status == "created":
-                return
-            request = r._replace(step=1, status=s.status, queue=s.queue)
-            yield f"{word}: loads {s.status}", after(s, request), False
-        elif r.step == 1:
-            t = s
-            if word == "reset" or (r.status == "queued" and r.queue == SOURCE):
-                t = t._replace(source=None)
-            if word == "reset" or (r.status == "queued" and r.queue == PENDING):
-                t = t._replace(pending=False)
-            yield f"{word}: out of the queue", after(t, r._replace(step=2)), True
-        else:
-            t = s
-            if s.status == r.status and word == "stop":
-                t = s._replace(status="stopped", changed=s.changed + 1)
-            elif s.status == r.status:
-                t = s._replace(status="created", changed=s.changed + 1, queue=NOWHERE, worker=0)
-            yield f"{word}: {t.status}", after(t, NO_REQUEST), True
-
-    def plain_agent(self, s: State) -> Steps:
-        agent = s.agent
-        if agent.step == "idle" and s.source:
-            t = s._replace(agent=Agent("popped", s.source.attempt, 0), source=None)
-            yield "pops", t._replace(status="queued") if s.status == "stopped" else t, False
-        elif agent.step == "popped":
-            yield "reports", s._replace(worker=max(1, s.changed), agent=agent._replace(step="reported")), True
-        elif agent.step == "reported":
-            t = s._replace(agent=Agent("done", 0, 0), status="in_progress", changed=s.changed + 1)
-            yield "starts the task", t._replace(launched=tuple(sorted((*s.launched, (agent.attempt, "agent"))))), True
-
-    def pods(self, s: State) -> Steps:
-        """A pod may stay pending for ever; its start check and the agent's dequeue are taken as one step."""
-        for x, ctl in enumerate(s.controllers):
-            if ctl.job and s.status == "queued" and s.changed == ctl.job:
-                yield f"the pod of {'AB'[x]} starts", s._replace(status="in_progress", changed=s.changed + 1), False
-
-    def late_calls(self, s: State) -> Steps:
+    def late_calls(self, s: State) -> Steps[State]:
         for i, late in enumerate(s.late):
             t = s._replace(late=s.late[:i] + s.late[i + 1 :])
             t, _ = self.execute(t, late.call, late.owner, late.mark)
             yield f"{late.call} of {'AB'[late.owner]} lands late", t, True
 
-    def steps(self, s: State) -> Iterator[tuple[str, State, bool]]:
-        named = [("producer", self.producer(s)), ("user", self.user(s)), ("agent", self.plain_agent(s))]
-        named += [("cluster", self.pods(s)), ("server", self.late_calls(s))]
+    def steps(self, s: State) -> Steps[State]:
+        others = self.others
+        named = [("producer", others.producer(s)), ("user", others.user(s)), ("agent", others.plain_agent(s))]
+        named += [("cluster", others.pods(s)), ("server", self.late_calls(s))]
         named += [("AB"[x], self.controller(s, x)) for x in range(len(s.controllers))]
         for name, steps in named:
             for label, t, must in steps:
                 yield f"{name}: {label}", t, must
 
     # ---- judgement ------------------------------------------------------------------------------------------------
+    def wrong(self, s: State, t: State) -> Iterator[str]:
+        attempts = [attempt for attempt, _ in t.launched]
+        if len(t.launched) > len(s.launched) and len(attempts) != len(set(attempts)):
+            yield "twice"
+
     def at_rest(self, s: State) -> Iterator[str]:
         """Nothing that must happen is left to happen."""
         jobs = sum(ctl.job == s.changed for ctl in s.controllers)
@@ -499,81 +298,6 @@ class Model:
         if s.status != "queued" and s.source and s.source.given_back:
             yield "leftover"
 
-    def explore(self, *, states: int = 4_000_000) -> Result:
-        start = self.initial()
-        number: dict[State, int] = {start: 0}
-        parent: list[tuple[State, str] | None] = [None]
-        before: list[list[int]] = [[]]  # by steps that must happen
-        resting: list[int] = []
-        todo, found = deque([start]), dict[str, State]()
-        while todo and len(number) < states:
-            s = todo.popleft()
-            here, rests = number[s], True
-            for label, t, must in self.steps(s):
-                if t not in number:
-                    number[t] = len(number)
-                    parent.append((s, label))
-                    before.append([])
-                    todo.append(t)
-                    attempts = [attempt for attempt, _ in t.launched]
-                    if len(t.launched) > len(s.launched) and len(attempts) != len(set(attempts)):
-                        found.setdefault("twice", t)
-                if must:
-                    rests = False
-                    before[number[t]].append(here)
-            if rests:
-                resting.append(here)
-                for kind in self.at_rest(s):
-                    found.setdefault(kind, s)
-        if not todo:
-            comes_to_rest = reached(resting, before)
-            endless = next((s for s, i in number.items() if not comes_to_rest[i]), None)
-            if endless is not None:
-                found["never at rest"] = endless
-        result = Result(states=len(number), complete=not todo)
-        for kind, state in found.items():
-            trace: list[str] = []
-            step = parent[number[state]]
-            while step is not None:
-                trace.append(step[1])
-                step = parent[number[step[0]]]
-            result.failures[kind] = trace[::-1]
-        return result
-
-
-def replaced(items: tuple[T, ...], i: int, item: T) -> tuple[T, ...]:
-    return (*items[:i], item, *items[i + 1 :])
-
-
-def reached(start: list[int], edges: list[list[int]]) -> bytearray:
-    seen, todo = bytearray(len(edges)), list(start)
-    while todo:
-        i = todo.pop()
-        if not seen[i]:
-            seen[i] = 1
-            todo.extend(edges[i])
-    return seen
-
-
-def with_late(s: State, late: Late) -> State:
-    return s._replace(late=tuple(sorted((*s.late, late))))
-
-
-def main(argv: list[str]) -> int:
-    if not argv or argv[0] not in SCENARIOS:
-        print(__doc__, "Scenarios:", ", ".join(SCENARIOS))
-        return 2
-    rules = Rules(**{name: value not in ("0", "off") for name, value in (arg.split("=") for arg in argv[1:])})
-    began = time.monotonic()
-    result = Model(SCENARIOS[argv[0]], rules).explore()
-    extent = "complete" if result.complete else "CUT"
-    print(f"{argv[0]}: {result.states} states, {extent}, {time.monotonic() - began:.0f} s")
-    for kind, trace in result.failures.items():
-        print(f"-- {kind}")
-        for number, label in enumerate(trace, 1):
-            print(f"   {number:2} {label}")
-    return 1 if result.failures else 0
-
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], doc=__doc__, scenarios=SCENARIOS, make=lambda sc, rules: Model(sc, Rules(**rules))))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from claim_model import SCENARIOS, Model, Rules
+from claim_model import Model
+from claim_state import SCENARIOS, Rules
+from explore import explore
 
 REMAINS = {"stop,enqueue+agent", "uninstall,install,stop"}
 
 
 @pytest.mark.parametrize("scenario", [name for name in SCENARIOS if name not in REMAINS])
 def test_no_task_is_lost_stuck_or_started_twice(scenario: str) -> None:
-    result = Model(SCENARIOS[scenario], Rules()).explore()
+    result = explore(Model(SCENARIOS[scenario], Rules()))
     assert result.complete, f"cut at {result.states} states"
     assert result.states > 1_000
     assert result.failures == {}
@@ -18,7 +20,7 @@ def test_no_task_is_lost_stuck_or_started_twice(scenario: str) -> None:
 
 def test_what_remains_is_the_plain_agents_own_race() -> None:
     """An agent that popped before an abort starts the task after the next enqueue, whoever else serves the queue."""
-    result = Model(SCENARIOS["stop,enqueue+agent"], Rules()).explore()
+    result = explore(Model(SCENARIOS["stop,enqueue+agent"], Rules()))
     assert result.complete
     assert set(result.failures) == {"twice"}
     trace = result.failures["twice"]
@@ -27,7 +29,7 @@ def test_what_remains_is_the_plain_agents_own_race() -> None:
 
 def test_what_remains_of_an_abort_beside_giving_back_is_an_entry() -> None:
     """An abort is several operations: its entry is taken out first, so one that is put back between them stays."""
-    result = Model(SCENARIOS["uninstall,install,stop"], Rules()).explore()
+    result = explore(Model(SCENARIOS["uninstall,install,stop"], Rules()))
     assert result.complete
     assert set(result.failures) == {"leftover"}
     trace = result.failures["leftover"]
@@ -49,5 +51,5 @@ def test_what_remains_of_an_abort_beside_giving_back_is_an_entry() -> None:
     ],
 )
 def test_without_a_rule_the_claim_fails(rule: str, scenario: str, failure: str) -> None:
-    result = Model(SCENARIOS[scenario], Rules(**{rule: False})).explore()
+    result = explore(Model(SCENARIOS[scenario], Rules(**{rule: False})), until=failure)
     assert failure in result.failures

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from claim_model import NO_MARK, NO_REQUEST, SCENARIOS, Agent, Controller, Entry, Mark, Model, Rules, State
+from claim_model import Model
+from claim_state import NO_MARK, NO_REQUEST, SCENARIOS, Agent, Controller, Entry, Mark, Rules, State
 from clearml_k8s import names
 from clearml_k8s.flow.picture import GONE, Claimable, Picture, Verdict, picture, read_back, verdict
 from flow_parts import ATTEMPT, LATER, make_picture, make_task
