@@ -1,10 +1,10 @@
 """Explicit-state model of two tasks of one controller: what couples them, step by step, breadth first.
 
 Two tasks in one queue, a limit of one Job (or of two: then both are of one batch), one controller in several lives, and
-beside it a plain agent or another release's controller; one fault, one crash. A failure is `limit` (more Jobs or pods of
-ours at one time than the limit), `twice` (a task started twice), `lost` (in no queue, and nobody will act), `stuck` (in
-the queue, and nobody will take it), `turned` (the second before the first, without a fault or another consumer),
-`leftover` (a record of ours, and nothing under way), `never at rest`.
+beside it a plain agent or another release's controller; one fault, one crash. A failure is `limit` (more Jobs or pods
+of ours at one time than the limit), `twice` (a task started twice), `lost` (in no queue, and nobody will act), `stuck`
+(in the queue, and nobody will take it), `turned` (the second before the first, without a fault, a crash or another
+consumer), `leftover` (a record of ours, and nothing under way), `never at rest`.
 
     python room_model.py SCENARIO [RULE=VALUE ...]      # e.g. "one place"; "one place" doubts=0 shows why
 
@@ -54,8 +54,8 @@ class Model(Recovery):
         waits = tuple(t for t in TASKS if t not in sc.popped)
         return State(
             tasks=(Task(),) * 2, queue=waits[: 1 - len(sc.popped)], to_come=waits[max(0, 1 - len(sc.popped)) :],
-            record=(0, 0), stale=False, claims=(Claim(),) * 2, together=False, polled=None, room_before=0, fronts=(), life=1,
-            opened=True, late=(), agent=Consumer(), other=Consumer(), launched=(), faults=sc.faults,
+            record=(0, 0), stale=False, claims=(Claim(),) * 2, together=False, polled=None, room_before=0, fronts=(),
+            life=1, opened=True, late=(), agent=Consumer(), other=Consumer(), launched=(), faults=sc.faults,
             crashes=sc.crashes, refusals=sc.refusals, deletions=sc.deletions,
         )  # fmt: skip
 
@@ -97,7 +97,8 @@ class Model(Recovery):
         if s.polled is None and not under_way and all(c == Claim() for c in s.claims):
             return
         dead = s._replace(
-            crashes=s.crashes - 1, life=s.life + 1, opened=False, stale=False, polled=None, room_before=0, fronts=(), together=False,
+            crashes=s.crashes - 1, life=s.life + 1, opened=False, stale=False, polled=None, room_before=0, fronts=(),
+            together=False,
             claims=(Claim(),) * 2, tasks=tuple(task._replace(shown="") for task in s.tasks),
             agent=s.agent._replace(old=0), late=tuple(late._replace(old=0) for late in s.late),
         )  # fmt: skip

@@ -46,7 +46,9 @@ class Servers:
         )
         if not self.rules.own_keys and late.call == "write":
             record = tuple(late.life if u in late.tasks else 0 for u in TASKS)
-        return s if record == s.record else outdated(s._replace(record=record))
+        if record == s.record and not (s.stale and self.rules.settles):
+            return s
+        return outdated(s._replace(record=record))
 
     def late_calls(self, s: State) -> Steps[State]:
         for i, late in enumerate(s.late):
@@ -94,13 +96,21 @@ class Others:
                 popped = agent._replace(step="popped", task=s.queue[0])
                 yield f"pops t{s.queue[0] + 1}", s._replace(agent=popped, queue=s.queue[1:]), False
             case "popped":
-                yield "reports", with_task(s, agent.task, worker=True)._replace(agent=agent._replace(step="reported")), True
+                yield (
+                    "reports",
+                    with_task(s, agent.task, worker=True)._replace(agent=agent._replace(step="reported")),
+                    True,
+                )
             case "reported":
                 t = with_task(s, agent.task, status="in_progress")
                 launched = tuple(sorted((*s.launched, (agent.task, "agent"))))
                 yield "starts it", t._replace(launched=launched, agent=agent._replace(step="runs", old=0)), True
             case "runs":
-                yield "ends it", with_task(s, agent.task, status="ended")._replace(agent=agent._replace(step="done")), True
+                yield (
+                    "ends it",
+                    with_task(s, agent.task, status="ended")._replace(agent=agent._replace(step="done")),
+                    True,
+                )
 
     def other_controller(self, s: State) -> Steps[State]:
         """By the same protocol, and nothing goes wrong with it."""
@@ -133,4 +143,8 @@ class Others:
                 started = with_task(s, t, status="in_progress")._replace(launched=launched)
                 yield f"starts t{t + 1}", started._replace(other=other._replace(step="runs")), True
             case "runs":
-                yield f"ends t{t + 1}", with_task(s, t, status="ended")._replace(other=other._replace(step="done")), True
+                yield (
+                    f"ends t{t + 1}",
+                    with_task(s, t, status="ended")._replace(other=other._replace(step="done")),
+                    True,
+                )

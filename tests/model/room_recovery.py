@@ -102,18 +102,23 @@ class Recovery:
         settled = with_claim(s, t, known=bool(queued and task.mark and not task.shown))
         if recorded:
             if queued and task.mark == recorded and free and not task.shown:
-                yield f"grace over: the take of {name} was ours", with_claim(settled, t, step="create", resumed=True), True
+                yield (
+                    f"grace over: the take of {name} was ours",
+                    with_claim(settled, t, step="create", resumed=True),
+                    True,
+                )
                 return
-            if self.rules.look and not task.shown and task.job in ("is", "over"):
+            if self.rules.look and t not in s.queue and not task.shown and task.job in ("is", "over"):
                 settled = with_task(settled, t, shown=task.job)
             yield f"grace over: nothing of ours on {name}", with_claim(settled, t, forgotten=True), True
         elif queued and not task.shown and task.other and task.mark:
             yield f"grace over: gives way on {name}", self.gives_way(settled, t), True
         elif queued and not task.shown and not task.other and free:
+            settled = with_claim(settled, t, forgotten=doubt)
             if self.room(s) or not self.rules.absent_room:
                 yield f"grace over: nobody's {name}", with_claim(settled, t, step="mark", absent=True), True
             else:
-                yield f"grace over: nobody's {name}, no room", with_claim(settled, t, forgotten=doubt), True
+                yield f"grace over: nobody's {name}, no room", settled, True
         else:
             yield f"grace over: nothing to do for {name}", with_claim(settled, t, forgotten=doubt), True
 

@@ -87,6 +87,7 @@ class Rules:
     record: bool = True  # written before the take
     own_keys: bool = True  # a write of the record changes its own tasks' keys alone
     fresh_write: bool = True  # who takes the record over makes older writes fail
+    settles: bool = True  # so does the write after one without an answer, even where it has nothing to change
     front: bool = True  # what is put back goes to the front
     in_order: bool = True  # what is put back about the same time stands as it was taken
     busy: bool = True  # a task on hold is not claimed

@@ -211,6 +211,7 @@ class Side:
             claims=self.claims,
             book=self.book,
             returning=self.returning,
+            launcher=self.launcher,
             graces=self.graces,
             served=self.served,
             jobs=self.jobs,

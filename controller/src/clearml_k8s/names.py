@@ -40,6 +40,7 @@ ANNOTATION_QUEUE_NAME: Final = PREFIX + "queue-name"
 ANNOTATION_WORKER: Final = PREFIX + "worker-id"
 ANNOTATION_TASK_NAME: Final = PREFIX + "task-name"
 ANNOTATION_HOLDER: Final = PREFIX + "holder"
+ANNOTATION_SETTLED: Final = PREFIX + "settled"
 
 # Set by the Job controller on the pods of a Job.
 LABEL_JOB_NAME: Final = "batch.kubernetes.io/job-name"

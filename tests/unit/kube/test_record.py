@@ -151,6 +151,25 @@ async def test_a_claim_made_anew_after_a_failed_forget_stays(cluster, client):
     assert "q2" in data(cluster)["aa"]
 
 
+async def test_a_write_without_an_answer_cannot_land_after_the_next_one(cluster, client):
+    """Also where the next one has nothing to change: the forget is on its way, the claim is made anew."""
+    mine = record(client)
+    await mine.open()
+    await mine.add([claim("aa")])
+    cluster.fault("PATCH", Fault(drop=True))
+    with pytest.raises(KubeUnanswered):
+        await mine.forget(["aa"])
+    late = cluster.of("PATCH")[-1]
+    assert late.body["data"] == {"aa": None}
+    await mine.add([claim("aa")])
+    code, _ = cluster._patch("configmaps", cluster.objects["configmaps"]["gpu-claims"], late)
+    assert code == 409
+    assert set(data(cluster)) == set(mine.claims) == {"aa"}
+    writes = len(cluster.of("PATCH"))
+    await mine.add([claim("aa")])
+    assert len(cluster.of("PATCH")) == writes
+
+
 async def test_a_record_deleted_by_hand_is_written_again(cluster, client):
     mine = record(client)
     await mine.open()

@@ -211,6 +211,7 @@ def make(
         claims=claims,
         book=book,
         returning=returning,
+        launcher=launcher,
         graces=graces,
         served=served,
         jobs=jobs,

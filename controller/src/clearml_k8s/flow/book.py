@@ -27,6 +27,7 @@ class ClaimBook:
         self._skipped: dict[str, float] = {}
         self._forgotten: set[str] = set()
         self._doubts: dict[str, int] = {}
+        self._perhaps: dict[str, str] = {}
         self._begun = 0
         self._order: dict[str, int] = {}
         self._marks: dict[str, tuple[str, str]] = {}  # task -> attempt, queue id
@@ -61,7 +62,7 @@ class ClaimBook:
 
     def in_flight(self) -> dict[str, str]:
         """Task -> queue id of everything whose Job may come without anything more being taken."""
-        return {**{task: claim.queue for task, claim in self.recorded().items()}, **self._active}
+        return {**self._perhaps, **{task: claim.queue for task, claim in self.recorded().items()}, **self._active}
 
     def busy(self, task: str) -> bool:
         """The task is not to be claimed now: under way, on hold, recorded, or lately found not to be takable."""
@@ -116,6 +117,10 @@ class ClaimBook:
         """Hands off the task for a grace."""
         self._graces.hold(taking.task.id, queue=taking.queue.id, why=why, doubt=doubt)
 
+    def perhaps_recorded(self, taking: Taking) -> None:
+        """The task is in no queue and on hold, and if the record has it, its Job comes after the grace."""
+        self._perhaps[taking.task.id] = taking.queue.id
+
     def doubts(self, task: str) -> int:
         """Count one more doubt about the task's Job; how many there were in a row."""
         self._doubts[task] = self._doubts.get(task, 0) + 1
@@ -147,6 +152,7 @@ class ClaimBook:
     def settled(self, task: str, *, seen: Picture, queue: str, job: str | None) -> None:
         """A grace is over for the task: an own mark that stands is known to be all there is of us, unless there is our
         Job, whose attempt is ``job``."""
+        self._perhaps.pop(task, None)
         if seen.queued and seen.marked_by(self._controller) and job != seen.attempt:
             self.marked(task, attempt=seen.attempt, queue=queue)
         else:

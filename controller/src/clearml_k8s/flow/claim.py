@@ -179,6 +179,8 @@ class Claims:
             for taking in takings:
                 if isinstance(error, Unanswered):
                     self._book.hold(taking, "perhaps recorded", doubt=True)
+                    if taking.absent:
+                        self._book.perhaps_recorded(taking)
                 else:
                     self._book.skip(taking.task.id)
             await self._unless_stopped(takings)

@@ -13,6 +13,7 @@ from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.clock import sleep_until
 from clearml_k8s.config import Config, ResolvedQueue
 from clearml_k8s.errors import (
+    ConfigError,
     KubeAlreadyExists,
     KubeConflict,
     KubeForbidden,
@@ -161,6 +162,16 @@ class Launcher:
             return False
         self._jobs.note(found)
         return True
+
+    async def look(self, task: str) -> None:
+        """Take over the Job of the task's name, if there is one, whatever the watch has shown. Errors as `find`."""
+        try:
+            name = names.job_name(task)
+        except ConfigError:
+            return  # no Job can have it: somebody wrote it into the record by hand
+        found = await self._find(name)
+        if found is not None and found.controller == self._controller:
+            self._jobs.note(found)
 
     async def _existing(self, name: str, backoff: Backoff) -> JobRecord | None:
         """The Job that has the name, read until there is an answer or an end; None when it is gone again."""

@@ -10,12 +10,14 @@ from clearml_k8s import names
 from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.config import QueueConfig, ResolvedQueue
+from clearml_k8s.errors import Refused, Unanswered
 from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.capacity import Room
 from clearml_k8s.flow.claim import Claims
-from clearml_k8s.flow.graces import Graces, Settled
-from clearml_k8s.flow.picture import QUEUED, Verdict, picture, verdict
+from clearml_k8s.flow.graces import Graces, Held, Settled
+from clearml_k8s.flow.launch import Launcher
+from clearml_k8s.flow.picture import QUEUED, Picture, Verdict, picture, verdict
 from clearml_k8s.flow.returning import Returning
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.taking import Taking
@@ -36,6 +38,7 @@ class Recovery:
         claims: Claims,
         book: ClaimBook,
         returning: Returning,
+        launcher: Launcher,
         graces: Graces,
         served: ServedQueues,
         jobs: Store[JobRecord],
@@ -49,6 +52,7 @@ class Recovery:
         self._claims = claims
         self._book = book
         self._returning = returning
+        self._launcher = launcher
         self._graces = graces
         self._served = served
         self._jobs = jobs
@@ -107,6 +111,9 @@ class Recovery:
         log.info("grace over", extra=kv(task=held.task, verdict=said.value, status=seen.status))
         self._book.settled(held.task, seen=seen, queue=held.queue, job=job)
         queue = self._served.by_id(held.queue)
+        if held.doubt and recorded is None:
+            # The doubt may have been about the record's own write, and then it holds what we do not know of.
+            await self._book.forget(held.task)
         match said:
             case Verdict.CREATE if task is not None:
                 return Taking(task=task, queue=queue or unserved(held.queue), resumed=True)
@@ -116,15 +123,23 @@ class Recovery:
                 # Nobody's, and of a queue that is not served any more: whoever serves it next, or its user, decides.
                 log.warning("task left as it is: its queue is not served", extra=kv(task=held.task, queue=held.queue))
             case Verdict.FORGET:
-                await self._book.forget(held.task)
+                await self._forget(held, seen=seen)
             case Verdict.UNMARK:
                 await self._returning.unmark(held.task, queue=held.queue)
-            case _ if held.doubt and recorded is None:
-                # The doubt may have been about the record's own write, and then it holds what we do not know of.
-                await self._book.forget(held.task)
             case _:
                 pass
         return None
+
+    async def _forget(self, held: Held, *, seen: Picture) -> None:
+        """Forget the record, once its Job shows: the watch may be late, and what runs takes a place."""
+        if seen.entry is None and not self._ours(held.task):
+            try:
+                await self._launcher.look(held.task)
+            except (Refused, Unanswered) as error:
+                why = f"whether its Job is there cannot be read: {error}"
+                self._graces.hold(held.task, queue=held.queue, why=why, doubt=held.doubt)
+                return
+        await self._book.forget(held.task)
 
     async def sweep(self) -> None:
         """Hold every task of our queues that is queued, in no queue and nobody's. Errors as `Session.call`."""

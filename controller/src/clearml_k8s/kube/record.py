@@ -2,7 +2,8 @@
 
 Every write carries the resourceVersion of what was read, so a write over someone else's change fails; the annotation
 ``clearml-k8s.io/holder`` says which instance may write, so a stalled former leader finds out at its next write and gets
-`Fenced`. Changes of concurrent callers go out in one write.
+`Fenced`. Changes of concurrent callers go out in one write. A write without an answer may still land, until the version
+moves: so the next write is sent in any case, and the annotation ``clearml-k8s.io/settled`` makes it a change.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from clearml_k8s.errors import (
 )
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import CONFIGMAPS
-from clearml_k8s.names import ANNOTATION_HOLDER
+from clearml_k8s.names import ANNOTATION_HOLDER, ANNOTATION_SETTLED
 from clearml_k8s.wire import NOTHING, got, parse_json
 
 # A ConfigMap holds 1 MiB; the rest is for its metadata and managed fields.
@@ -72,6 +73,7 @@ class ClaimRecord:
         self._claims: dict[str, Claim] = {}
         self._version: str | None = None
         self._owned = False
+        self._doubt = False  # a write of ours may still land
         self._lost: Fenced | None = None
         self._batch = _Batch()
         self._lock = asyncio.Lock()
@@ -151,7 +153,7 @@ class ClaimRecord:
             except BaseException:
                 # Cancelled while sending: who shares the batch does not know either.
                 batch.error = KubeUnanswered(f"PATCH configmap {self._name}", "the write was cancelled")
-                self._version = None
+                self._version, self._doubt = None, True
                 raise
             finally:
                 batch.done = True
@@ -171,7 +173,7 @@ class ClaimRecord:
                 for task, claim in changes.items()
                 if (self._claims.get(task) != claim if claim else task in self._claims)
             }
-            if not needed:
+            if not needed and not self._doubt:
                 return
             self._check_size(needed)
             try:
@@ -179,6 +181,7 @@ class ClaimRecord:
                     self._accept(await self._create({**self._claims, **needed}))
                 else:
                     self._accept(await self._send(self._patch(self._version, needed)))
+                self._doubt = False
                 return
             except (KubeConflict, KubeNotFound) as error:
                 self._version = None
@@ -186,8 +189,8 @@ class ClaimRecord:
                 if self._client.clock.monotonic() + wait >= deadline:
                     raise error
             except ClearMLK8sError:
-                # The version may have moved by this very write.
-                self._version = None
+                # The version may have moved by this very write, or may yet.
+                self._version, self._doubt = None, True
                 raise
             await self._client.clock.sleep(wait)
 
@@ -225,8 +228,9 @@ class ClaimRecord:
         return await self._client.patch(CONFIGMAPS, self._name, body, namespace=self._namespace)
 
     def _patch(self, version: str, changes: Mapping[str, Claim | None]) -> dict[str, Any]:
+        annotations = {ANNOTATION_HOLDER: self._holder} | ({ANNOTATION_SETTLED: version} if self._doubt else {})
         return {
-            "metadata": {"resourceVersion": version, "annotations": {ANNOTATION_HOLDER: self._holder}},
+            "metadata": {"resourceVersion": version, "annotations": annotations},
             "data": {task: None if claim is None else _encode(claim) for task, claim in changes.items()},
         }
 

@@ -1,0 +1,68 @@
+"""The limit holds beside doubts: what the model of two tasks (tests/model/room_model.py) found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clearml_server.process import DevServer
+from flow_parts import GRACE, Side, make_config
+from reconcile_loop import start
+from scripted_kube import Cluster, Fault, status
+
+
+async def one_place(new_side: Any, cluster: Cluster, server: DevServer) -> Side:
+    side: Side = await new_side(cluster, config=make_config(api_server=server.url, max_pods=1))
+    return side
+
+
+async def test_a_job_that_nobody_saw_takes_its_place_though_its_task_runs(
+    new_side: Any, cluster: Cluster, server: DevServer
+) -> None:
+    """The connection to Kubernetes breaks: the answer to a create is lost, and the watch shows nothing for long."""
+    side = await one_place(new_side, cluster, server)
+    first, second = server.bulk_tasks(2, queue="default")
+    cluster.fault("POST", Fault(drop=True, after=True), path="jobs")
+    assert await side.poll() == 0
+    start(server, first, worker=f"worker-a:{first}")
+    await side.rest()
+    assert [len(side.created(task)) for task in (first, second)] == [1, 0]
+    assert side.stored() == {}
+
+
+async def test_a_record_is_kept_while_its_job_cannot_be_read(
+    new_side: Any, cluster: Cluster, server: DevServer
+) -> None:
+    side = await one_place(new_side, cluster, server)
+    first, second = server.bulk_tasks(2, queue="default")
+    cluster.fault("POST", Fault(drop=True, after=True), path="jobs")
+    assert await side.poll() == 0
+    start(server, first, worker=f"worker-a:{first}")
+    await side.recovery.step()
+    await side.clock.advance(GRACE + 1)
+    cluster.fault("GET", Fault(code=403, status=status(403, "Forbidden", "no role")), path="jobs")
+    await side.recovery.step()
+    await side.book.flush()
+    assert list(side.stored()) == [first]
+    assert await side.poll() == 0
+    await side.rest()
+    assert side.stored() == {}
+    assert [len(side.created(task)) for task in (first, second)] == [1, 0]
+
+
+async def test_a_task_that_is_perhaps_recorded_takes_a_place(
+    new_side: Any, cluster: Cluster, server: DevServer
+) -> None:
+    """It was found in no queue: its Job comes after the grace, without a look at the room."""
+    side = await one_place(new_side, cluster, server)
+    first, second = server.bulk_tasks(2, queue="default")
+    server.call("queues.get_next_task", queue=server.queue_id("default"))
+    await side.clock.advance(365 * 86400)
+    await side.recovery.sweep()
+    await side.recovery.step()
+    await side.clock.advance(GRACE + 1)
+    cluster.fault("PATCH", Fault(drop=True, after=True), path="configmaps")
+    await side.recovery.step()
+    assert list(side.stored()) == [first]
+    assert await side.poll() == 0
+    await side.rest()
+    assert [len(side.created(task)) for task in (first, second)] == [1, 0]
