@@ -146,7 +146,7 @@ class Model:
                 yield from self.idle(s, x)
             case "mark" | "clean" if ctl.leaves:
                 yield "ends: nothing begun", self.goto(s, x, "idle"), True
-            case "read" | "write" | "take" if ctl.leaves:
+            case "read" | "record" | "take" if ctl.leaves:
                 # The record cannot be written any more, so a claim that was recorded stays there.
                 nxt = "unmark" if self.rules.release else "idle"
                 yield "ends: nothing taken", self.goto(s, x, nxt), True
@@ -170,12 +170,12 @@ class Model:
                 if not same or s.marks[x] != Mark(ctl.attempt, ctl.instance):
                     yield "reads: not this attempt any more", self.goto(s, x, "idle"), True
                 elif not others:
-                    yield "reads: alone", self.goto(s, x, "write"), True
+                    yield "reads: alone", self.goto(s, x, "record"), True
                 elif min(others) < x:
                     yield "reads: another's mark, gives way", self.goto(s, x, "unmark"), True
                 else:
                     yield "reads: another's mark, waits", self.set(self.goto(s, x, "idle"), x, known=True), True
-            case "write":
+            case "record":
                 record = Mark(ctl.attempt, ctl.instance) if self.rules.record else NO_MARK
                 nxt = "take"
                 if ctl.claims_absent:

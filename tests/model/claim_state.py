@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from explore import quick
+
 SOURCE, PENDING, NOWHERE = "source", "pending", "-"
 
 
+@quick
 class Entry(NamedTuple):
     attempt: int  # status_changed when it was pushed
     given_back: bool
 
 
+@quick
 class Mark(NamedTuple):
     attempt: int
     instance: int  # of the controller's process: which of its lives wrote it
@@ -21,6 +25,7 @@ class Mark(NamedTuple):
 NO_MARK = Mark(0, 0)
 
 
+@quick
 class Late(NamedTuple):
     owner: int
     call: str
@@ -28,6 +33,7 @@ class Late(NamedTuple):
     old: int
 
 
+@quick
 class Request(NamedTuple):
     """A producer's or user's request under way: next operation, what it loaded, bits."""
 
@@ -37,12 +43,14 @@ class Request(NamedTuple):
     old: int
 
 
+@quick
 class Agent(NamedTuple):
     step: str
     attempt: int
     old: int
 
 
+@quick
 class Controller(NamedTuple):
     step: str = "idle"
     attempt: int = 0  # of the claim in its memory
@@ -57,6 +65,7 @@ class Controller(NamedTuple):
     leaves: bool = False  # told to end, and the cluster takes nothing from it any more (helm uninstall)
 
 
+@quick
 class State(NamedTuple):
     status: str
     changed: int  # status_changed: names the attempt

@@ -111,6 +111,20 @@ def _explore(model: Explorable[S], *, states: int, until: str | None) -> Result:
     return Result(states=len(e.states), complete=complete, failures=failures)
 
 
+def quick(cls: type[T]) -> type[T]:
+    """A NamedTuple whose `_replace` takes a third of the time: most of what an exploration costs."""
+    index = {name: i for i, name in enumerate(cls._fields)}  # type: ignore[attr-defined]
+
+    def replace(self: T, **changes: Any) -> T:
+        items = list(self)  # type: ignore[call-overload]
+        for name, value in changes.items():
+            items[index[name]] = value
+        return tuple.__new__(cls, items)  # type: ignore[type-var]
+
+    cls._replace = replace  # type: ignore[attr-defined]
+    return cls
+
+
 def replaced(items: tuple[T, ...], i: int, item: T) -> tuple[T, ...]:
     return (*items[:i], item, *items[i + 1 :])
 

@@ -37,10 +37,10 @@ from room_state import (
     with_task,
 )
 
-PHASES = ("look", "mark", "read", "give way: forget", "give way: unmark", "write", "take", "create", "give back")
+PHASES = ("look", "mark", "read", "give way: forget", "give way: unmark", "record", "take", "create", "give back")
 PHASES += ("let go: forget", "let go: unmark", "move to front")
 CALLS = {"give way: forget": "forget", "let go: forget": "forget", "give way: unmark": "unmark"}
-CALLS |= {"let go: unmark": "unmark"} | {call: call for call in ("mark", "write", "take", "create", "give back")}
+CALLS |= {"let go: unmark": "unmark"} | {call: call for call in ("mark", "record", "take", "create", "give back")}
 CALLS |= {"move to front": "move to front"}
 
 
@@ -61,7 +61,7 @@ class Model(Recovery):
 
     # ---- calls ----------------------------------------------------------------------------------------------------
     def request(self, s: State, call: str, tasks: tuple[int, ...]) -> Late:
-        forgets = tuple(u for u in TASKS if s.claims[u].forgotten) if call in ("write", "forget") else ()
+        forgets = tuple(u for u in TASKS if s.claims[u].forgotten) if call in ("record", "forget") else ()
         return Late(call, tasks, forgets, s.life)
 
     def endings(self, s: State, call: str, tasks: tuple[int, ...]) -> Iterator[tuple[str, State, bool | None]]:
@@ -70,7 +70,7 @@ class Model(Recovery):
         after, answer = self.servers.execute(s, request)
         yield f"{name}: {'done' if answer else 'no'}", after, answer
         if s.faults:
-            f = s._replace(faults=s.faults - 1, stale=s.stale or call in ("write", "forget"))
+            f = s._replace(faults=s.faults - 1, stale=s.stale or call in ("record", "forget"))
             yield f"{name}: not executed, no answer", f, None
             yield f"{name}: executed, answer lost", self.servers.execute(f, request)[0], None
             yield f"{name}: no answer, still under way", with_late(f, request), None
@@ -178,14 +178,14 @@ class Model(Recovery):
                     after = with_claim(after, t, known=False) if done else self.hold(after, t, doubt=True)
                     after = with_claim(after, t, step="move to front") if claim.back else self.through(after, t)
                     yield label, after, done is not None
-            case "write" if leads and not self.rules.record:
+            case "record" if leads and not self.rules.record:
                 for u in tasks:
                     s = with_claim(s, u, step="take")
                 yield "nothing recorded", s, True
-            case "write" if leads:
+            case "record" if leads:
                 for u in tasks:
                     s = with_claim(s, u, forgotten=False)
-                for label, after, done in self.endings(s, "write", tasks):
+                for label, after, done in self.endings(s, "record", tasks):
                     after = self.written(after) if done else after
                     for u in tasks:
                         if done and not claim.absent:
@@ -236,7 +236,7 @@ class Model(Recovery):
         if task.status != "queued" or task.mark != s.life:
             return self.through(with_claim(s, t, known=False), t)
         if not task.other:
-            return with_claim(s, t, step="write")
+            return with_claim(s, t, step="record")
         return self.gives_way(s, t) if self.scenario.other == "lower" else self.through(s, t)
 
     def gives_way(self, s: State, t: int) -> State:

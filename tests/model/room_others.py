@@ -5,7 +5,7 @@ from __future__ import annotations
 from explore import Steps
 from room_state import TASKS, Late, Rules, Scenario, State, with_task
 
-BATCHED = {"write", "move to front"}
+BATCHED = {"record", "move to front"}
 """Calls that are one for all tasks of a batch."""
 
 
@@ -35,17 +35,15 @@ class Servers:
                 if s.tasks[t].status == "queued":  # else its pod ends at its start check
                     made = made._replace(launched=tuple(sorted((*s.launched, (t, "us")))))
                 return made, True
-            case "write" | "forget":
+            case "record" | "forget":
                 return self.write(s, late), True
         raise AssertionError(call)
 
     def write(self, s: State, late: Late) -> State:
         record = tuple(
-            late.life if u in late.tasks and late.call == "write" else 0 if u in late.forgets else s.record[u]
+            late.life if u in late.tasks and late.call == "record" else 0 if u in late.forgets else s.record[u]
             for u in TASKS
         )
-        if not self.rules.own_keys and late.call == "write":
-            record = tuple(late.life if u in late.tasks else 0 for u in TASKS)
         if record == s.record and not (s.stale and self.rules.settles):
             return s
         return outdated(s._replace(record=record))
@@ -58,7 +56,7 @@ class Servers:
 
 def outdated(s: State) -> State:
     """Writes of the record that are still under way carry a version that is not the record's any more."""
-    return s._replace(late=tuple(late for late in s.late if late.call not in ("write", "forget")))
+    return s._replace(late=tuple(late for late in s.late if late.call not in ("record", "forget")))
 
 
 def named(call: str, tasks: tuple[int, ...]) -> str:
@@ -96,21 +94,15 @@ class Others:
                 popped = agent._replace(step="popped", task=s.queue[0])
                 yield f"pops t{s.queue[0] + 1}", s._replace(agent=popped, queue=s.queue[1:]), False
             case "popped":
-                yield (
-                    "reports",
-                    with_task(s, agent.task, worker=True)._replace(agent=agent._replace(step="reported")),
-                    True,
-                )
+                t = with_task(s, agent.task, worker=True)
+                yield "reports", t._replace(agent=agent._replace(step="reported")), True
             case "reported":
                 t = with_task(s, agent.task, status="in_progress")
                 launched = tuple(sorted((*s.launched, (agent.task, "agent"))))
                 yield "starts it", t._replace(launched=launched, agent=agent._replace(step="runs", old=0)), True
             case "runs":
-                yield (
-                    "ends it",
-                    with_task(s, agent.task, status="ended")._replace(agent=agent._replace(step="done")),
-                    True,
-                )
+                t = with_task(s, agent.task, status="ended")
+                yield "ends it", t._replace(agent=agent._replace(step="done")), True
 
     def other_controller(self, s: State) -> Steps[State]:
         """By the same protocol, and nothing goes wrong with it."""

@@ -38,7 +38,7 @@ class Recovery:
 
     def busy(self, s: State, t: int) -> bool:
         claim = s.claims[t]
-        if claim.step != "-" or (claim.held is not None and self.rules.busy):
+        if claim.step != "-" or claim.held is not None:
             return True
         return bool(claim.recorded and not claim.forgotten)
 
@@ -57,7 +57,7 @@ class Recovery:
             s = with_claim(s, t, step="look")
         yield " ".join(("chooses", *(f"t{t + 1}" for t in chosen))), s, True
 
-    # ---- a new life (app/) --------------------------------------------------------------------------------------------
+    # ---- a new life (app/) ------------------------------------------------------------------------------------------
     def opens(self, s: State) -> Steps[State]:
         """It takes the record over and lists the Jobs, before anything else."""
         if self.rules.fresh_write:
@@ -66,7 +66,7 @@ class Recovery:
             s = with_task(with_claim(s, t, recorded=s.record[t]), t, shown=s.tasks[t].job)
         yield "begins: opens the record, lists the Jobs", s._replace(opened=True), True
 
-    # ---- graces (graces.py, recover.py) -------------------------------------------------------------------------------
+    # ---- graces (graces.py, recover.py) -----------------------------------------------------------------------------
     def picture(self, s: State, t: int) -> tuple[object, ...]:
         task = s.tasks[t]
         return task.status, t in s.queue, task.mark, task.other, task.worker
@@ -91,9 +91,14 @@ class Recovery:
             yield f"the Job of {name} is there", with_claim(s, t, forgotten=True), True
         elif recorded:
             yield f"{name} recorded: a grace begins", self.hold(s, t), True
-        elif task.status == "queued" and t not in (*s.queue, *s.to_come) and not task.shown and not task.worker:
-            if not task.other or (task.mark and self.scenario.other == "lower"):
-                yield f"{name} in no queue: a grace begins", self.hold(s, t), True
+        elif self.swept(s, t):
+            yield f"{name} in no queue: a grace begins", self.hold(s, t), True
+
+    def swept(self, s: State, t: int) -> bool:
+        """`Recovery.sweep` finds it."""
+        task = s.tasks[t]
+        waits = task.status == "queued" and t not in (*s.queue, *s.to_come) and not task.shown and not task.worker
+        return waits and (not task.other or bool(task.mark and self.scenario.other == "lower"))
 
     def verdict(self, s: State, t: int, *, recorded: int, doubt: bool) -> Steps[State]:
         task, name = s.tasks[t], f"t{t + 1}"
@@ -108,7 +113,7 @@ class Recovery:
                     True,
                 )
                 return
-            if self.rules.look and t not in s.queue and not task.shown and task.job in ("is", "over"):
+            if self.rules.by_name and t not in s.queue and not task.shown and task.job in ("is", "over"):
                 settled = with_task(settled, t, shown=task.job)
             yield f"grace over: nothing of ours on {name}", with_claim(settled, t, forgotten=True), True
         elif queued and not task.shown and task.other and task.mark:

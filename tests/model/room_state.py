@@ -1,14 +1,17 @@
-"""The states of the model of two tasks: their queue, their Jobs, one controller with a limit; its rules and scenarios."""
+"""The states of the model of two tasks: their queue, their Jobs, one controller with a limit; rules and scenarios."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from explore import quick
+
 FIRST, SECOND = 0, 1
 TASKS = (FIRST, SECOND)
 
 
+@quick
 class Task(NamedTuple):
     status: str = "queued"  # queued, in_progress, ended
     mark: int = 0  # ours: by which life of the controller
@@ -18,6 +21,7 @@ class Task(NamedTuple):
     shown: str = ""  # what the watch has shown of that
 
 
+@quick
 class Claim(NamedTuple):
     """What the process has of one task."""
 
@@ -33,6 +37,7 @@ class Claim(NamedTuple):
     forgotten: bool = False  # goes with the record's next write
 
 
+@quick
 class Late(NamedTuple):
     call: str
     tasks: tuple[int, ...]
@@ -41,6 +46,7 @@ class Late(NamedTuple):
     old: int = 0
 
 
+@quick
 class Consumer(NamedTuple):
     """A plain agent, or another release's controller: it takes one task."""
 
@@ -49,6 +55,7 @@ class Consumer(NamedTuple):
     old: int = 0
 
 
+@quick
 class State(NamedTuple):
     tasks: tuple[Task, ...]
     queue: tuple[int, ...]
@@ -83,14 +90,12 @@ class Rules:
     pods: bool = True  # so does a pod whose Job is gone
     recheck: bool = True  # the room is counted again after the queue was read
     absent_room: bool = True  # a task found in no queue is claimed only where there is room
-    look: bool = True  # a record is forgotten only after the Job was looked for by name
+    by_name: bool = True  # a record is forgotten only after the Job was looked for by name
     record: bool = True  # written before the take
-    own_keys: bool = True  # a write of the record changes its own tasks' keys alone
     fresh_write: bool = True  # who takes the record over makes older writes fail
     settles: bool = True  # so does the write after one without an answer, even where it has nothing to change
     front: bool = True  # what is put back goes to the front
     in_order: bool = True  # what is put back about the same time stands as it was taken
-    busy: bool = True  # a task on hold is not claimed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +115,12 @@ SCENARIOS = {
     "one place, popped": Scenario(popped=(FIRST,)),
     "one place, both popped": Scenario(popped=TASKS),
     "one place, refused": Scenario(refusals=2),
-    "one place, deleted": Scenario(deletions=1),
+    "one place, deleted": Scenario(deletions=1, faults=0, crashes=0),
+    "one place, deleted, faults": Scenario(deletions=1),
     "one place + agent": Scenario(agent=True),
-    "one place + lower": Scenario(other="lower", crashes=0),
-    "one place + higher": Scenario(other="higher", crashes=0),
+    "one place + lower": Scenario(other="lower"),
+    "one place + higher": Scenario(other="higher"),
+    "one place + lower, refused": Scenario(other="lower", refusals=1, crashes=0),
     "a batch": Scenario(limit=2),
     "a batch, refused": Scenario(limit=2, refusals=2, crashes=0),
 }

@@ -18,8 +18,8 @@ POINTS = {
         served.template_problem POST jobs (dry run)
         - queues.get_all
         claim.claim tasks.get_all
-        marking._set_mark tasks.edit_hyper_params
-        marking.marked tasks.get_all
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
         claim._recorded PATCH configmaps
         claim._take queues.remove_task
         claim._show queues.add_task
@@ -30,8 +30,8 @@ POINTS = {
     "three tasks and a limit of two": """
         - queues.get_all
         claim.claim tasks.get_all
-        marking._set_mark tasks.edit_hyper_params
-        marking.marked tasks.get_all
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
         claim._recorded PATCH configmaps
         claim._take queues.remove_task
         claim._show queues.add_task
@@ -52,14 +52,14 @@ POINTS = {
     "aborted while it is put back": """
         - queues.get_all
         claim.claim tasks.get_all
-        marking._set_mark tasks.edit_hyper_params
-        marking.marked tasks.get_all
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
         claim._recorded PATCH configmaps
         claim._take queues.remove_task
         claim._show queues.add_task
         launch.launch POST jobs
         returning._wanted tasks.get_all
-        returning._add queues.add_task
+        returning._give_back queues.add_task
         returning.give_back queues.remove_task
         returning.unmark PATCH configmaps
         returning.unmark tasks.delete_hyper_params
@@ -70,8 +70,8 @@ POINTS = {
     "a Job that Kubernetes refuses": """
         - queues.get_all
         claim.claim tasks.get_all
-        marking._set_mark tasks.edit_hyper_params
-        marking.marked tasks.get_all
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
         claim._recorded PATCH configmaps
         claim._take queues.remove_task
         claim._show queues.add_task
@@ -86,14 +86,14 @@ POINTS = {
     "a quota of one Job": """
         - queues.get_all
         claim.claim tasks.get_all
-        marking._set_mark tasks.edit_hyper_params
-        marking.marked tasks.get_all
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
         claim._recorded PATCH configmaps
         claim._take queues.remove_task
         claim._show queues.add_task
         launch.launch POST jobs
         returning._wanted tasks.get_all
-        returning._add queues.add_task
+        returning._give_back queues.add_task
         returning.unmark PATCH configmaps
         returning.unmark tasks.delete_hyper_params
         returning._hide queues.remove_task
@@ -108,15 +108,15 @@ POINTS = {
     "another controller has marked it": """
         - queues.get_all
         claim.claim tasks.get_all
-        marking._set_mark tasks.edit_hyper_params
-        marking.marked tasks.get_all
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
         returning.unmark tasks.delete_hyper_params
     """,
     "a plain agent is faster": """
         - queues.get_all
         claim.claim tasks.get_all
-        marking._set_mark tasks.edit_hyper_params
-        marking.marked tasks.get_all
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
         claim._recorded PATCH configmaps
         claim._take queues.remove_task
     """,
@@ -134,8 +134,8 @@ POINTS = {
         graces._pictures tasks.get_all
         - queues.get_all
         claim.claim tasks.get_all
-        marking._set_mark tasks.edit_hyper_params
-        marking.marked tasks.get_all
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
         claim._recorded PATCH configmaps
         claim._take queues.remove_task
         claim._show queues.add_task
@@ -190,8 +190,8 @@ POINTS = {
         recover.sweep queues.get_all
         graces._pictures queues.get_all
         graces._pictures tasks.get_all
-        marking._set_mark tasks.edit_hyper_params
-        marking.marked tasks.get_all
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
         claim._recorded PATCH configmaps
         launch.launch POST jobs
         - queues.get_all
@@ -204,8 +204,8 @@ POINTS = {
         recover.sweep queues.get_all
         graces._pictures queues.get_all
         graces._pictures tasks.get_all
-        marking._set_mark tasks.edit_hyper_params
-        marking.marked tasks.get_all
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
         claim._recorded PATCH configmaps
         launch.launch POST jobs
         - queues.get_all
@@ -227,7 +227,7 @@ POINTS = {
         graces._pictures tasks.get_all
         launch._find GET jobs
         returning._wanted tasks.get_all
-        returning._add queues.add_task
+        returning._give_back queues.add_task
         returning.unmark PATCH configmaps
         returning.unmark tasks.delete_hyper_params
         returning._hide queues.remove_task
@@ -245,8 +245,8 @@ POINTS = {
     "told to end before the record": """
         - queues.get_all
         claim.claim tasks.get_all
-        marking._set_mark tasks.edit_hyper_params
-        marking.marked tasks.get_all
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
         claim._recorded PATCH configmaps
         returning.unmark tasks.delete_hyper_params
         book.flush PATCH configmaps
@@ -254,8 +254,8 @@ POINTS = {
     "told to end at the first take": """
         - queues.get_all
         claim.claim tasks.get_all
-        marking._set_mark tasks.edit_hyper_params
-        marking.marked tasks.get_all
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
         claim._recorded PATCH configmaps
         claim._take queues.remove_task
         launch.launch POST jobs
@@ -265,15 +265,15 @@ POINTS = {
     "uninstalled with the tasks taken": """
         - queues.get_all
         claim.claim tasks.get_all
-        marking._set_mark tasks.edit_hyper_params
-        marking.marked tasks.get_all
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
         claim._recorded PATCH configmaps
         claim._take queues.remove_task
         claim._show queues.add_task
         launch.launch POST jobs
         served.template_problem POST jobs (dry run)
         returning._wanted tasks.get_all
-        returning._add queues.add_task
+        returning._give_back queues.add_task
         returning.unmark tasks.delete_hyper_params
         returning._hide queues.remove_task
         returning._to_front queues.move_task_to_front

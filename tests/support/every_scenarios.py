@@ -192,7 +192,7 @@ OTHER = "0000000000"
 
 async def takes_beside_another(world: World) -> None:
     (task,) = world.tasks
-    world.wires.meet["marking.marked tasks.get_all"] = lambda: mark_as(world, task, OTHER)
+    world.wires.meet["marking._read tasks.get_all"] = lambda: mark_as(world, task, OTHER)
     await takes(world)
 
 

@@ -95,9 +95,11 @@ class Marking:
 
     async def marked(self, takings: Sequence[Taking]) -> list[Taking]:
         """Steps 1 and 2; those that are ours to take, as read back. Errors of the reads as `Session.call`, Fenced."""
-        marked = [t for t, done in zip(takings, await each(self._book, takings, self._set_mark), strict=True) if done]
-        if not marked:
-            return []
+        marked = [t for t, done in zip(takings, await each(self._book, takings, self._mark), strict=True) if done]
+        return await self._read(marked) if marked else []
+
+    async def _read(self, marked: Sequence[Taking]) -> list[Taking]:
+        """Step 2: one read for all."""
         found = await tasks.get_many(self._session, [t.task.id for t in marked])
         alone: list[Taking] = []
         for taking in marked:
@@ -119,7 +121,8 @@ class Marking:
         """Our mark on the task."""
         return names.mark_value(attempt=taking.attempt, instance=self._instance)
 
-    async def _set_mark(self, taking: Taking) -> bool:
+    async def _mark(self, taking: Taking) -> bool:
+        """Step 1."""
         properties = {
             names.mark_key(self._controller): self.value(taking),
             names.PROPERTY_QUEUE: taking.queue.name,

@@ -93,7 +93,7 @@ class Returning:
         """Put the tasks back into their queues and free them for other controllers; then put them to the front."""
         try:
             wanted = await self._wanted(takings)
-            added = await self._each([r for r in takings if r.taking.task.id in wanted], self._add)
+            added = await self._each([r for r in takings if r.taking.task.id in wanted], self._give_back)
             still = await self._wanted(added)
             for taking in (r.taking for r in added if r.taking.task.id not in still):
                 # Aborted meanwhile: an agent that pops the entry would start it all the same.
@@ -141,7 +141,7 @@ class Returning:
                 wanted.add(taking.task.id)
         return wanted
 
-    async def _add(self, returned: Returned) -> None:
+    async def _give_back(self, returned: Returned) -> None:
         taking = returned.taking
         self._teller.say(taking.task.id, f"Put back into queue {taking.queue.name}: {returned.why}", level="WARNING")
         await queues.add_task(self._session, taking.queue.id, taking.task.id)
