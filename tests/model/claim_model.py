@@ -55,13 +55,6 @@ class Model:
         )  # fmt: skip
 
     # ---- what a controller can see --------------------------------------------------------------------------------
-    def counts(self, s: State, y: int) -> bool:
-        """Controller y's mark stands for the current attempt."""
-        return s.marks[y].attempt == s.changed
-
-    def foreign(self, s: State, x: int) -> list[int]:
-        return [y for y in range(len(s.marks)) if y != x and self.counts(s, y)]
-
     def picture(self, s: State, x: int) -> tuple[object, ...]:
         return s.status, s.changed, s.source, s.marks, s.worker, s.controllers[x].record
 
@@ -166,7 +159,7 @@ class Model:
             case "unmark":
                 yield from self.call(s, x, "unmark", yes="idle", no="idle")
             case "read":
-                others = self.foreign(s, x) if self.rules.read_back else []
+                others = s.foreign(x) if self.rules.read_back else []
                 if not same or s.marks[x] != Mark(ctl.attempt, ctl.instance):
                     yield "reads: not this attempt any more", self.goto(s, x, "idle"), True
                 elif not others:
@@ -217,7 +210,7 @@ class Model:
 
     def idle(self, s: State, x: int) -> Steps[State]:
         ctl = s.controllers[x]
-        queued, mine, others = s.status == "queued", self.counts(s, x), self.foreign(s, x)
+        queued, mine, others = s.status == "queued", s.counts(x), s.foreign(x)
         if ctl.watch:
             if self.picture(s, x) != ctl.watch and ctl.doubt:
                 yield "looks: changed, but a call of ours may still land: a new grace", self.begin_grace(s, x), True
@@ -248,7 +241,7 @@ class Model:
     def verdict(self, s: State, x: int) -> Steps[State]:
         """What the picture means that stood unchanged for a whole grace: nothing sent before it can still land."""
         ctl = s.controllers[x]
-        queued, mine, others = s.status == "queued", self.counts(s, x), self.foreign(s, x)
+        queued, mine, others = s.status == "queued", s.counts(x), s.foreign(x)
         if ctl.record.attempt:
             ours = s.marks[x] == ctl.record or not self.rules.own_mark
             if queued and ours and s.changed == ctl.record.attempt and not s.source and s.worker < s.changed:

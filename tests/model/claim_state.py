@@ -85,6 +85,14 @@ class State(NamedTuple):
     crashes: int
     leavings: int
 
+    def counts(self, y: int) -> bool:
+        """Controller y's mark stands for the current attempt."""
+        return self.marks[y].attempt == self.changed
+
+    def foreign(self, x: int) -> list[int]:
+        """The other controllers whose mark stands for it."""
+        return [y for y in range(len(self.marks)) if y != x and self.counts(y)]
+
 
 NO_REQUEST = Request(step=0, status="", queue=NOWHERE, old=0)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from explore import Steps
+from room_calls import Calls
 from room_others import outdated
 from room_state import TASKS, Rules, Scenario, State, has_old, with_claim, with_old, with_task, without_old
 
 
-class Recovery:
+class Recovery(Calls):
     rules: Rules
     scenario: Scenario
 
@@ -17,12 +16,6 @@ class Recovery:
         raise NotImplementedError
 
     def gives_way(self, s: State, t: int) -> State:
-        raise NotImplementedError
-
-    def written(self, s: State) -> State:
-        raise NotImplementedError
-
-    def endings(self, s: State, call: str, tasks: tuple[int, ...]) -> Iterator[tuple[str, State, bool | None]]:
         raise NotImplementedError
 
     # ---- the room, and the poll (capacity.py, poll.py) --------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import claim_model
 import room_model
+import room_recovery
 from every_points import POINTS
 from every_site import sites, writes
 
@@ -50,7 +51,7 @@ def test_the_models_calls_are_the_steps() -> None:
     one = asked(claim_model, "call", 2)
     # In the model of one task the record is written and forgotten in one operation that cannot fail.
     assert one == STEPS.keys() - {"record", "forget", "move to front"}
-    two = asked(room_model, "endings", 1) | set(room_model.CALLS.values())
+    two = asked(room_model, "endings", 1) | asked(room_recovery, "endings", 1) | set(room_model.CALLS.values())
     assert two == STEPS.keys() - {"show", "clean"}
     assert READS.keys() <= set(room_model.PHASES)
 
