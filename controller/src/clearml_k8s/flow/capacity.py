@@ -1,4 +1,7 @@
-"""How many more tasks may be started: counted from what exists, never from counters that could drift."""
+"""How many more tasks may be started: counted from what exists, never from counters that could drift.
+
+`tests/model/room_model.py` explores what must be counted.
+"""
 
 from __future__ import annotations
 
