@@ -167,6 +167,8 @@ class Wires:
         """Each call's name, and whether it is a read."""
         self.meet: dict[str, Callable[[], None]] = {}
         """What somebody else does just before the first call of that name."""
+        self.user: tuple[str, Callable[[], None]] | None = None
+        """What the user does just before the first call of that name, whoever else is met there."""
         self.counting = False
         self._fault: Fault | None = None
         self._at = -1
@@ -207,6 +209,9 @@ class Wires:
             self.points.append((point, read))
             if (meet := self.meet.pop(point, None)) is not None:
                 meet()
+            if self.user is not None and self.user[0] == point:
+                self.user[1]()
+                self.user = None
             if len(self.points) - 1 == self._at:
                 fault = self._fault
         if self._away.get(api, 0.0) > self.clock.monotonic():

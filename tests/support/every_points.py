@@ -58,7 +58,7 @@ POINTS = {
         claim._take queues.remove_task
         claim._show queues.add_task
         launch.launch POST jobs
-        returning._wanted tasks.get_all
+        returning._waiting tasks.get_all
         returning._give_back queues.add_task
         returning.give_back queues.remove_task
         returning.unmark PATCH configmaps
@@ -92,7 +92,7 @@ POINTS = {
         claim._take queues.remove_task
         claim._show queues.add_task
         launch.launch POST jobs
-        returning._wanted tasks.get_all
+        returning._waiting tasks.get_all
         returning._give_back queues.add_task
         returning.unmark PATCH configmaps
         returning.unmark tasks.delete_hyper_params
@@ -188,6 +188,7 @@ POINTS = {
         recover._tidy queues.get_all
         recover.sweep tasks.get_all
         recover.sweep queues.get_all
+        elsewhere.entries queues.get_all
         graces._pictures queues.get_all
         graces._pictures tasks.get_all
         marking._mark tasks.edit_hyper_params
@@ -202,6 +203,7 @@ POINTS = {
         recover._tidy queues.get_all
         recover.sweep tasks.get_all
         recover.sweep queues.get_all
+        elsewhere.entries queues.get_all
         graces._pictures queues.get_all
         graces._pictures tasks.get_all
         marking._mark tasks.edit_hyper_params
@@ -226,7 +228,7 @@ POINTS = {
         graces._pictures queues.get_all
         graces._pictures tasks.get_all
         launch._find GET jobs
-        returning._wanted tasks.get_all
+        returning._waiting tasks.get_all
         returning._give_back queues.add_task
         returning.unmark PATCH configmaps
         returning.unmark tasks.delete_hyper_params
@@ -272,7 +274,7 @@ POINTS = {
         claim._show queues.add_task
         launch.launch POST jobs
         served.template_problem POST jobs (dry run)
-        returning._wanted tasks.get_all
+        returning._waiting tasks.get_all
         returning._give_back queues.add_task
         returning.unmark tasks.delete_hyper_params
         returning._hide queues.remove_task

@@ -144,7 +144,7 @@ async def never_taken(world: World) -> None:
 
 async def takes_aborted(world: World) -> None:
     """Its user aborts it just when it is put back."""
-    point = "returning._wanted tasks.get_all"
+    point = "returning._waiting tasks.get_all"
     world.wires.meet[point] = lambda: world.wires.meet.update({point: lambda: user_aborts(world)})
     await takes(world)
 

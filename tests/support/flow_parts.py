@@ -151,7 +151,12 @@ class Side:
         self.client = kube_client(cluster.url, self.clock)
         self.jobs: Store[JobRecord] = Store(keep_gone=True)
         self.teller = Teller(session=self.session, worker_id=worker_id, redact=Redactor())
-        self.graces = Graces(session=self.session, grace_seconds=GRACE)
+        self.graces = Graces(
+            session=self.session,
+            controller=self.controller,
+            pending_queue=lambda: self.served.pending_queue,
+            grace_seconds=GRACE,
+        )
         self.served = ServedQueues(config=self.config, session=self.session, client=self.client, **identity)
         self.record = ClaimRecord(
             client=self.client, namespace="ns", name="gpu-clearml-agent-claims", holder=str(id(self))

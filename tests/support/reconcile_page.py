@@ -1,4 +1,4 @@
-"""Writes docs/reconcile.md: the reconcile table, asked from the code cell by cell.
+"""Writes docs/reconcile.md: the reconcile tables, asked from the code cell by cell.
 
 python tests/support/reconcile_page.py            write it
 python tests/support/reconcile_page.py --check    write nothing; end with 1 when it is out of date
@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 from clearml_k8s.flow.decide import Step
+from clearml_k8s.flow.picture import Verdict
+from reconcile_claims import LEFT, OURS, WHERE, after_a_grace, without_job
 from reconcile_states import CLUSTER, TASK, step
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reconcile.md"
@@ -45,19 +47,62 @@ MEANING = {
 HEADER = """\
 # The reconcile table
 
-Built by `make generate` from `flow/decide.py`, asked for each pair of states in `tests/support/reconcile_states.py`;
-what it has to say stands by hand in `tests/unit/flow/test_decide.py`.
+Built by `make generate` from `flow/decide.py` and `flow/picture.py`, asked for each pair of states in
+`tests/support/reconcile_states.py` and `reconcile_claims.py`; what they have to say stands by hand in
+`tests/unit/flow/test_decide.py` and `test_reconcile_claims.py`.
+
+## A task with a Job
 
 One task that has a Job of this controller: what ClearML says of the task (columns) against what the cluster shows of
 the Job (rows). The one next step follows from how things are, never from what happened. Before a step that ends
 something the task is read anew, and the step taken only if it still is the same. A Job that is being deleted, or that
-another controller made, is left alone. Tasks without a Job are claims: the rules of [ADR 0002](adr/0002-claim.md) in
-`flow/picture.py`.
+another controller made, is left alone. A Job of an older attempt is one whose task is queued again.
 """
+GONE = """
+The same of a task whose Job somebody else deleted. One that waits is a claim (below), and gets another Job.
+"""
+CLAIMS = """
+## A task without a Job
+
+What the claim left ([ADR 0002](adr/0002-claim.md)) of a task that was in doubt, found in no queue, or in the record
+when the controller started, and that stood unchanged for a whole grace: what ClearML says of the task (rows) against
+what there is of this controller (columns). An entry that nothing is known of is claimed by the next poll. What is
+created, claimed or put back goes through the steps of the claim again, each of which looks anew.
+"""
+VERDICTS = {
+    Verdict.CREATE: "create",
+    Verdict.FORGET: "forget",
+    Verdict.UNMARK: "unmark",
+    Verdict.CLAIM: "claim",
+    Verdict.NOTHING: "-",
+}
 
 
 def page() -> str:
     """The text of docs/reconcile.md."""
+    return "\n".join([*_with_job(), GONE, *_job_gone(), CLAIMS, *_claims()]) + "\n"
+
+
+def _claims() -> list[str]:
+    lines = ["| step | |", "|---|---|", *(f"| {VERDICTS[v]} | {v.value} |" for v in Verdict), ""]
+    lines += ["| the task is | " + " | ".join(OURS) + " |", "|---" * (len(OURS) + 1) + "|"]
+    return lines + [
+        f"| {where} | " + " | ".join(VERDICTS[after_a_grace(where, ours)] for ours in OURS) + " |" for where in WHERE
+    ]
+
+
+def _job_gone() -> list[str]:
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for task in TASK:
+        groups.setdefault(tuple(SHORT[without_job(task, left).step] for left in LEFT), []).append(task)
+    lines = ["| the Job | " + " | ".join(", ".join(tasks) for tasks in groups.values()) + " |"]
+    lines.append("|---" * (len(groups) + 1) + "|")
+    return lines + [
+        f"| {left} | " + " | ".join(column[index] for column in groups) + " |" for index, left in enumerate(LEFT)
+    ]
+
+
+def _with_job() -> list[str]:
     groups: dict[tuple[str, ...], list[str]] = {}
     for task in TASK:  # tasks with the same column share it
         groups.setdefault(tuple(SHORT[step(task, cluster).step] for cluster in CLUSTER), []).append(task)
@@ -66,7 +111,7 @@ def page() -> str:
     lines.append("|---" * (len(groups) + 1) + "|")
     for index, cluster in enumerate(CLUSTER):
         lines.append(f"| {cluster} | " + " | ".join(column[index] for column in groups) + " |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def main() -> int:
@@ -75,7 +120,7 @@ def main() -> int:
         return 0
     found = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     if found != page():
-        print("docs/reconcile.md is not what flow/decide.py says: make generate", file=sys.stderr)
+        print("docs/reconcile.md is not what the code says: make generate", file=sys.stderr)
         return 1
     return 0
 

@@ -18,13 +18,19 @@ from scripted_clearml import Api, Reply, make_session
 from scripted_servers import start
 
 QUEUE = "q1"
+CONTROLLER = "0123456789"
 
 
 def show(api: Api, *, entry: str | None = None, status: str = "queued", changed: str = ATTEMPT) -> None:
     """What the server says of the task from now on."""
     entries = [{"task": TASK, "added": entry}] if entry else []
     api.script("queues.get_all", Reply(data={"queues": [{"id": QUEUE, "name": "default", "entries": entries}]}))
-    api.script("tasks.get_all", Reply(data={"tasks": [{"id": TASK, "status": status, "status_changed": changed}]}))
+    api.script(
+        "tasks.get_all",
+        Reply(
+            data={"tasks": [{"id": TASK, "status": status, "status_changed": changed, "execution": {"queue": QUEUE}}]}
+        ),
+    )
 
 
 # ---- graces ---------------------------------------------------------------------------------------------------------
@@ -32,7 +38,7 @@ def show(api: Api, *, entry: str | None = None, status: str = "queued", changed:
 
 @pytest.fixture
 def graces(session: Session) -> Graces:
-    return Graces(session=session, grace_seconds=GRACE)
+    return Graces(session=session, controller=CONTROLLER, pending_queue=lambda: None, grace_seconds=GRACE)
 
 
 async def test_a_picture_that_stands_for_a_grace_settles(api: Api, graces: Graces, clock: ManualClock) -> None:

@@ -39,6 +39,7 @@ def test_read_back(changes: dict[str, object], expected: Claimable) -> None:
 
 NO_ENTRY = {"entry": None}
 OURS = {"entry": None, "marks": {ME: MARK}}
+MOVED = {"elsewhere": "q2"}
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,12 @@ OURS = {"entry": None, "marks": {ME: MARK}}
         # recorded, and the mark taken away since, perhaps made anew by another life
         (NO_ENTRY, MARK, None, Verdict.FORGET),
         ({**NO_ENTRY, "marks": {ME: OTHER_LIFE}}, MARK, None, Verdict.FORGET),
+        # its user moved it to another queue: nothing was taken, and whoever serves that is to have it
+        ({**OURS, **MOVED}, MARK, None, Verdict.UNMARK),
+        ({**OURS, **MOVED}, None, None, Verdict.UNMARK),
+        ({**OURS, **MOVED}, MARK, ATTEMPT, Verdict.FORGET),
+        ({**OURS, **MOVED, "attempt": LATER}, MARK, None, Verdict.FORGET),
+        ({**NO_ENTRY, **MOVED}, None, None, Verdict.NOTHING),
         # a mark beside another's goes
         ({"marks": {ME: ATTEMPT, LOWER: ATTEMPT}}, None, None, Verdict.UNMARK),
         ({"marks": {ME: ATTEMPT, HIGHER: ATTEMPT}}, None, None, Verdict.UNMARK),

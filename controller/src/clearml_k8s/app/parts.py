@@ -133,7 +133,12 @@ def make(
         ),
     )
     served = ServedQueues(config=config, session=session, client=client, worker_id=worker_id, controller=controller)
-    graces = Graces(session=session, grace_seconds=grace_seconds)
+    graces = Graces(
+        session=session,
+        controller=controller,
+        pending_queue=lambda: served.pending_queue,
+        grace_seconds=grace_seconds,
+    )
     record = ClaimRecord(
         client=client,
         namespace=config.namespace,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.errors import MAX_REQUEST_SECONDS
+from clearml_k8s.flow import elsewhere
 from clearml_k8s.flow.picture import Picture, picture
 from clearml_k8s.logs import kv
 
@@ -44,8 +45,18 @@ class Settled:
 class Graces:
     """The tasks on hold."""
 
-    def __init__(self, *, session: Session, grace_seconds: float = GRACE_SECONDS) -> None:
+    def __init__(
+        self,
+        *,
+        session: Session,
+        controller: str,
+        pending_queue: Callable[[], str | None],
+        grace_seconds: float = GRACE_SECONDS,
+    ) -> None:
+        """``pending_queue``: the id of the queue that shows what waits for the cluster, None while it is not known."""
         self._session = session
+        self._controller = controller
+        self._pending_queue = pending_queue
         self._clock = session.clock
         self.grace_seconds = grace_seconds
         self._held: dict[str, Held] = {}
@@ -97,7 +108,18 @@ class Graces:
         found = await queues.all_entries(self._session, ids=sorted({h.queue for h in wanted}))
         entries = {(queue.id, entry.task): entry.added for queue in found for entry in queue.entries}
         views = await tasks.get_many(self._session, [h.task for h in wanted])
+        pending = self._pending_queue()
+        moved = {
+            h.task: h.queue
+            for h in wanted
+            if (view := views.get(h.task)) is not None
+            and elsewhere.strange(view, queue=h.queue, pending=pending, controller=self._controller)
+        }
+        others = await elsewhere.entries(self._session, moved, pending=pending)
         return {
-            h.task: (views.get(h.task), picture(views.get(h.task), entry=entries.get((h.queue, h.task))))
+            h.task: (
+                views.get(h.task),
+                picture(views.get(h.task), entry=entries.get((h.queue, h.task)), elsewhere=others.get(h.task)),
+            )
             for h in wanted
         }

@@ -20,13 +20,14 @@ QUEUED = "queued"
 class Picture:
     """A task as one look shows it. ``attempt`` is its ``status_changed``; ``entry`` is when its entry came into its
     queue, or None; ``marks`` are those that stand on it (`names.mark_value`), by controller id; ``worker`` says that a
-    worker reported the task in this attempt."""
+    worker reported the task in this attempt; ``elsewhere`` is another queue that holds it (see `flow.elsewhere`)."""
 
     status: str
     attempt: str
     entry: str | None
     marks: Mapping[str, str]
     worker: bool
+    elsewhere: str | None = None
 
     @property
     def queued(self) -> bool:
@@ -45,7 +46,7 @@ GONE = Picture(status="", attempt="", entry=None, marks={}, worker=False)
 """The picture of a task that does not exist."""
 
 
-def picture(task: TaskView | None, *, entry: str | None) -> Picture:
+def picture(task: TaskView | None, *, entry: str | None, elsewhere: str | None = None) -> Picture:
     """The picture of a task as read; ``entry`` is the ``added`` of its entry, or None."""
     if task is None:
         return GONE
@@ -58,6 +59,7 @@ def picture(task: TaskView | None, *, entry: str | None) -> Picture:
         entry=entry,
         marks=marks,
         worker=_not_before(task.last_worker_report, task.status_changed),
+        elsewhere=elsewhere,
     )
 
 
@@ -85,7 +87,7 @@ class Verdict(enum.Enum):
 
     CREATE = "the take was ours: create the Job"
     FORGET = "nothing of ours: forget the record"
-    UNMARK = "our mark stands in another's way: take it away"
+    UNMARK = "our mark stands in another's way: take it away, and forget the record"
     CLAIM = "in no queue and nobody's: claim it"
     NOTHING = "nothing to do"
 
@@ -96,6 +98,10 @@ def verdict(seen: Picture, *, recorded: str | None, controller: str, job: str | 
     A record counts only while its own mark stands: who had to end without rights took it away and left the record.
     """
     others = seen.others(controller)
+    if seen.elsewhere is not None:
+        # Its user moved it, so nothing was taken of this attempt.
+        in_the_way = seen.queued and seen.marked_by(controller) and job != seen.attempt
+        return Verdict.UNMARK if in_the_way else Verdict.NOTHING if recorded is None else Verdict.FORGET
     if recorded is not None:
         attempt = marked_attempt(recorded)
         ours = seen.queued and seen.attempt == attempt and seen.marks.get(controller) == recorded

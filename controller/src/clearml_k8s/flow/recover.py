@@ -9,8 +9,10 @@ from datetime import timedelta
 from clearml_k8s import names
 from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
+from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import QueueConfig, ResolvedQueue
 from clearml_k8s.errors import Refused, Unanswered
+from clearml_k8s.flow import elsewhere
 from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.capacity import Room
@@ -159,6 +161,7 @@ class Recovery:
         )
         listed = await queues.all_entries(self._session, ids=ids)
         entries = {entry.task for queue in listed for entry in queue.entries}
+        absent: dict[str, str] = {}
         for task in found.values():
             if task.id in entries or self._book.busy(task.id) or self._adopted.has(task.id):
                 continue
@@ -170,21 +173,42 @@ class Recovery:
             if seen.worker or (others and not in_the_way):
                 continue
             queue = self._served.by_id(task.execution_queue or "")
-            if queue is None and seen.marked_by(self._controller):
-                # Shown in the pending queue: the queue it came from stands on the task.
+            if queue is None and self._controller in seen.marks:
+                # Shown in the pending queue, perhaps in an older attempt: the queue it came from stands on the task.
                 queue = self._served.by_name(task.properties.get(names.PROPERTY_QUEUE, ""))
             if queue is not None:
-                self._graces.hold(task.id, queue=queue.id, why="queued, but in no queue")
+                absent[task.id] = queue.id
+        moved = {
+            task_id: queue_id
+            for task_id, queue_id in absent.items()
+            if elsewhere.strange(found[task_id], queue=queue_id, pending=pending, controller=self._controller)
+        }
+        in_others = await elsewhere.entries(self._session, moved, pending=pending)
+        for task_id, queue_id in absent.items():
+            if task_id not in in_others:
+                self._graces.hold(task_id, queue=queue_id, why="queued, but in no queue")
 
     async def _tidy(self, pending: str) -> None:
-        """Take out of the pending queue what a late or lost call left there of tasks that wait no more, and that we or
-        another controller once marked: the mark itself may be gone."""
+        """Take out of the pending queue what means nothing any more."""
         shown = [
             entry.task for queue in await queues.all_entries(self._session, ids=[pending]) for entry in queue.entries
         ]
-        for task in (await tasks.get_many(self._session, shown)).values():
-            if task.status != QUEUED and names.PROPERTY_QUEUE in task.properties:
-                await queues.remove_task(self._session, pending, task.id)
+        found = await tasks.get_many(self._session, shown)
+        for task in shown:
+            if shown_in_vain(found.get(task)):
+                await queues.remove_task(self._session, pending, task)
+
+
+def shown_in_vain(task: TaskView | None) -> bool:
+    """Whether an entry of the pending queue means nothing: of a task that does not exist (any more), of one that a
+    controller once marked and that waits no more (the mark itself may be gone), or that no controller has marked in
+    this attempt. Others are those of ClearML's own agent."""
+    if task is None:
+        return True
+    if task.status != QUEUED:
+        return names.PROPERTY_QUEUE in task.properties
+    seen = picture(task, entry=None)
+    return bool(seen.marks) and not any(seen.marked_by(controller) for controller in seen.marks)
 
 
 def unserved(queue: str) -> ResolvedQueue:

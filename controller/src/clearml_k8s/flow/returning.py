@@ -12,6 +12,7 @@ from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import holding
 from clearml_k8s.errors import ClearMLK8sError, Fenced, Refused, Unanswered
+from clearml_k8s.flow import elsewhere
 from clearml_k8s.flow.batch import gathered
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.graces import Graces
@@ -92,11 +93,11 @@ class Returning:
     async def give_back(self, takings: Sequence[Returned]) -> None:
         """Put the tasks back into their queues and free them for other controllers; then put them to the front."""
         try:
-            wanted = await self._wanted(takings)
+            wanted = await self._waiting(takings)
             added = await self._each([r for r in takings if r.taking.task.id in wanted], self._give_back)
-            still = await self._wanted(added)
+            still = await self._waiting(added)
             for taking in (r.taking for r in added if r.taking.task.id not in still):
-                # Aborted meanwhile: an agent that pops the entry would start it all the same.
+                # Aborted or moved meanwhile: an agent that pops the entry would start it all the same.
                 await queues.remove_task(self._session, taking.queue.id, taking.task.id)
         except (Refused, Unanswered) as error:
             for returned in takings:
@@ -140,6 +141,21 @@ class Returning:
             if seen.queued and seen.attempt == taking.attempt:
                 wanted.add(taking.task.id)
         return wanted
+
+    async def _waiting(self, takings: Sequence[Returned]) -> set[str]:
+        """Those that wait, in whatever attempt, and in no other queue: of a task that was enqueued again it may have
+        been the new attempt's entry that we took. Errors as `Session.call`."""
+        found = await tasks.get_many(self._session, [r.taking.task.id for r in takings])
+        waiting: set[str] = set()
+        newer: dict[str, str] = {}
+        for taking in (r.taking for r in takings):
+            seen = picture(found.get(taking.task.id), entry=None)
+            if seen.queued:
+                waiting.add(taking.task.id)
+                if seen.attempt != taking.attempt:
+                    newer[taking.task.id] = taking.queue.id
+        moved = await elsewhere.entries(self._session, newer, pending=self._served.pending_queue)
+        return waiting - moved.keys()
 
     async def _give_back(self, returned: Returned) -> None:
         taking = returned.taking
