@@ -40,12 +40,12 @@ async def test_its_own_queue_and_the_pending_queue_are_not_elsewhere(api: Api, s
         {"id": "pending", "name": "k8s_scheduler", "entries": entries},
     ]
     api.script("queues.get_all", Reply(data={"queues": listed}))
-    found = await elsewhere.entries(session, {"a": "q1", "b": "q1", "d": "q1"}, pending="pending")
+    found = await elsewhere.entries(session, {"a": "q1", "b": "q1", "d": "q1"})
     assert found == {"b": "q2"}
 
 
 async def test_who_asks_for_none_asks_nobody(api: Api, session: Session) -> None:
-    assert await elsewhere.entries(session, {}, pending=None) == {}
+    assert await elsewhere.entries(session, {}) == {}
     assert api.calls == []
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from clearml_k8s.clearml import queues
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.flow.picture import picture
+from clearml_k8s.names import PENDING_QUEUE
 
 
 def strange(task: TaskView, *, queue: str, pending: str | None, controller: str) -> bool:
@@ -21,13 +22,16 @@ def strange(task: TaskView, *, queue: str, pending: str | None, controller: str)
     return not picture(task, entry=None).marked_by(controller)
 
 
-async def entries(session: Session, tasks: Mapping[str, str], *, pending: str | None) -> Mapping[str, str]:
+async def entries(session: Session, tasks: Mapping[str, str]) -> Mapping[str, str]:
     """Task -> a queue that holds it, other than its own (``tasks``: task -> queue id) and the pending queue; absent
     where there is none. One read of all queues, with all their entries; errors as `queues.all_entries`."""
     if not tasks:
         return {}
-    found: dict[str, str] = {}
-    for queue in await queues.all_entries(session):
-        wanted: Collection[str] = () if queue.id == pending else [entry.task for entry in queue.entries]
-        found.update((task, queue.id) for task in wanted if task in tasks and tasks[task] != queue.id)
-    return found
+    # The pending queue by its name: its id may not be known yet.
+    listed = [queue for queue in await queues.all_entries(session) if queue.name != PENDING_QUEUE]
+    return {
+        entry.task: queue.id
+        for queue in listed
+        for entry in queue.entries
+        if entry.task in tasks and tasks[entry.task] != queue.id
+    }

@@ -115,7 +115,7 @@ class Graces:
             if (view := views.get(h.task)) is not None
             and elsewhere.strange(view, queue=h.queue, pending=pending, controller=self._controller)
         }
-        others = await elsewhere.entries(self._session, moved, pending=pending)
+        others = await elsewhere.entries(self._session, moved)
         return {
             h.task: (
                 views.get(h.task),

@@ -183,7 +183,7 @@ class Recovery:
             for task_id, queue_id in absent.items()
             if elsewhere.strange(found[task_id], queue=queue_id, pending=pending, controller=self._controller)
         }
-        in_others = await elsewhere.entries(self._session, moved, pending=pending)
+        in_others = await elsewhere.entries(self._session, moved)
         for task_id, queue_id in absent.items():
             if task_id not in in_others:
                 self._graces.hold(task_id, queue=queue_id, why="queued, but in no queue")

@@ -154,7 +154,7 @@ class Returning:
                 waiting.add(taking.task.id)
                 if seen.attempt != taking.attempt:
                     newer[taking.task.id] = taking.queue.id
-        moved = await elsewhere.entries(self._session, newer, pending=self._served.pending_queue)
+        moved = await elsewhere.entries(self._session, newer)
         return waiting - moved.keys()
 
     async def _give_back(self, returned: Returned) -> None:
