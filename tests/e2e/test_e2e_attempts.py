@@ -58,7 +58,7 @@ def attempt_of(workload: dict[str, Any]) -> str:
 
 def started(server: DevServer, task: str) -> int:
     """How often an agent reported that the task runs."""
-    return sum(call["result_code"] == 200 for call in server.calls(endpoint=r"^tasks\.started$", task=task))
+    return sum(call["code"] == 200 for call in server.calls(endpoint=r"^tasks\.started$", task=task))
 
 
 @pytest.mark.parametrize("queue", ["slow", "quick"])
