@@ -7,16 +7,22 @@ everything else is done by the API server, the controllers and the scheduler the
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 from typing import Any
 
 from cluster_states import STAYS, Made, ended
+from refusing_webhook import refusing
 
 Moments = AsyncGenerator[None, None]
 Way = Callable[[Made], Moments]
 
 NODE_LOST_LIMIT = 180.0
 """The pod collector looks every 20 s, and twice 40 s apart."""
+
+ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+PODS_MADE = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]
 
 
 async def suspended(made: Made) -> Moments:
@@ -58,10 +64,8 @@ async def pod_security(made: Made) -> Moments:
 
 
 async def admission_policy(made: Made) -> Moments:
-    api = "/apis/admissionregistration.k8s.io/v1"
-    rules = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]
     policy = {
-        "matchConstraints": {"resourceRules": rules},
+        "matchConstraints": {"resourceRules": PODS_MADE},
         "validations": [{"expression": "!('not' in object.metadata.labels)", "message": "not wanted"}],
     }
     here = {"matchLabels": {"kubernetes.io/metadata.name": made.namespace}}
@@ -71,8 +75,24 @@ async def admission_policy(made: Made) -> Moments:
         "matchResources": {"namespaceSelector": here},
     }
     for kind, spec in (("validatingadmissionpolicies", policy), ("validatingadmissionpolicybindings", binding)):
-        await made.beside(f"{api}/{kind}", {"metadata": {"name": made.name}, "spec": spec})
+        await made.beside(f"{ADMISSION}/{kind}", {"metadata": {"name": made.name}, "spec": spec})
     await _refused_job(made, made.manifest(labels={"not": "wanted"}), "denied request: not wanted")
+    yield
+
+
+async def admission_webhook(made: Made) -> Moments:
+    said = "pods of this queue are not wanted"
+    with tempfile.TemporaryDirectory() as folder:
+        async with refusing(host=made.host, folder=Path(folder), said=said) as webhook:
+            await _webhook(made, {"url": webhook.url, "caBundle": webhook.ca_bundle})
+            await _refused_job(made, made.manifest(), f"denied the request: {said}")
+            yield
+
+
+async def webhook_away(made: Made) -> Moments:
+    """Somebody's webhook does not answer: that mends itself, and is nothing that the task's user could change."""
+    await _webhook(made, {"url": "https://127.0.0.1:9/"})
+    await _refused_job(made, made.manifest(), "failed calling webhook")
     yield
 
 
@@ -249,6 +269,22 @@ async def _disrupted(made: Made, reason: str) -> None:
     await made.until(is_marked, f"the pod is ended with the reason {reason}")
 
 
+async def _webhook(made: Made, client: dict[str, Any]) -> None:
+    """Asked before a pod is made in the namespace; ``client``: where it is."""
+    webhook = {
+        "name": f"{made.name}.example.com",
+        "clientConfig": client,
+        "rules": PODS_MADE,
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": made.namespace}},
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "timeoutSeconds": 5,
+    }
+    await made.beside(
+        f"{ADMISSION}/validatingwebhookconfigurations", {"metadata": {"name": made.name}, "webhooks": [webhook]}
+    )
+
+
 async def _refused_job(made: Made, manifest: dict[str, Any], said: str) -> None:
     await made.refused(manifest)
     await made.create(manifest)
@@ -259,11 +295,11 @@ async def _refused_job(made: Made, manifest: dict[str, Any], said: str) -> None:
 
 WAYS: dict[str, tuple[Way, ...]] = {
     "suspended": (suspended,),
-    "no pod yet": (no_pod_yet,),
+    "no pod yet": (no_pod_yet, webhook_away),
     "no pod: quota": (quota,),
     "no pod: LimitRange": (limit_range,),
     "no pod: Pod Security": (pod_security,),
-    "no pod: admission": (admission_policy,),
+    "no pod: admission": (admission_policy, admission_webhook),
     "pod unscheduled": (unscheduled,),
     "pod starting": (starting,),
     "image name": (waits("InvalidImageName"), waits("ErrImageNeverPull")),
