@@ -150,6 +150,10 @@ class Made:
         await chaos_counts.until(reached, lambda: f"{what}; shown: {last}", limit=limit)
         return last[0]
 
+    def restart(self) -> None:
+        """As a controller that begins now: of what is gone nothing is known."""
+        self._pods.forget(self.task)
+
     async def finished(self, *, limit: float = LIMIT) -> None:
         await self.until(lambda s: s.job.finished, "the Job has ended", limit=limit)
 

@@ -59,7 +59,6 @@ async def pod_security(made: Made) -> Moments:
     labels = {"pod-security.kubernetes.io/enforce": "baseline"}
     await made.change(f"/api/v1/namespaces/{made.namespace}", {"metadata": {"labels": labels}})
     await _refused_job(made, made.manifest(hostNetwork=True), "violates PodSecurity")
-    await made.change(f"/api/v1/namespaces/{made.namespace}", {"metadata": {"labels": dict.fromkeys(labels)}})
     yield
 
 
@@ -225,6 +224,7 @@ async def complete(made: Made) -> Moments:
     yield
     await made.delete(made.path("pods", await made.pod()), force=True)
     await made.until(lambda s: not s.pods, "the pod is gone")
+    made.restart()
     yield
 
 
