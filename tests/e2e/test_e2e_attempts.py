@@ -57,8 +57,9 @@ def attempt_of(workload: dict[str, Any]) -> str:
 
 
 def started(server: DevServer, task: str) -> int:
-    """How often an agent reported that the task runs."""
-    return sum(call["code"] == 200 for call in server.calls(endpoint=r"^tasks\.started$", task=task))
+    """How often an agent took it out of the queue to run it; `tasks.started` is also its sign of life."""
+    taken = server.calls(endpoint=r"^tasks\.dequeue$", task=task)
+    return sum((call["summary"] or {}).get("updated") == 1 for call in taken)
 
 
 @pytest.mark.parametrize("queue", ["slow", "quick"])
