@@ -133,7 +133,7 @@ def helm(kubectl: Kubectl, server: DevServer, folder: Path, policy: None, runtim
     del policy
     release = Helm("waits", kubectl.namespace)
     templates = {name: case[0] for name, case in (*WAITING.items(), *FAILING.items())}
-    templates["sandbox"] = {"podSpec": {"runtimeClassName": runtime}}
+    templates["sandbox"] = {"runtimeClassName": runtime}
     values = values_for(
         url=server.url,
         access_key=server.access_key,
