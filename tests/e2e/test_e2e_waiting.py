@@ -13,6 +13,9 @@ from e2e_tasks import NewTask, enqueue
 
 LIMIT = 120.0
 FAILS_AFTER = {"limitRange": 3, "podSecurity": 3, "containerConfig": 1800, "imagePull": 3, "admission": 3}
+NO_RUNTIME = "no-such-runtime"
+"""A handler of a RuntimeClass that no containerd has."""
+
 WAITING: dict[str, tuple[dict[str, Any], str]] = {
     "quota": (
         {"resources": {"requests": {"example.com/gpu": 1}, "limits": {"example.com/gpu": 1}}},
@@ -30,6 +33,11 @@ WAITING: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "selector": ({"nodeSelector": {"pool": "nowhere"}}, "Compare nodeSelector, affinity and t"),
     "room": ({"resources": {"requests": {"cpu": 9000}}}, "It waits until a node has room"),
+    "sandbox": (
+        {},
+        "The node cannot make the pod's sandbox: Failed to create pod sandbox: rpc error: code = Unknown desc = "
+        f'failed to get sandbox runtime: no runtime for "{NO_RUNTIME}" is configured. Ask the cluster\'s administrator',
+    ),
     "config": (
         {"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "nowhere", "key": "a"}}}]},
         'Container task: CreateContainerConfigError: configmap "nowhere" not found',
@@ -78,6 +86,16 @@ def kubectl(namespaces: Any) -> Kubectl:
 
 
 @pytest.fixture(scope="module")
+def runtime(kubectl: Kubectl) -> Iterator[str]:
+    """A class of pods of which the node can make none."""
+    name = f"{NO_RUNTIME}-{kubectl.namespace}"
+    kind = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass"}
+    kubectl.apply({**kind, "metadata": {"name": name}, "handler": NO_RUNTIME})
+    yield name
+    kubectl("delete", "runtimeclass", name)
+
+
+@pytest.fixture(scope="module")
 def policy(kubectl: Kubectl) -> Iterator[None]:
     """Something of the administrator's that refuses pods of this namespace."""
     name = f"not-wanted-{kubectl.namespace}"
@@ -111,10 +129,11 @@ def policy(kubectl: Kubectl) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def helm(kubectl: Kubectl, server: DevServer, folder: Path, policy: None) -> Iterator[Helm]:
+def helm(kubectl: Kubectl, server: DevServer, folder: Path, policy: None, runtime: str) -> Iterator[Helm]:
     del policy
     release = Helm("waits", kubectl.namespace)
     templates = {name: case[0] for name, case in (*WAITING.items(), *FAILING.items())}
+    templates["sandbox"] = {"runtimeClassName": runtime}
     values = values_for(
         url=server.url,
         access_key=server.access_key,

@@ -31,7 +31,8 @@ SHORT = {
 }
 MEANING = {
     Step.NOTHING: "nothing",
-    Step.DELETE_JOB: "delete the Job: its pod gets SIGTERM and its grace period",
+    Step.DELETE_JOB: "delete the Job: its pod gets SIGTERM and its grace period. A pod that runs an older attempt may "
+    "end by itself for 20 s",
     Step.DELETE_LATER: "delete the Job once its pod has ended and `completedPodDeletionDelayMinutes` are over "
     "(`failedPodDeletionDelayMinutes` for a failed task)",
     Step.TELL: "tell the task's user why it waits; as long as it takes",

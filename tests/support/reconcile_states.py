@@ -11,6 +11,8 @@ from clearml_k8s.kube.slim import Condition, JobRecord, PodRecord
 from flow_parts import LATER, make_container, make_job, make_pod, make_task
 
 WORKER = "w:task"
+LIMITED = "running, limited"
+"""The row whose queue has a `maxRunMinutes`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ CLUSTER: dict[str, Shown] = {
     "image pull": _pod(container={"waiting": "ImagePullBackOff"}),
     "container config": _pod(container={"waiting": "CreateContainerConfigError"}),
     "running": _pod(**_RUNNING),
-    "running, limited": _pod(**_RUNNING_SINCE),
+    LIMITED: _pod(**_RUNNING_SINCE),
     "running, being deleted": _pod(**_RUNNING, deleted="2026-01-15T07:00:30Z", grace_seconds=30),
     "task's container ended": _pod(container={"terminated": "Error", "exit_code": 1}, phase="Running"),
     "succeeded": _pod(container={"terminated": "Completed", "exit_code": 0}, phase="Succeeded"),
@@ -100,7 +102,11 @@ TASK: dict[str, TaskView | None] = {
 
 def step(task: str, cluster: str) -> Decision:
     """What `decide` says of the two."""
-    shown = CLUSTER[cluster]
+    return step_of(task, CLUSTER[cluster], limited=cluster == LIMITED)
+
+
+def step_of(task: str, shown: Shown, *, limited: bool = False) -> Decision:
+    """The same, of anything that a cluster shows; ``limited``: the task's queue has a `maxRunMinutes`."""
     return decide(
         task=TASK[task],
         job=shown.job,
@@ -108,5 +114,5 @@ def step(task: str, cluster: str) -> Decision:
         gone=shown.gone,
         worker=WORKER,
         events=shown.events,
-        limited=cluster == "running, limited",
+        limited=limited,
     )

@@ -120,7 +120,7 @@ def test_two_different_namespaces_are_a_mistake(template: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"max_pods": 0}, "command line: maxPods: found 0; expected at least 1"),
+        ({"max_pods": 0}, "--max-pods: found 0; expected at least 1"),
         ({"name": "x" * 60}, f"--name: found '{'x' * 60}'; expected lower-case letters"),
         ({"name": "My Agent"}, "--name: found 'My Agent'; expected lower-case letters"),
         ({"name": "agent-"}, "--name: found 'agent-'; expected lower-case letters"),

@@ -250,6 +250,35 @@ async def test_an_older_attempts_job_goes(loop: Loop, server: DevServer) -> None
     assert loop.jobs() == set()
 
 
+async def again(loop: Loop, server: DevServer) -> str:
+    """A running task that its user resets and enqueues again: our look shows the next attempt."""
+    task = await loop.launched()
+    start(server, task, worker=f"worker-a:{task}")
+    loop.pod(task, make_container(running=True), phase="Running")
+    server.call("tasks.reset", task=task, force=True)
+    server.call("tasks.enqueue", task=task, queue_name="default")
+    await loop.reads.refresh([task])
+    return task
+
+
+async def test_the_agent_of_an_older_attempt_may_end_by_itself(loop: Loop, server: DevServer) -> None:
+    """Told to end, it would report an abort, and thereby take the next attempt out of its queue."""
+    task = await again(loop, server)
+    wait = await loop.look(task)
+    assert wait is not None
+    assert len(loop.jobs()) == 1
+    loop.pod(task, make_container(terminated="Completed", exit_code=0), phase="Succeeded")
+    await loop.look(task)
+    assert loop.jobs() == set()
+    assert server.task(task)["status"] == "queued"
+
+
+async def test_the_agent_of_an_older_attempt_that_does_not_end_is_ended(loop: Loop, server: DevServer) -> None:
+    task = await again(loop, server)
+    await loop.looks(task)
+    assert loop.jobs() == set()
+
+
 async def test_a_bad_image_fails_at_once_and_the_job_goes(loop: Loop, server: DevServer) -> None:
     task = await loop.launched()
     loop.pod(task, make_container(waiting="InvalidImageName", message="couldn't parse image"))

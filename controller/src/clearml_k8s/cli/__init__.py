@@ -6,6 +6,7 @@ import argparse
 import importlib
 import importlib.metadata
 import os
+import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -16,11 +17,15 @@ from clearml_k8s import errors
 from clearml_k8s.config import Config
 from clearml_k8s.config.file import ConfigProblems, load_config_file
 from clearml_k8s.config.glue_flags import DEFAULT_NAME, DEFAULT_NAMESPACE, REFUSED, GlueFlags, Server, config_from_flags
+from clearml_k8s.config.problems import nearest
 
 EXIT_OK: Final = 0
 EXIT_PROBLEM: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
+
+_UNASKED = re.compile(r"ignored explicit argument .*", re.DOTALL)
+"""argparse quotes the value, which may be a secret."""
 
 _EXIT_CODES = "Exit codes: 0 done, 1 a problem was found, 2 wrong usage or configuration."
 _FLAG_NAMES = {
@@ -61,7 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None, *, environ: Mapping[str, str]) -> int:
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(_unknown_words(unknown))
     if options.command == "version":
         print(f"clearml-k8s {version()}")
         return EXIT_OK
@@ -175,8 +183,25 @@ def _server(environ: Mapping[str, str]) -> Server:
 def _two_keys(text: str) -> tuple[str, str]:
     keys = [key.strip() for key in text.split(",")]
     if len(keys) != 2 or not all(keys):
-        raise ConfigProblems([f"--credentials-keys: found {text!r}; expected two keys, as in access_key,secret_key"])
+        # Not what was found: somebody may have written the credentials themselves here.
+        found = f"{len(keys)} words" if all(keys) else "an empty word"
+        raise ConfigProblems([f"--credentials-keys: found {found}; expected two keys, as in access_key,secret_key"])
     return keys[0], keys[1]
+
+
+def _unknown_words(words: Sequence[str]) -> str:
+    """What is said of them: never a value, which may be a secret behind another program's flag."""
+    known = [flag for flag in (*_FLAG_NAMES.values(), *REFUSED, "--config", "--kubeconfig", "--context") if flag]
+    said = []
+    for word in words:
+        flag = word.partition("=")[0][:40] if word.startswith("--") else word[:2]
+        if flag.startswith("-") and flag.strip("-"):
+            near = nearest(flag, known)
+            said.append(f"unknown flag {flag}" + (f", did you mean {near}?" if near else ""))
+    values = len(words) - len(said)
+    if values and not said:
+        said.append(f"{values} {'word that belongs' if values == 1 else 'words that belong'} to no flag")
+    return "; ".join(dict.fromkeys(said))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -184,6 +209,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
+        message = _UNASKED.sub("takes no value", message)
         _complain(f"{message} (see {self.prog} --help)")
         raise SystemExit(EXIT_USAGE)
 

@@ -35,7 +35,7 @@ def load_config_file(path: Path) -> Config:
     """The configuration in the file `path`. Raises `ConfigProblems` with every problem found."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # a path that cannot be one, or no UTF-8
         raise ConfigProblems([f"config file {path} cannot be read: {error}"]) from error
     return parse_config(text, source=str(path))
 

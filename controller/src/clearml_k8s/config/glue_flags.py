@@ -11,18 +11,38 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from clearml_k8s.config import Config, address
 from clearml_k8s.config.file import ConfigProblems, config_from_document
 from clearml_k8s.config.pod_template import PodTemplate, read_pod_template
+from clearml_k8s.config.problems import show
 
 DEFAULT_NAME: Final = "clearml-k8s"
 NAME_MAX: Final = 52
 DEFAULT_NAMESPACE: Final = "clearml"
 """The glue's own default."""
 
+_SOURCE = "command line"
 _NOT_YET = "sessions (ports mode) do not work yet"
+
+_GIVEN_BY: Final[Mapping[str, str]] = {
+    "workerId": "CLEARML_WORKER_ID",
+    "namespace": "--namespace",
+    "clearml.taskCredentials.secretName": "--credentials-secret",
+    "clearml.taskCredentials": "--credentials-keys",
+    "clearml.configSecret.name": "--clearml-conf-secret",
+    "maxPods": "--max-pods",
+    "defaultContainerImage": "CLEARML_DOCKER_IMAGE (or the image in --template-yaml)",
+    "task.serviceAccountName": "--template-yaml: spec.serviceAccountName",
+    "basePodTemplate": "--template-yaml: metadata",
+    "queues": "--queue",
+}
+"""Keys of the config file -> what sets them here; the first that fits counts."""
+
+_LABEL = (re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"), "lower-case letters, digits and '-', at most 63")
+_OBJECT = (re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"), "lower-case letters, digits, '-' and '.', at most 253")
+_KEY = (re.compile(r"[-._a-zA-Z0-9]{1,253}"), "letters, digits, '-', '_' and '.', at most 253")
 
 REFUSED: Final[Mapping[str, str]] = {
     "--ports-mode": _NOT_YET,
@@ -106,6 +126,7 @@ def config_from_flags(flags: GlueFlags, *, server: Server) -> Config:
             f"{template.namespace}: write one of them, or the same in both"
         )
     namespace = flags.namespace or template.namespace or DEFAULT_NAMESPACE
+    problems += _name_problems(flags, namespace=namespace)
     if not flags.credentials_secret:
         problems.append(_missing_credentials(namespace=namespace, keys=flags.credentials_keys))
     if problems:
@@ -113,36 +134,65 @@ def config_from_flags(flags: GlueFlags, *, server: Server) -> Config:
 
     access_key, secret_key = flags.credentials_keys
     image = flags.default_image or template.image
-    config = config_from_document(
-        {
-            "workerId": flags.worker_id,
-            "releaseName": flags.name,
-            "fullname": flags.name,
-            "namespace": namespace,
-            "clearml": {
-                "apiServer": server.api_server,
-                "webServer": server.web_server,
-                "fileServer": server.file_server,
-                "verifyCertificate": server.verify_certificate,
-                "taskCredentials": {
-                    "secretName": flags.credentials_secret,
-                    "accessKeyKey": access_key,
-                    "secretKeyKey": secret_key,
-                },
-                "configSecret": {"name": flags.clearml_conf_secret, "key": "clearml.conf"}
-                if flags.clearml_conf_secret
-                else None,
+    document: dict[str, Any] = {
+        "workerId": flags.worker_id,
+        "releaseName": flags.name,
+        "fullname": flags.name,
+        "namespace": namespace,
+        "clearml": {
+            "apiServer": server.api_server,
+            "webServer": server.web_server,
+            "fileServer": server.file_server,
+            "verifyCertificate": server.verify_certificate,
+            "taskCredentials": {
+                "secretName": flags.credentials_secret,
+                "accessKeyKey": access_key,
+                "secretKeyKey": secret_key,
             },
-            "createQueues": flags.create_queue,
-            "maxPods": flags.max_pods,
-            **({"defaultContainerImage": image} if image else {}),
-            "task": {"serviceAccountName": template.spec.get("serviceAccountName") or "default"},
-            "basePodTemplate": {"labels": template.labels, "annotations": template.annotations},
-            "queues": {name: {} for name in names},
+            "configSecret": {"name": flags.clearml_conf_secret, "key": "clearml.conf"}
+            if flags.clearml_conf_secret
+            else None,
         },
-        source="command line",
-    )
+        "createQueues": flags.create_queue,
+        "maxPods": flags.max_pods,
+        **({"defaultContainerImage": image} if image else {}),
+        "task": {"serviceAccountName": template.spec.get("serviceAccountName") or "default"},
+        "basePodTemplate": {"labels": template.labels, "annotations": template.annotations},
+        "queues": {name: {} for name in names},
+    }
+    try:
+        config = config_from_document(document, source=_SOURCE)
+    except ConfigProblems as error:
+        raise ConfigProblems([_of_the_flag(problem) for problem in error.problems]) from None
     return dataclasses.replace(config, base_pod_spec=template.spec)
+
+
+def _name_problems(flags: GlueFlags, *, namespace: str) -> list[str]:
+    """Of what names something in the cluster."""
+    whose = "--namespace" if flags.namespace else f"metadata.namespace in {flags.template_yaml}"
+    given = [
+        (whose, namespace, *_LABEL),
+        ("--credentials-secret", flags.credentials_secret, *_OBJECT),
+        ("--clearml-conf-secret", flags.clearml_conf_secret, *_OBJECT),
+    ]
+    problems = [
+        f"{flag}: found {show(name, path=())}; expected {wanted}"
+        for flag, name, pattern, wanted in given
+        if name and not pattern.fullmatch(name)
+    ]
+    if not all(_KEY[0].fullmatch(key) for key in flags.credentials_keys):
+        # Somebody may have written the credentials themselves here.
+        problems.append(f"--credentials-keys: expected the names of two keys in the Secret, each of {_KEY[1]}")
+    return problems
+
+
+def _of_the_flag(problem: str) -> str:
+    """A problem of the document, told of the flag that it came from."""
+    text = problem.removeprefix(f"{_SOURCE}: ")
+    for key, flag in _GIVEN_BY.items():
+        if text.startswith(key) and text[len(key) : len(key) + 1] in (":", ".", "["):
+            return flag + text[len(key) :]
+    return problem
 
 
 def _missing_credentials(*, namespace: str, keys: tuple[str, str]) -> str:

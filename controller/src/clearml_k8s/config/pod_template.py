@@ -31,7 +31,7 @@ def read_pod_template(path: Path) -> PodTemplate:
     """The Pod manifest in `path`. Raises `ConfigProblems`."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # a path that cannot be one, or no UTF-8
         raise ConfigProblems([f"--template-yaml: {path} cannot be read: {error}"]) from None
     document = parse_yaml(text, source=str(path))
     problems = _shape_problems(document)

@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.clock import Clock
 from clearml_k8s.config import Config
-from clearml_k8s.flow.decide import RUNS, Decision, Step
+from clearml_k8s.flow.decide import RUNS, WAITS, Decision, Step
 from clearml_k8s.flow.diagnosis import Category, Diagnosis
 from clearml_k8s.flow.ending import finished_at, started_at
 from clearml_k8s.kube.slim import JobRecord, PodRecord
@@ -17,6 +17,9 @@ TELL_SECONDS, NO_POD_SECONDS, STARTING_SECONDS = 3.0, 5.0, 10.0
 
 ENDING_SECONDS = 120.0
 """How long the agent may take to end after it reported the end of the task."""
+
+LEAVES_SECONDS = 20.0
+"""How long the agent of an older attempt may take to see that its task is queued anew; it looks every 5 s."""
 
 CONFIRM_SECONDS = 1.0
 """How long a task must show as running after its pod's end before it is failed."""
@@ -66,6 +69,9 @@ class Lasting:
                 # Whoever else has started it since (after an abort and an enqueue) shows as its worker a moment later.
                 what = f"ended, but {status} since {task.status_changed} on {task.last_worker}"
                 return (diagnosis.patience or CONFIRM_SECONDS) - self._lasted(job, what)
+            case Step.DELETE_JOB if task is not None and status in WAITS and _run(pods):
+                # Told to end it would report an abort, which takes the next attempt out of its queue.
+                return LEAVES_SECONDS - self._lasted(job, f"enqueued again at {task.status_changed}")
             case Step.FAIL_LONG:
                 return self._may_run(pods, minutes=max_run)
             case Step.DELETE_LATER:
@@ -90,6 +96,11 @@ class Lasting:
     def _lasted(self, job: JobRecord, what: str) -> float:
         now = self._clock.monotonic()
         return now - self._since.setdefault((job.uid, what), now)
+
+
+def _run(pods: Sequence[PodRecord]) -> bool:
+    """A container of them runs that nobody told to end."""
+    return any(c.running and not c.init for pod in pods if pod.deleted is None for c in pod.containers)
 
 
 def kept_minutes(*, config: Config, status: str) -> float:
