@@ -1,4 +1,4 @@
-"""Time in small steps, each long enough that all that is asked in it is answered in it: sockets do not race the clock."""
+"""Time in small steps, in each of which all that is asked is answered: no socket races the clock."""
 
 from __future__ import annotations
 
