@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,11 @@ def helm(kubectl: Kubectl, node: str, server: DevServer, folder: Path) -> Iterat
         queues={
             "spot": {"templateOverrides": seat, "queueSettings": {"maxRequeues": {"preempted": 1}}},
             "drained": {},
+            "unready": {
+                "templateOverrides": {
+                    "podSpec": {"containers": [{"name": "task", "readinessProbe": {"exec": {"command": ["false"]}}}]}
+                }
+            },
             "short": {"queueSettings": {"maxRunMinutes": 0.1}},
         },
         base={
@@ -144,23 +150,65 @@ def test_a_drained_task_is_put_back_and_completes(helm: Helm, kubectl: Kubectl, 
     until("the eviction is told", lambda: "The pod was evicted: " in server.console(task), limit=30)
 
 
-def test_a_drain_waits_for_a_task_with_a_budget(
-    helm: Helm, kubectl: Kubectl, server: DevServer, node: str, folder: Path
-) -> None:
-    """`podDisruptionBudget.tasks`: the drain is refused as long as the task runs, and goes on when it has ended."""
+@pytest.fixture(scope="module")
+def budget(helm: Helm, folder: Path) -> None:
+    """One of the release, for all its tasks."""
     helm.upgrade({}, folder, "--reset-then-reuse-values", "--set", "podDisruptionBudget.tasks.enabled=true")
-    (task,) = enqueue(server.environment(), NewTask(name="protected", queue="drained", script=WAITS_FOR_FILE))
-    pod = running(server, kubectl, task)
-    drain = ("drain", node, f"--pod-selector=clearml-task-id={task}", "--ignore-daemonsets", "--force")
+
+
+def test_a_drain_waits_for_each_task_with_a_budget(
+    helm: Helm, budget: None, kubectl: Kubectl, server: DevServer, node: str, tmp_path: Path
+) -> None:
+    """`podDisruptionBudget.tasks`: one and the same drain is refused each of two tasks, and goes on when both ended."""
+    tasks = enqueue(
+        server.environment(),
+        *(NewTask(name=f"protected {number}", queue="drained", script=WAITS_FOR_FILE) for number in range(2)),
+    )
+    pods = {task: running(server, kubectl, task) for task in tasks}
+    log = tmp_path / "drain.log"
+    words = ("kubectl", "--namespace", kubectl.namespace, "drain", node, "--ignore-daemonsets", "--force")
+    words = (*words, f"--pod-selector=clearml-task-id in ({', '.join(tasks)})", "--timeout=180s")
+
+    def refused(pod: dict[str, Any]) -> bool:
+        told = [line for line in log.read_text().splitlines() if "violate the pod's disruption budget" in line]
+        return any(pod["metadata"]["name"] in line for line in told)
+
+    with log.open("w") as sink, subprocess.Popen(words, stdout=sink, stderr=sink) as drain:
+        try:
+            for task in tasks:
+                until(f"the drain is refused task {task}", lambda task=task: refused(pods[task]), limit=60)
+            for task in tasks:
+                assert drain.poll() is None, log.read_text()
+                assert [pod["metadata"]["uid"] for pod in kubectl.pods_of(task)] == [pods[task]["metadata"]["uid"]]
+                kubectl.let_go(pods[task])
+                found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
+                assert found["status"] == "completed"
+            assert drain.wait(LIMIT) == 0, log.read_text()
+        finally:
+            drain.kill()
+            kubectl("uncordon", node)
+    for task in tasks:
+        assert "The pod was evicted" not in server.console(task)
+
+
+def test_a_drain_does_not_wait_for_a_pod_that_is_not_ready(
+    helm: Helm, budget: None, kubectl: Kubectl, server: DevServer, node: str
+) -> None:
+    """`unhealthyPodEvictionPolicy: AlwaysAllow`, while the budget leaves nothing; the eviction is told as any other."""
+    (task,) = enqueue(server.environment(), NewTask(name="unready", queue="unready", script=WAITS_FOR_FILE))
+    first = running(server, kubectl, task)["metadata"]["name"]
+    (budget_now,) = [b for b in kubectl.items("poddisruptionbudgets") if b["metadata"]["name"].endswith("-task")]
+    assert budget_now["status"]["disruptionsAllowed"] == 0
+    kubectl("drain", node, f"--pod-selector=clearml-task-id={task}", "--ignore-daemonsets", "--force", "--timeout=60s")
     try:
-        refused = kubectl(*drain, "--timeout=5s", check=False)
-        assert "violate the pod's disruption budget" in refused
-        kubectl.let_go(pod)
-        found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
-        assert found["status"] == "completed"
-        kubectl(*drain, "--timeout=60s")
+        until("it waits again", lambda: server.task(task)["status"] == "queued", limit=LIMIT)
     finally:
         kubectl("uncordon", node)
+    pod = running(server, kubectl, task, after=first)
+    kubectl.let_go(pod)
+    found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
+    assert found["status"] == "completed"
+    until("the eviction is told", lambda: "The pod was evicted: " in server.console(task), limit=30)
 
 
 def test_a_task_that_runs_too_long_fails_and_its_agent_ends_by_itself(
