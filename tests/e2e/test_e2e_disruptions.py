@@ -1,4 +1,4 @@
-"""What the cluster does to a running task (real scheduler, kubelet, agent): put back or failed, as the values say."""
+"""What the cluster, or somebody with kubectl, does to a task (real scheduler, kubelet, agent), and what comes of it."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ def helm(kubectl: Kubectl, node: str, server: DevServer, folder: Path) -> Iterat
                     "podSpec": {"containers": [{"name": "task", "readinessProbe": {"exec": {"command": ["false"]}}}]}
                 }
             },
+            "brief": {"templateOverrides": {"terminationGracePeriodSeconds": 2}},
             "short": {"queueSettings": {"maxRunMinutes": 0.1}},
         },
         base={
@@ -209,6 +210,74 @@ def test_a_drain_does_not_wait_for_a_pod_that_is_not_ready(
     found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
     assert found["status"] == "completed"
     until("the eviction is told", lambda: "The pod was evicted: " in server.console(task), limit=30)
+
+
+def test_a_job_that_is_deleted_with_kubectl(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:
+    """The agent reports a user's abort; the task says that it was none."""
+    (task,) = enqueue(server.environment(), NewTask(name="deleted", queue="drained", script=WAITS_FOR_FILE))
+    running(server, kubectl, task)
+    kubectl("delete", "job", f"clearml-id-{task}", "--wait=false")
+    said = "The Job was deleted, by somebody or something in the cluster"
+    until("it is told", lambda: server.task(task)["status_message"] == f"Kubernetes: {said}", limit=LIMIT)
+    assert (server.task(task)["status"], server.task(task)["status_reason"]) == ("stopped", "user abort")
+    until("the console says so", lambda: f"Not aborted by its user: {said}" in server.console(task), limit=30)
+    kubectl.gone(task)
+
+
+def test_a_job_that_is_deleted_while_its_agent_cannot_report(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:
+    """Nobody but the controller can end the task."""
+    (task,) = enqueue(server.environment(), NewTask(name="unheard", queue="brief", script=WAITS_FOR_FILE))
+    running(server, kubectl, task)
+    server.down()
+    try:
+        kubectl("delete", "job", f"clearml-id-{task}", "--wait=false")
+        kubectl.gone(task)
+    finally:
+        server.up()
+    found = server.wait_for_status(task, "failed", "stopped", "completed", timeout=LIMIT)
+    assert (found["status"], found["status_reason"]) == ("failed", "Kubernetes: deleted")
+    assert "The Job was deleted, by somebody or something in the cluster" in found["status_message"]
+
+
+@pytest.mark.parametrize(
+    ("do", "undo", "said"),
+    [
+        (
+            ("cordon", "{}"),
+            ("uncordon", "{}"),
+            ("were unschedulable", "Nodes are cordoned, or are being drained: it waits until one is uncordoned"),
+        ),
+        (
+            ("taint", "node", "{}", "hand.example.com/reserved=yes:NoSchedule"),
+            ("taint", "node", "{}", "hand.example.com/reserved:NoSchedule-"),
+            ("untolerated taint", "The nodes have taints: set tolerations in the queue's template"),
+        ),
+    ],
+    ids=["cordon", "taint"],
+)
+def test_a_node_that_takes_no_pods(
+    do: tuple[str, ...],
+    undo: tuple[str, ...],
+    said: tuple[str, ...],
+    helm: Helm,
+    kubectl: Kubectl,
+    server: DevServer,
+    node: str,
+) -> None:
+    """The task says so, and runs when the node takes pods again. Pods of other tests wait as long."""
+    # Made before the node is touched, so that this is short.
+    server.create_queue(f"before the {do[0]}")
+    (task,) = enqueue(server.environment(), NewTask(name=do[0], queue=f"before the {do[0]}", script="print('ran')\n"))
+    kubectl(*(word.format(node) for word in do))
+    try:
+        server.call("tasks.enqueue", task=task, queue_name="drained")
+        for words in said:
+            until(f"it says {words!r}", lambda words=words: words in server.task(task)["status_message"], limit=LIMIT)
+        assert server.task(task)["status"] == "queued"
+    finally:
+        kubectl(*(word.format(node) for word in undo))
+    found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
+    assert found["status"] == "completed"
 
 
 def test_a_task_that_runs_too_long_fails_and_its_agent_ends_by_itself(

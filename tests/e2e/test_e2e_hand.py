@@ -1,6 +1,6 @@
-"""The user's hand on a task that waits, is pending or runs: in the UI, and with kubectl (real agent, scheduler, kubelet).
+"""The user's hand in the UI on a task that waits, is pending or runs (real agent, scheduler, kubelet).
 
-The agents of the queue `deaf` look only once in ten minutes whether their task was ended: who ends it is the controller.
+Agents of the queue `deaf` look but once in ten minutes whether their task was ended: who ends it is the controller.
 """
 
 from __future__ import annotations
@@ -51,7 +51,6 @@ def helm(kubectl: Kubectl, server: DevServer, folder: Path) -> Iterator[Helm]:
         queues={
             "deaf": {"templateOverrides": {"env": deaf}},
             "quick": {"templateOverrides": {"env": quick}},
-            "brief": {"templateOverrides": {"env": quick, "terminationGracePeriodSeconds": 2}},
             "nowhere": {"templateOverrides": {"nodeSelector": {"pool": "nowhere"}}},
             "full": {"templateOverrides": {"env": quick}, "queueSettings": {"maxPods": 1}},
         },
@@ -90,7 +89,7 @@ def ended_well(server: DevServer, task: str) -> None:
     assert found["status"] == "completed", server.console(task)
 
 
-# ---- in the UI, while it runs ---------------------------------------------------------------------------------------
+# ---- while it runs --------------------------------------------------------------------------------------------------
 
 
 def call(endpoint: str, **data: Any) -> Callable[[DevServer, str], object]:
@@ -179,7 +178,7 @@ def test_a_clone_runs_beside_its_original(helm: Helm, kubectl: Kubectl, server: 
         assert server.console(one).count("it went on to its end") == 1
 
 
-# ---- in the UI, while it is pending -------------------------------------------------------------------------------------
+# ---- while it is pending --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +220,7 @@ def test_a_pending_task(
         assert task not in server.entries(server.queue_id(queue))
 
 
-# ---- in the UI, while it waits in its queue -----------------------------------------------------------------------------
+# ---- while it waits in its queue ------------------------------------------------------------------------------------
 
 
 def test_tasks_that_wait_in_their_queue(helm: Helm, kubectl: Kubectl, server: DevServer, audit: Audit) -> None:
@@ -250,117 +249,3 @@ def test_tasks_that_wait_in_their_queue(helm: Helm, kubectl: Kubectl, server: De
     assert {one["id"]: one["status"] for one in states} == {
         tasks[name]: {"reset": "created", "abort": "stopped"}[name] for name in hands if name != "delete"
     }
-
-
-# ---- with kubectl -------------------------------------------------------------------------------------------------------
-
-
-def test_a_job_that_is_deleted_with_kubectl(helm: Helm, kubectl: Kubectl, server: DevServer, audit: Audit) -> None:
-    """The agent reports a user's abort; the task says that it was none."""
-    (task,) = enqueue(server.environment(), NewTask(name="deleted", queue="quick", script=MARKS_ITSELF))
-    begun(kubectl, task)
-    kubectl("delete", "job", f"clearml-id-{task}", "--wait=false")
-    said = "The Job was deleted, by somebody or something in the cluster"
-    until("it is told", lambda: server.task(task)["status_message"] == f"Kubernetes: {said}", limit=LIMIT)
-    assert (server.task(task)["status"], server.task(task)["status_reason"]) == ("stopped", "user abort")
-    until("the console says so", lambda: f"Not aborted by its user: {said}" in server.console(task), limit=30)
-    kubectl.gone(task)
-    assert len(audit.made(task)) == 1
-    assert audit.deleted_by(task) == ["clearml-k8s:admin"]
-
-
-def test_a_job_that_is_deleted_while_its_agent_cannot_report(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:
-    """Nobody but the controller can end the task."""
-    (task,) = enqueue(server.environment(), NewTask(name="unheard", queue="brief", script=MARKS_ITSELF))
-    begun(kubectl, task)
-    server.down()
-    try:
-        kubectl("delete", "job", f"clearml-id-{task}", "--wait=false")
-        kubectl.gone(task)
-    finally:
-        server.up()
-    found = server.wait_for_status(task, "failed", "stopped", "completed", timeout=LIMIT)
-    assert (found["status"], found["status_reason"]) == ("failed", "Kubernetes: deleted")
-    assert "The Job was deleted, by somebody or something in the cluster" in found["status_message"]
-
-
-@pytest.mark.parametrize(
-    ("do", "undo", "said"),
-    [
-        (
-            ("cordon", "{}"),
-            ("uncordon", "{}"),
-            ("were unschedulable", "Nodes are cordoned, or are being drained: it waits until one is uncordoned"),
-        ),
-        (
-            ("taint", "node", "{}", "hand.example.com/reserved=yes:NoSchedule"),
-            ("taint", "node", "{}", "hand.example.com/reserved:NoSchedule-"),
-            ("untolerated taint", "The nodes have taints: set tolerations in the queue's template"),
-        ),
-    ],
-    ids=["cordon", "taint"],
-)
-def test_a_node_that_takes_no_pods(
-    do: tuple[str, ...],
-    undo: tuple[str, ...],
-    said: tuple[str, ...],
-    helm: Helm,
-    kubectl: Kubectl,
-    server: DevServer,
-) -> None:
-    """The task says so, and runs when the node takes pods again. Pods of other tests wait as long."""
-    (node,) = [
-        item["metadata"]["name"] for item in kubectl.items("nodes") if item["metadata"]["labels"].get("type") != "kwok"
-    ]
-    # Made before the node is touched, so that this is short.
-    server.create_queue(f"before the {do[0]}")
-    (task,) = enqueue(server.environment(), NewTask(name=do[0], queue=f"before the {do[0]}", script="print('ran')\n"))
-    kubectl(*(word.format(node) for word in do))
-    try:
-        server.call("tasks.enqueue", task=task, queue_name="quick")
-        for words in said:
-            until(f"it says {words!r}", lambda words=words: words in server.task(task)["status_message"], limit=LIMIT)
-        assert server.task(task)["status"] == "queued"
-    finally:
-        kubectl(*(word.format(node) for word in undo))
-    ended_well(server, task)
-
-
-# ---- the namespace ------------------------------------------------------------------------------------------------------
-
-
-def test_a_namespace_that_is_deleted_loses_no_task_that_waits(namespaces: Any, server: DevServer, folder: Path) -> None:
-    """The task that runs is stopped, as its pod is; those behind it stay where they are, for whoever serves the queue."""
-    kubectl: Kubectl = namespaces()
-    helm = Helm("doomed", kubectl.namespace)
-    values = values_for(
-        url=server.url,
-        access_key=server.access_key,
-        secret_key=server.secret_key,
-        queues={"doomed": {}},
-        base={
-            "env": [{"name": "CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL", "value": "1"}, {"name": POLLING, "value": "1"}]
-        },
-        maxPods=1,
-    )
-    helm.upgrade(values, folder)
-    first, *others = enqueue(
-        server.environment(),
-        NewTask(name="runs", queue="doomed", script=MARKS_ITSELF),
-        *(NewTask(name=f"waits {number}", queue="doomed", script="print('ran')\n") for number in range(3)),
-    )
-    begun(kubectl, first)
-    queue = server.queue_id("doomed")
-    assert server.entries(queue) == others
-    kubectl("delete", "namespace", kubectl.namespace)
-    assert [server.task(task)["status"] for task in others] == ["queued"] * 3
-    assert server.entries(queue) == others
-    assert server.task(first)["status"] == "stopped"
-
-    kubectl("create", "namespace", kubectl.namespace)
-    helm.upgrade(values, folder)
-    for task in others:
-        ended_well(server, task)
-        assert len(server.calls(endpoint="^tasks.completed$", task=task)) == 1
-    assert server.task(first)["status"] == "stopped"
-    helm.uninstall()

@@ -1,4 +1,4 @@
-"""What became of a task's pods and Job, also after they are gone: a watch by kubectl, and the API server's audit log."""
+"""What became of a task's pods and Job, after they are gone: a watch by kubectl, the API server's audit log."""
 
 from __future__ import annotations
 
