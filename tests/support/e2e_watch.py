@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from chaos_kube import AuditLog
-from e2e_programs import Helm, Kubectl
+from e2e_programs import Helm, Kubectl, until
 
 from ci.cluster.choice import current_chosen
 
@@ -78,11 +78,13 @@ class PodStates:
 
 @contextmanager
 def watched(kubectl: Kubectl, task: str, folder: Path) -> Iterator[PodStates]:
-    """The states of the task's pods while the block runs."""
+    """The states of the task's pods while the block runs, from the present one on."""
     file = folder / f"pods-of-{task}.json"
     words = ("--namespace", kubectl.namespace, "get", "pods", "--selector", f"clearml-task-id={task}")
     with file.open("w") as sink, subprocess.Popen(["kubectl", *words, "--watch", "--output=json"], stdout=sink) as told:
         try:
-            yield PodStates(file)
+            states = PodStates(file)
+            until("the watch shows the pod", lambda: next(states.all(), None), limit=30)
+            yield states
         finally:
             told.terminate()
