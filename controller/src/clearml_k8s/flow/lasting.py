@@ -18,6 +18,10 @@ TELL_SECONDS, NO_POD_SECONDS, STARTING_SECONDS = 3.0, 5.0, 10.0
 ENDING_SECONDS = 120.0
 """How long the agent may take to end after it reported the end of the task."""
 
+ABORT_SECONDS = 150.0
+"""How long nothing may be reported of a task that its user aborts: the agent reports every 60 s, also while it waits for
+what the script does on an abort, which may be long."""
+
 CONFIRM_SECONDS = 1.0
 """How long a task must show as running after its pod's end before it is failed."""
 
@@ -66,6 +70,8 @@ class Lasting:
                 # Whoever else has started it since (after an abort and an enqueue) shows as its worker a moment later.
                 what = f"ended, but {status} since {task.status_changed} on {task.last_worker}"
                 return (diagnosis.patience or CONFIRM_SECONDS) - self._lasted(job, what)
+            case Step.END_ABORTED if task is not None:
+                return ABORT_SECONDS - self._lasted(job, f"abort, last report {task.last_update}")
             case Step.FAIL_LONG:
                 return self._may_run(pods, minutes=max_run)
             case Step.DELETE_LATER:
