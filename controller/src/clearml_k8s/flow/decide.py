@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.flow.diagnosis import DISRUPTIONS, PATIENCE, Category, Diagnosis, Patience
-from clearml_k8s.flow.ending import ABORT_UNREPORTED, JOB_DELETED, TOO_LONG, ended, interrupted, lost, out_of_memory, started_at
+from clearml_k8s.flow.ending import (
+    ABORT_UNREPORTED,
+    JOB_DELETED,
+    TOO_LONG,
+    ended,
+    interrupted,
+    lost,
+    out_of_memory,
+    started_at,
+)
 from clearml_k8s.flow.pending import pending
 from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.slim import JobRecord, PodRecord

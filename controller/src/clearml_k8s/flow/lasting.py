@@ -19,7 +19,7 @@ ENDING_SECONDS = 120.0
 """How long the agent may take to end after it reported the end of the task."""
 
 ABORT_SECONDS = 150.0
-"""How long nothing may be reported of a task that its user aborts: the agent reports every 60 s, also while it waits for
+"""How long nothing may be reported of a task that its user aborts: its agent does so every 60 s, also while it waits for
 what the script does on an abort, which may be long."""
 
 CONFIRM_SECONDS = 1.0
