@@ -19,8 +19,8 @@ ENDING_SECONDS = 120.0
 """How long the agent may take to end after it reported the end of the task."""
 
 ABORT_SECONDS = 150.0
-"""How long nothing may be reported of a task that its user aborts: its agent does so every 60 s, also while it waits for
-what the script does on an abort, which may be long."""
+"""How long nothing may be reported of a task that its user aborts: its agent does so every 60 s, also while it waits
+for what the script does on an abort, which may be long."""
 
 CONFIRM_SECONDS = 1.0
 """How long a task must show as running after its pod's end before it is failed."""
