@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chaos_controller import ControllerProcess, config
+from clearml_server.process import DevServer
 from cluster_parts import COMPONENTS, Kubectl, pid_of, pod, until, well
+from e2e_tasks import WAITS_FOR_FILE, NewTask, enqueue
 
 from ci.cluster import cgroups, containers, processes
 from ci.cluster.choice import current_chosen
@@ -145,6 +148,51 @@ def test_up_mends_a_killed_component_and_pods_run_on(
     assert kubectl("exec", web, "--", "echo", "alive").strip() == "alive"
     again = kubectl("get", "pod", web, "-o", "jsonpath={.status.containerStatuses[0].state.running.startedAt}")
     assert again == started
+
+
+async def test_a_task_outlives_the_kubelet_of_its_node(
+    cluster: LocalCluster, layout: Layout, kubectl: Kubectl, web: str, tmp_path: Path
+) -> None:
+    """A real agent in a real pod: one Job, one attempt, and nobody fails or stops the task meanwhile."""
+    del web  # the image is loaded
+    with DevServer(host=layout.host_ip, log=tmp_path / "server.log") as server:
+        known = config(release="lost", namespace="default", api_server=server.url, queues={"default": None}, max_pods=1)
+        env = ("CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL", "CLEARML_AGENT_QUEUE_POLL_FREQ_SEC")
+        own = {
+            "defaultContainerImage": images.reference("task"),
+            "basePodTemplate": {"env": [{"name": name, "value": "1"} for name in env]},
+        }
+        keys = {"agentk8sglue_key": server.access_key, "agentk8sglue_secret": server.secret_key}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "clearml"}, "stringData": keys}
+        kubectl("apply", "-f", "-", given=secret)
+        begun = layout.audit_log.stat().st_size
+        (task,) = enqueue(server.environment(), NewTask(name="outlives", queue="default", script=WAITS_FOR_FILE))
+        async with ControllerProcess(
+            document={**known, **own},
+            folder=tmp_path,
+            kubeconfig=layout.kubeconfig,
+            access_key=server.access_key,
+            secret_key=server.secret_key,
+        ):
+            until(lambda: "it runs" in server.console(task), "the script runs", 120)
+            name = kubectl("get", "pods", "-l", f"clearml-task-id={task}", "-o", "name").strip()
+            pid = pid_of(cluster, "kubelet")
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: not well(cluster)["kubelet"], "the kubelet is dead", 20)
+            cluster.up()
+            assert pid_of(cluster, "kubelet") not in (pid, None)
+            assert kubectl("get", "pods", "-l", f"clearml-task-id={task}", "-o", "name").strip() == name
+            kubectl("exec", name, "--", "touch", "/tmp/go")
+            assert server.wait_for_status(task, "completed", "failed", "stopped", timeout=60)["status"] == "completed"
+            until(lambda: not kubectl("get", "jobs", "-o", "name"), "its Job is deleted")
+        assert server.console(task).count("it went on to its end") == 1
+        assert server.calls(endpoint=r"^tasks\.(failed|stop|stopped)$") == []
+    with layout.audit_log.open() as log:
+        log.seek(begun)
+        events = [json.loads(line) for line in log if f'"clearml-id-{task}"' in line]
+    made = [event for event in events if event["verb"] == "create" and event["objectRef"]["resource"] == "jobs"]
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize("component", ["kubelet", "coredns"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clearml_k8s.clearml.tasks import TaskView
-from clearml_k8s.flow.decide import SIGTERM_REASON, TOLD, Decision, decide
+from clearml_k8s.flow.decide import ABORTING, SIGTERM_REASON, TOLD, Decision, decide
 from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.slim import Condition, JobRecord, PodRecord
 from flow_parts import LATER, make_container, make_job, make_pod, make_task
@@ -83,6 +83,7 @@ TASK: dict[str, TaskView | None] = {
     "queued": make_task(),
     "queued again": make_task(changed=LATER),
     "in_progress": make_task("in_progress", changed=LATER, last_worker=WORKER),
+    "in_progress, stopping": make_task("in_progress", changed=LATER, last_worker=WORKER, status_message=ABORTING),
     "in_progress elsewhere": make_task("in_progress", changed=LATER, last_worker="agent:0"),
     "created": make_task("created", changed=LATER),
     "stopped": make_task("stopped", changed=LATER),

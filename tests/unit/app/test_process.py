@@ -7,11 +7,12 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import aiohttp
 import pytest
+from answered_steps import AnsweredSteps
 from clearml_k8s import logs, metrics
 from clearml_k8s.app import process
 from clearml_k8s.app.connect import clearml_session
@@ -294,6 +295,63 @@ async def test_a_clash_of_worker_ids_is_told(
     assert other in message
     assert task not in message
     assert f"worker id: {message}" in (await running.get("readyz"))[1]
+
+
+# ---- the user's hand ------------------------------------------------------------------------------------------------
+
+END_SECONDS = 5.0
+
+
+def call(endpoint: str, **data: Any) -> Callable[[DevServer, str], object]:
+    return lambda server, task: server.call(endpoint, task=task, **data)
+
+
+def stop_and_enqueue(server: DevServer, task: str) -> None:
+    server.call("tasks.stopped", task=task, force=True)
+    server.call("tasks.enqueue", task=task, queue_name="default")
+
+
+BOTH: Mapping[str, Callable[[DevServer, str], object]] = {
+    "reset": call("tasks.reset", force=True),
+    "delete": call("tasks.delete", force=True),
+    "dequeue": call("tasks.dequeue"),
+    "stop and enqueue": stop_and_enqueue,
+}
+PENDING = {**BOTH, "abort": call("tasks.stop"), "move": call("tasks.enqueue", queue_name="other")}
+RUNNING = {**BOTH, "abort": call("tasks.stopped")}
+"""A running task cannot be moved; of `tasks.stop` its agent makes `tasks.stopped`."""
+
+
+@pytest.mark.parametrize(
+    ("begun", "how"),
+    [*(("pending", how) for how in PENDING), *(("running", how) for how in RUNNING)],
+)
+async def test_the_end_of_its_pod_begins_within_five_seconds(
+    start: Start, server: DevServer, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, begun: str, how: str
+) -> None:
+    """The status changes at the worst moment: right after a look at all states."""
+    server.create_queue("other")
+    steps = AnsweredSteps(monkeypatch)
+    running = await start()
+    await running.serving()
+    task = server.create_task(queue="default")
+    await running.until(lambda: cluster.objects.get("jobs"))
+    if begun == "running":
+        server.call("tasks.dequeue", task=task, new_status="in_progress")
+        server.call("tasks.started", task=task, force=True)
+    looks = steps.looks
+    while steps.looks < looks + 2:
+        await steps.step(running.clock)
+    assert cluster.of("DELETE", "/jobs/") == []
+    (RUNNING if begun == "running" else PENDING)[how](server, task)
+    end = running.clock.monotonic() + END_SECONDS
+    while not cluster.of("DELETE", "/jobs/") and running.clock.monotonic() < end:
+        await steps.step(running.clock)
+    (sent,) = cluster.of("DELETE", "/jobs/")
+    assert sent.path.endswith(f"/clearml-id-{task}")
+    # With its pod, which gets the grace period of its own.
+    assert sent.body["propagationPolicy"] == "Background"
+    assert "gracePeriodSeconds" not in sent.body
 
 
 # ---- signs of life --------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from reconcile_states import CLUSTER, TASK, WORKER, step
 NOTHING, TELL, FAIL_WAITING, EXPLAIN = Step.NOTHING, Step.TELL, Step.FAIL_WAITING, Step.EXPLAIN_STOP
 FAIL, DELETE, LATER_ON = Step.FAIL_ENDED, Step.DELETE_JOB, Step.DELETE_LATER
 LONG, LOST, REQUEUE, WHY = Step.FAIL_LONG, Step.FAIL_LOST, Step.DISRUPTED, Step.EXPLAIN_FAILURE
+ABORT = Step.END_ABORTED
 
 TELLS = ("suspended", "no pod yet", "no pod: quota", "pod unscheduled", "pod starting", "pod gone, Job not")
 STUCK = ("no pod: LimitRange", "no pod: Pod Security", "no pod: admission", "image name", "image pull",
@@ -34,6 +35,7 @@ TABLE: dict[str, tuple[Step, ...]] = {
     "queued":                (TELL,    FAIL_WAITING, NOTHING, NOTHING, LOST,    FAIL,     FAIL,     FAIL,     REQUEUE),
     "queued again":          (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  DELETE,   DELETE,   DELETE,   DELETE),
     "in_progress":           (NOTHING, NOTHING,      NOTHING, LONG,    LOST,    FAIL,     FAIL,     FAIL,     REQUEUE),
+    "in_progress, stopping": (ABORT,   ABORT,        ABORT,   ABORT,   LOST,    FAIL,     FAIL,     FAIL,     REQUEUE),
     "in_progress elsewhere": (NOTHING, NOTHING,      NOTHING, NOTHING, NOTHING, LATER_ON, LATER_ON, LATER_ON, LATER_ON),
     "created":               (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON, LATER_ON),
     "stopped":               (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON, LATER_ON),
@@ -62,7 +64,7 @@ def test_the_next_step(task: str, cluster: str) -> None:
     (column,) = [index for index, group in enumerate(COLUMNS) if cluster in group]
     found = step(task, cluster)
     assert found.step is TABLE[task][column]
-    assert (found.diagnosis is not None) == (found.step not in (NOTHING, DELETE, LATER_ON))
+    assert (found.diagnosis is not None) == (found.step not in (NOTHING, DELETE, LATER_ON, ABORT))
 
 
 def test_the_documented_table_is_what_the_code_says() -> None:

@@ -129,6 +129,11 @@ def test_why_no_pod_is_made(message: str, category: Category, seconds: float | N
         ("0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) had untolerated "
          "taint {nvidia.com/gpu: present}.", Category.UNSCHEDULABLE, "affinity and tolerations"),
         ("0/1 nodes are available: 1 node(s) had untolerated taint {a: b}.", Category.UNSCHEDULABLE, "set tolerations"),
+        ("0/1 nodes are available: 1 node(s) were unschedulable.", Category.UNSCHEDULABLE,
+         "cordoned, or are being drained: it waits until one is uncordoned, or another one comes"),
+        ("0/3 nodes are available: 1 node(s) were unschedulable, 2 node(s) didn't match Pod's node affinity/selector.",
+         Category.UNSCHEDULABLE, "comes; else compare nodeSelector"),
+        ("0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable.", Category.UNSCHEDULABLE, "room"),
         ("0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector. preemption: 0/2 nodes are "
          "available: Insufficient victims.", Category.UNSCHEDULABLE, "Compare nodeSelector"),
         ("0/1 nodes are available: 1 node(s) didn't match pod topology spread constraints.", Category.UNSCHEDULABLE,

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from clearml_k8s import names
+from clearml_k8s.flow.decide import SIGTERM_REASON
+from clearml_k8s.flow.lasting import ABORT_SECONDS
 from clearml_server.process import DevServer
 from flow_parts import Side, make_container
 from reconcile_loop import ENDED, Loop, start
@@ -228,6 +230,65 @@ async def test_the_job_says_under_which_worker_its_pod_reports(loop: Loop, serve
     loop.pod(task, ENDED, phase="Failed")
     await loop.looks(task)
     assert server.task(task)["status"] == "failed"
+
+
+async def aborting(loop: Loop, server: DevServer) -> str:
+    """A task that runs, and whose user has aborted it, as the server takes it: its agent is to end it."""
+    task = await loop.launched()
+    start(server, task, worker=f"worker-a:{task}")
+    loop.pod(task, make_container(running=True), phase="Running")
+    server.call("tasks.stop", task=task)
+    await loop.reads.refresh([task])
+    return task
+
+
+async def test_an_abort_that_its_agent_is_silent_about_is_ended_by_us(loop: Loop, server: DevServer) -> None:
+    """Told to end, it reports what it reports of any SIGTERM, and that is no news."""
+    task = await aborting(loop, server)
+    assert await loop.look(task) == pytest.approx(ABORT_SECONDS)
+    await loop.side.clock.advance(ABORT_SECONDS)
+    await loop.look(task)
+    assert loop.jobs() == set()
+    server.call("tasks.stopped", task=task, status_reason=SIGTERM_REASON)
+    loop.side.relist()
+    loop.pod_goes(task)
+    await loop.looks(task)
+    assert server.task(task)["status"] == "stopped"
+    await loop.side.teller.flush()
+    assert "Not aborted by its user" not in server.console(task)
+
+
+async def test_an_agent_that_reports_has_all_the_time_it_needs_for_an_abort(loop: Loop, server: DevServer) -> None:
+    task = await aborting(loop, server)
+    for _ in range(5):
+        await loop.look(task)
+        await loop.side.clock.advance(ABORT_SECONDS - 1)
+        server.call("tasks.ping", task=task)
+        await loop.reads.refresh([task])
+    assert await loop.look(task) == pytest.approx(ABORT_SECONDS)
+    assert len(loop.jobs()) == 1
+
+
+async def test_a_ping_in_the_last_moment_keeps_an_aborted_tasks_job(loop: Loop, server: DevServer) -> None:
+    task = await aborting(loop, server)
+    await loop.look(task)
+    await loop.side.clock.advance(ABORT_SECONDS)
+    server.call("tasks.ping", task=task)  # and no look at all states has shown it
+    assert await loop.look(task) == pytest.approx(ABORT_SECONDS)
+    assert len(loop.jobs()) == 1
+
+
+async def test_an_aborted_task_whose_agent_never_reports_its_end_is_failed(loop: Loop, server: DevServer) -> None:
+    task = await aborting(loop, server)
+    await loop.look(task)
+    await loop.side.clock.advance(ABORT_SECONDS)
+    await loop.look(task)
+    loop.side.relist()
+    loop.pod_goes(task)
+    await loop.looks(task)
+    found = server.task(task)
+    assert (found["status"], found["status_reason"]) == ("failed", "Kubernetes: ended")
+    assert found["status_message"] == "Its user aborted it, and its agent did not report the end"
 
 
 async def test_nothing_is_kept_of_tasks_whose_job_is_gone(loop: Loop, server: DevServer) -> None:

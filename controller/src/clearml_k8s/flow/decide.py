@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.flow.diagnosis import DISRUPTIONS, PATIENCE, Category, Diagnosis, Patience
-from clearml_k8s.flow.ending import JOB_DELETED, TOO_LONG, ended, interrupted, lost, out_of_memory, started_at
+from clearml_k8s.flow.ending import (
+    ABORT_UNREPORTED,
+    JOB_DELETED,
+    TOO_LONG,
+    ended,
+    interrupted,
+    lost,
+    out_of_memory,
+    started_at,
+)
 from clearml_k8s.flow.pending import pending
 from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.slim import JobRecord, PodRecord
@@ -28,7 +37,8 @@ TOLD = "Kubernetes: "
 """How a ``status_message`` and a ``status_reason`` of ours begins."""
 
 ABORTING = "stopping"
-"""The ``status_message`` of a running task whose user aborts it; the agent in its pod sees that seconds later."""
+"""The ``status_message`` of a running task whose user aborts it; the agent in its pod sees that seconds later, may call
+back what the script has for it, and reports the end."""
 
 
 class Step(enum.Enum):
@@ -41,6 +51,7 @@ class Step(enum.Enum):
     EXPLAIN_STOP = "its pod was told to end, which reads as a user's abort: tell who did it"
     EXPLAIN_FAILURE = "its agent failed it, and knows less of the reason than the cluster: tell it"
     FAIL_WAITING = "it cannot start: fail the task, then delete the Job"
+    END_ABORTED = "its user aborts it and its agent does nothing about it: delete the Job"
     FAIL_LONG = "it may not run longer: fail the task, which tells its agent to end"
     FAIL_LOST = "the pod was told to end and its node does not answer: fail the task"
     FAIL_ENDED = "the pod ended and the task did not: fail the task"
@@ -98,6 +109,8 @@ def decide(
         if not over:
             if ours and (silent := _lost(task, pods, patience)) is not None:
                 return silent
+            if ours and task.status_message == ABORTING:
+                return Decision(step=Step.END_ABORTED, why="its user aborts it, and its agent is silent")
             if ours and limited and started_at(pods) is not None:
                 return Decision(step=Step.FAIL_LONG, why="it ran too long", diagnosis=TOO_LONG)
             return Decision(step=Step.NOTHING)
@@ -127,18 +140,26 @@ def decide(
 
 
 def decide_without_job(
-    *, task: TaskView | None, job: JobRecord, pods: Sequence[PodRecord], worker: str, explained: bool
+    *,
+    task: TaskView | None,
+    job: JobRecord,
+    pods: Sequence[PodRecord],
+    worker: str,
+    explained: bool,
+    aborting: bool = False,
 ) -> Decision:
-    """The next step for the task of a ``job`` that is gone and that we did not delete, in its last state.
+    """The next step for the task of a ``job`` that is gone, in its last state.
 
-    ``pods``: those of the task that may still run. ``explained``: its end was told. A task that waits is one of the
+    ``pods``: those of the task that may still run. ``explained``: its end was told, or is our own doing. ``aborting``:
+    its user was seen to abort it. A task that waits is one of the
     claims, which put it back.
     """
     if task is None or pods or explained or job.finished:
         return Decision(step=Step.NOTHING)
     if task.status in RUNS and task.last_worker == worker:
-        return Decision(step=Step.FAIL_ENDED, why="its Job is gone and the task did not end", diagnosis=JOB_DELETED)
-    if _interrupted(task):
+        found = ABORT_UNREPORTED if aborting else JOB_DELETED
+        return Decision(step=Step.FAIL_ENDED, why="its Job is gone and the task did not end", diagnosis=found)
+    if _interrupted(task) and not aborting:
         return Decision(step=Step.EXPLAIN_STOP, why="its Job was deleted", diagnosis=JOB_DELETED)
     return Decision(step=Step.NOTHING)
 

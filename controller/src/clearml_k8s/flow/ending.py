@@ -153,7 +153,11 @@ def _ended_by_deletion(pod: PodRecord, *, gone: bool) -> bool:
 JOB_DELETED = Diagnosis(
     category=Category.DELETED, summary="The Job was deleted, by somebody or something in the cluster", patience=10.0
 )
-"""Its patience is for what still has to be reported."""
+"""Its patience, and that of the next, is for what still has to be reported."""
+
+ABORT_UNREPORTED = Diagnosis(
+    category=Category.ENDED, summary="Its user aborted it, and its agent did not report the end", patience=10.0
+)
 
 TOO_LONG = Diagnosis(
     category=Category.DEADLINE,

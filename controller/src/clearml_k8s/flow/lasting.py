@@ -20,6 +20,9 @@ ENDING_SECONDS = 120.0
 
 LEAVES_SECONDS = 20.0
 """How long the agent of an older attempt may take to see that its task is queued anew; it looks every 5 s."""
+ABORT_SECONDS = 150.0
+"""How long nothing may be reported of a task that its user aborts: its agent does so every 60 s, also while it waits
+for what the script does on an abort, which may be long."""
 
 CONFIRM_SECONDS = 1.0
 """How long a task must show as running after its pod's end before it is failed."""
@@ -72,6 +75,8 @@ class Lasting:
             case Step.DELETE_JOB if task is not None and status in WAITS and _run(pods):
                 # Told to end it would report an abort, which takes the next attempt out of its queue.
                 return LEAVES_SECONDS - self._lasted(job, f"enqueued again at {task.status_changed}")
+            case Step.END_ABORTED if task is not None:
+                return ABORT_SECONDS - self._lasted(job, f"abort, last report {task.last_update}")
             case Step.FAIL_LONG:
                 return self._may_run(pods, minutes=max_run)
             case Step.DELETE_LATER:

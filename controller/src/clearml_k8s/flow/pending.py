@@ -41,6 +41,9 @@ _UNBOUND = re.compile(r"persistentvolumeclaim|PersistentVolumeClaim|volume node 
 _SHORT = re.compile(r"Insufficient |Too many pods")
 _TAINT = re.compile(r"taint")
 _PLACE = re.compile(r"affinity|selector|topology spread")
+_CORDONED = re.compile(r"were unschedulable")
+"""Looked at before all else, so nobody knows whether such a node would take the pod."""
+
 
 _SCALES = "TriggeredScaleUp"
 _SCALES_NOT = "NotTriggerScaleUp"
@@ -108,6 +111,10 @@ def _unscheduled(scheduled: Condition, events: Sequence[EventRecord], patience: 
         return _of(Category.VOLUME, patience, summary=summary, advice="Check the volume claims of the pod template")
     if _SHORT.search(text):
         advice = "It waits until a node has room; no node has what it asks for if this lasts: compare its resources"
+    elif _CORDONED.search(text):
+        advice = "Nodes are cordoned, or are being drained: it waits until one is uncordoned, or another one comes"
+        if _TAINT.search(text) or _PLACE.search(text):
+            advice += "; else compare nodeSelector, affinity and tolerations of the queue's template with the others"
     elif _TAINT.search(text) and _PLACE.search(text):
         advice = "Compare nodeSelector, affinity and tolerations of the queue's template with the nodes"
     elif _TAINT.search(text):

@@ -157,7 +157,12 @@ class Reconciler:
         pods = [pod for pod in self._pods.of_task(job.task or "") if not pod.finished]
         task = (await self._reads.fresh(job.task or "")).task
         decision = rules.decide_without_job(
-            task=task, job=job, pods=pods, worker=self._worker_of(job), explained=job.uid in self._explained
+            task=task,
+            job=job,
+            pods=pods,
+            worker=self._worker_of(job),
+            explained=job.uid in self._explained,
+            aborting=job.uid in self._aborting,
         )
         if decision.step is Step.NOTHING or task is None:
             # Each pod, as it goes, brings us here again.
@@ -204,8 +209,9 @@ class Reconciler:
         """Take a step that is due, on a read that is new; seconds until the next look."""
         diagnosis = decision.diagnosis
         if diagnosis is None or task is None:
-            # Before the call: its pod may report its end before the call has ended.
-            self._explained.add(job.uid)
+            if decision.step is not Step.END_ABORTED:  # its agent may be too far gone to report its end
+                # Before the call: its pod may report its end before the call has ended.
+                self._explained.add(job.uid)
             await self._ends.delete(job, decision.why)
             return None
         match decision.step:
