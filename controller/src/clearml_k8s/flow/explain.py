@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from clearml_k8s import names
@@ -13,7 +13,9 @@ from clearml_k8s.errors import ApiRefused, AuthRefused, Refused, Unanswered
 from clearml_k8s.flow.decide import TOLD
 from clearml_k8s.flow.diagnosis import Category, Diagnosis, newest
 from clearml_k8s.flow.tell import Teller
+from clearml_k8s.hidden import hiding, without_secrets
 from clearml_k8s.kube.client import KubeClient
+from clearml_k8s.kube.environment import environment
 from clearml_k8s.kube.events import EventRecord, events_of
 from clearml_k8s.kube.resources import PODS
 from clearml_k8s.kube.slim import ContainerRecord, JobRecord, PodRecord
@@ -24,6 +26,11 @@ log = logging.getLogger(__name__)
 REPEAT_SECONDS = 60.0
 LOG_LINES = 100
 LOG_BYTES = 32_768
+"""Of them the last are shown: all that is told of one container fits into one console line."""
+
+READ_BYTES = 4 * 1024 * 1024
+"""Of a log that are read: more than 100 lines as the node keeps them, in pieces of 16 KiB at most."""
+
 EVENT_LINES = 50
 LOG_SECONDS = 10.0
 
@@ -78,9 +85,19 @@ class Explainer:
         for event in await self._events(pod):
             if event.warning:
                 self._teller.say(task, event.line, level="ERROR")
-        for container in pod.containers:
+        shown = [c for c in pod.containers if _has_log(c)] if pod.node is not None else []
+        if not shown:
+            return
+        try:
+            async with self._clock.timeout(LOG_SECONDS):
+                hide = hiding(await environment(self._client, pod, namespace=self._namespace))
+        except (TimeoutError, Refused, Unanswered) as error:
+            why = str(error) or "no answer"
+            self._teller.say(task, f"The log of the pod is not shown, as its secrets are not known: {why}", level="ERROR")
+            return
+        for container in shown:
             for line in await self._last_lines(pod, container):
-                self._teller.say(task, line, level="ERROR")
+                self._teller.say(task, hide(without_secrets(line)), level="ERROR")
 
     async def interrupted(self, job: JobRecord, diagnosis: Diagnosis) -> None:
         """Tell that what reads as a user's abort was none. Errors as `Session.call`, but for a refusal: it is final."""
@@ -125,22 +142,38 @@ class Explainer:
             return []
 
     async def _last_lines(self, pod: PodRecord, container: ContainerRecord) -> list[str]:
-        if pod.node is None or not (container.running or container.terminated):
-            return []
-        if container.init and container.exit_code == 0:
-            return []
         path = PODS.path(namespace=self._namespace, name=pod.name, subresource="log")
+        # The server's limit counts from the first of these lines on, so ours is kept here.
         params: dict[str, str | int | bool] = {
             "container": container.name,
             "tailLines": LOG_LINES,
-            "limitBytes": LOG_BYTES,
+            "limitBytes": READ_BYTES,
         }
         whose = "the pod" if container.name == names.TASK_CONTAINER else f"container {container.name}"
         try:
             async with self._clock.timeout(LOG_SECONDS), self._client.stream(path, params=params) as chunks:
-                text = b"".join([chunk async for chunk in chunks]).decode("utf-8", "replace").strip()
+                text = await _tail(chunks)
         except TimeoutError:
             return [f"The log of {whose} cannot be read: no answer within {LOG_SECONDS:.0f} s"]
         except (Refused, Unanswered) as error:
             return [f"The log of {whose} cannot be read: {error}"]
         return [f"Last lines of {whose}:\n{text}"] if text else []
+
+
+def _has_log(container: ContainerRecord) -> bool:
+    """It has begun, and may have to do with the end: an init container that ended well has not."""
+    return bool(container.running or container.terminated) and not (container.init and container.exit_code == 0)
+
+
+async def _tail(chunks: AsyncIterator[bytes]) -> str:
+    """The last `LOG_BYTES` of a text, from the beginning of a line on."""
+    kept, cut = b"", False
+    async for chunk in chunks:
+        kept += chunk
+        if len(kept) > LOG_BYTES:
+            kept, cut = kept[-LOG_BYTES:], True
+    kept = kept.rstrip()
+    if cut:
+        first, _, rest = kept.partition(b"\n")
+        kept = rest or first
+    return kept.decode("utf-8", "replace").strip()

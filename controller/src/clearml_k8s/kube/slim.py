@@ -13,6 +13,7 @@ from typing import Any
 
 from clearml_k8s import names
 from clearml_k8s.errors import KubeUnanswered, trimmed
+from clearml_k8s.hidden import without_secrets
 from clearml_k8s.wire import NOTHING, got
 
 MESSAGE_LIMIT = 1024
@@ -202,7 +203,8 @@ def _shared(value: object) -> str | None:
 
 def _message(source: Mapping[str, Any]) -> str:
     found = source.get("message")
-    return trimmed(found, limit=MESSAGE_LIMIT) if isinstance(found, str) else ""
+    # A container's may be the end of its log (terminationMessagePolicy).
+    return without_secrets(trimmed(found, limit=MESSAGE_LIMIT)) if isinstance(found, str) else ""
 
 
 def _true(conditions: tuple[Condition, ...], kind: str) -> Condition | None:
