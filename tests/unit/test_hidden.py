@@ -17,7 +17,17 @@ SECRETS = (
     *("WANDB_API_KEY", "PGPASSWORD", "GOOGLE_APPLICATION_CREDENTIALS", "TOKEN", "my_secret_2"),
 )
 ORDINARY = (
-    *("TOKENIZERS_PARALLELISM", "MAX_TOKENS", "PWD", "OLDPWD", "PATH", "BYPASS", "PASSTHROUGH", "KEYBOARD", "KEY_COUNT"),
+    *(
+        "TOKENIZERS_PARALLELISM",
+        "MAX_TOKENS",
+        "PWD",
+        "OLDPWD",
+        "PATH",
+        "BYPASS",
+        "PASSTHROUGH",
+        "KEYBOARD",
+        "KEY_COUNT",
+    ),
     *("CLEARML_K8S_TASK_ID", "HOME", "COMPASS", "SECRETARY"),
 )
 
@@ -57,7 +67,7 @@ def test_a_value_behind_a_name_is_blanked(line: str) -> None:
         "TOKENIZERS_PARALLELISM=false",
         "RuntimeError: the tokens do not fit: 12 passed",
         "https://example.com:8080/a@b",
-        "File \"x.py\", line 3, in load_token",
+        'File "x.py", line 3, in load_token',
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -97,7 +107,8 @@ def test_any_text_is_taken(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["token_", "token", "token.", "://a:", "://a:b", "+", "+ ", " ", "TOKEN=", "'", '"\\', "export ", "a_", "pass:"]
+    "piece",
+    ["token_", "token", "token.", "://a:", "://a:b", "+", "+ ", " ", "TOKEN=", "'", '"\\', "export ", "a_", "pass:"],
 )
 def test_no_text_makes_it_slow(piece: str) -> None:
     """Time grows as the text does: four times the text takes far less than sixteen times as long."""

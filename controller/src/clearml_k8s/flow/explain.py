@@ -93,7 +93,9 @@ class Explainer:
                 hide = hiding(await environment(self._client, pod, namespace=self._namespace))
         except (TimeoutError, Refused, Unanswered) as error:
             why = str(error) or "no answer"
-            self._teller.say(task, f"The log of the pod is not shown, as its secrets are not known: {why}", level="ERROR")
+            self._teller.say(
+                task, f"The log of the pod is not shown, as its secrets are not known: {why}", level="ERROR"
+            )
             return
         for container in shown:
             for line in await self._last_lines(pod, container):
