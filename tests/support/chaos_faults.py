@@ -25,7 +25,7 @@ THROTTLED = {"status": 429, "body": "Too Many Requests", "headers": {"Retry-Afte
 
 CALLS = (Fate.DROP_BEFORE, Fate.DROP_AFTER, Fate.ERROR_BEFORE, Fate.ERROR_AFTER, Fate.LATE, Fate.THROTTLE)
 LISTS = (*CALLS, Fate.EXPIRED)
-WATCHES = (Fate.DROP_BEFORE, Fate.ERROR_BEFORE, Fate.THROTTLE, Fate.EXPIRED, Fate.EXPIRED_EVENT, Fate.CUT, Fate.CUT)
+WATCHES = (Fate.CUT, Fate.EXPIRED_EVENT, Fate.EXPIRED, Fate.CUT, Fate.THROTTLE, Fate.ERROR_BEFORE, Fate.DROP_BEFORE)
 
 
 def add_faults(server: DevServer, *, probability: float, seed: int) -> None:
@@ -88,5 +88,6 @@ class Faults:
         return fate
 
     def _in_turn(self, fates: tuple[Fate, ...]) -> Iterator[Fate]:
+        yield from fates
         while True:
             yield from self._draw.sample(fates, len(fates))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import json
+import re
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -103,6 +104,8 @@ LATE_SECONDS = 1.5
 RETRY_AFTER_SECONDS = 1
 CUT_AFTER = 12
 """Lines of a watch that pass before it is cut."""
+
+_ENDED_AS_TOO_OLD = re.compile(rb'"type": ?"ERROR".*"code": ?410')
 
 TOO_OLD = {
     "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410,
@@ -201,7 +204,7 @@ class Proxy:
         try:
             await answer.prepare(incoming)
             async for chunk in reply.content.iter_any():
-                self.expired += chunk.startswith(b'{"type":"ERROR"') and b'"code":410' in chunk
+                self.expired += _ENDED_AS_TOO_OLD.search(chunk) is not None
                 lines += chunk.count(b"\n")
                 if cut and lines > CUT_AFTER:
                     await answer.write(chunk[: len(chunk) // 2])
