@@ -55,9 +55,9 @@ class Faults:
 
     def __init__(self, *, probability: float, seed: int, watches: float = 0.0, silent: tuple[str, ...] = ()) -> None:
         """``watches``: the share of watches that have a fate of theirs; ``silent``: names of the requests (see
-        `Request.name`) whose first is a watch that falls silent."""
+        `Request.name`) whose first is a watch that falls silent, and whose next is what it is."""
         self._probability, self._watches, self._draw = probability, watches, random.Random(seed)
-        self._silent = set(silent)
+        self._silent, self._next = set(silent), set[str]()
         self._turns = {fates: self._in_turn(fates) for fates in (CALLS, LISTS, WATCHES)}
         self.on = True
         self.asked: Counter[str] = Counter()
@@ -73,7 +73,11 @@ class Faults:
             return Fate.PASS
         if request.name in self._silent:
             self._silent.discard(request.name)
+            self._next.add(request.name)
             return self._met(request, Fate.SILENT)
+        if request.name in self._next:
+            self._next.discard(request.name)
+            return Fate.PASS
         if self._draw.random() >= share:
             return Fate.PASS
         a_list = request.method == "GET" and "limit=" in request.path

@@ -11,6 +11,7 @@ import enum
 import json
 import re
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -137,8 +138,8 @@ class Proxy:
         self.after: After = _nothing
         self.see: After = _nothing
         """Called for every request as it comes, also one of no step; it may wait."""
-        self.expired = 0
-        """Watches that the other side itself ended with 410."""
+        self.expired: Counter[str] = Counter()
+        """How many watches the other side itself ended with 410, by their name."""
         self._target, self._tls = target, tls
         self._runner: web.ServerRunner | None = None
         self._http: aiohttp.ClientSession | None = None
@@ -181,8 +182,8 @@ class Proxy:
                 incoming.method, URL(self._target + incoming.raw_path, encoded=True), data=raw or None, headers=headers
             ) as reply:
                 if request.watch and reply.status == 200:
-                    return await self._stream(incoming, reply, cut=fate is Fate.CUT)
-                self.expired += request.watch and reply.status == 410
+                    return await self._stream(incoming, reply, request, cut=fate is Fate.CUT)
+                self.expired[request.name] += request.watch and reply.status == 410
                 answer = web.Response(status=reply.status, body=await reply.read())
                 for name in ("Content-Type", "Retry-After", "Location"):
                     if name in reply.headers:
@@ -197,14 +198,14 @@ class Proxy:
         return answer
 
     async def _stream(
-        self, incoming: web.BaseRequest, reply: aiohttp.ClientResponse, *, cut: bool
+        self, incoming: web.BaseRequest, reply: aiohttp.ClientResponse, request: Request, *, cut: bool
     ) -> web.StreamResponse:
         answer = web.StreamResponse(status=reply.status, headers={"Content-Type": reply.headers["Content-Type"]})
         lines = 0
         try:
             await answer.prepare(incoming)
             async for chunk in reply.content.iter_any():
-                self.expired += _ENDED_AS_TOO_OLD.search(chunk) is not None
+                self.expired[request.name] += _ENDED_AS_TOO_OLD.search(chunk) is not None
                 lines += chunk.count(b"\n")
                 if cut and lines > CUT_AFTER:
                     await answer.write(chunk[: len(chunk) // 2])
