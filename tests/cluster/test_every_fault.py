@@ -22,7 +22,7 @@ from ci.cluster.local import LocalCluster
 from ci.cluster.network import inside
 
 LIMITS = {"alpha": 12, "beta": 8, "": 16}
-TASKS = 220
+TASKS = 120
 ETCD = "http://127.0.0.1:2379/v3/kv"
 KUBE_CALLS = {"GET jobs", "watch jobs", "GET pods", "watch pods", "POST jobs", "DELETE jobs", "PATCH configmaps"}
 CLEARML_CALLS = {
@@ -62,7 +62,6 @@ async def test_every_request_may_go_wrong(
     for name in ("alpha", "beta"):
         server.create_queue(name)
     tasks = server.bulk_tasks(TASKS * 3 // 5, queue="alpha") + server.bulk_tasks(TASKS * 2 // 5, queue="beta")
-    to_come = TASKS // 4
 
     async def work(task: str) -> None:
         del task
@@ -82,14 +81,15 @@ async def test_every_request_may_go_wrong(
             to_kube.decide, to_clearml.decide = of_kube.decide, of_clearml.decide
             controller = scene.controller("any", limits=LIMITS, kube=to_kube, clearml=to_clearml)
             async with controller, kept_running(controller) as codes:
-                await until(lambda: completed() >= 20, lambda: f"20 tasks are completed: {completed()}", limit=60)
+                # Not many more can be while no Job is seen to go.
+                await until(lambda: completed() >= 8, lambda: f"tasks are completed: {completed()}", limit=60)
                 assert of_kube.hits[Fate.SILENT] == 1
                 revision = await compact(cluster)
                 os.kill(await asyncio.to_thread(apiserver, cluster), signal.SIGKILL)
                 await asyncio.to_thread(cluster.up)
                 too_old = "the watch that was silent is too old for the real API server"
                 await until(lambda: to_kube.expired["watch jobs"] > 0, too_old, limit=100)
-                tasks += server.bulk_tasks(to_come, queue="alpha")
+                tasks += server.bulk_tasks(TASKS // 3, queue="alpha")
                 await scene.settled(tasks, releases={"any": scene.namespaces[0]}, agents=agents, limit=150)
     finally:
         await asyncio.to_thread(cluster.up)

@@ -48,6 +48,8 @@ def test_names() -> None:
         "environ({'HOME': '/root', 'HF_TOKEN': 'c4n4ry', 'LANG': 'C'})",
         '{"password": "c4n4ry", "user": "me"}',
         "hf_token: c4n4ry",
+        "  - password: c4n4ry with blanks",
+        "with password: 'c4n4ry'",
         "run --password=c4n4ry --user me",
         "git clone https://me:c4n4ry@example.com/x.git",
     ],
@@ -67,6 +69,7 @@ def test_a_value_behind_a_name_is_blanked(line: str) -> None:
         "TOKENIZERS_PARALLELISM=false",
         "RuntimeError: the tokens do not fit: 12 passed",
         "https://example.com:8080/a@b",
+        "failed to fetch anonymous token: unexpected status from GET request: 401 Unauthorized",
         'File "x.py", line 3, in load_token',
     ],
 )
@@ -108,7 +111,24 @@ def test_any_text_is_taken(text: str) -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["token_", "token", "token.", "://a:", "://a:b", "+", "+ ", " ", "TOKEN=", "'", '"\\', "export ", "a_", "pass:"],
+    [
+        "token_",
+        "token",
+        "token.",
+        "://a:",
+        "://a:b",
+        "+",
+        "+ ",
+        " ",
+        "TOKEN=",
+        "'",
+        '"\\',
+        "export ",
+        "a_",
+        "pass:",
+        "- ",
+        "token: ",
+    ],
 )
 def test_no_text_makes_it_slow(piece: str) -> None:
     """Time grows as the text does: four times the text takes far less than sixteen times as long."""

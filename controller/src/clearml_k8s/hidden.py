@@ -40,15 +40,19 @@ _LINE = re.compile(
     rf"^(?P<head>\+{{0,8}} {{0,8}}(?:(?:export|declare -\w+) )?(?P<name>{_NAME})=)(?P<value>.*)$",
     re.IGNORECASE | re.ASCII | re.MULTILINE,
 )
-# Anywhere: a command's argument, a dictionary, JSON, YAML.
+# What stands alone in a line of YAML, or of headers; in a sentence ("no token: 401") it is no value.
+_ENTRY = re.compile(
+    rf"^(?P<head>[ -]{{0,40}}(?P<name>{_NAME}): ?)(?P<value>\S.*)$", re.IGNORECASE | re.ASCII | re.MULTILINE
+)
+# Anywhere: a command's argument, a dictionary, JSON.
 _INLINE = re.compile(
-    rf"(?<![\w.-])(?P<head>(?P<name>{_NAME})[\"']? ?[=:] ?)"
+    rf"(?<![\w.-])(?P<head>(?P<name>{_NAME})(?:[\"']? ?= ?|[\"'] ?: ?|: ?(?=[\"'])))"
     r"(?P<value>(?:\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|[^\s\"',;&})\]])+)",
     re.IGNORECASE | re.ASCII,
 )
 # The password of a URL.
 _LOGIN = re.compile(r"(?P<head>://[^/\s:@]{0,80}:)(?P<value>[^/\s@]{1,400})(?=@)")
-_SHAPES = (_LINE, _INLINE, _LOGIN)
+_SHAPES = (_LINE, _ENTRY, _INLINE, _LOGIN)
 _USUAL = frozenset({"default", "disabled", "enabled"})
 
 

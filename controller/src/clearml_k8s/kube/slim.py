@@ -203,8 +203,7 @@ def _shared(value: object) -> str | None:
 
 def _message(source: Mapping[str, Any]) -> str:
     found = source.get("message")
-    # A container's may be the end of its log (terminationMessagePolicy).
-    return without_secrets(trimmed(found, limit=MESSAGE_LIMIT)) if isinstance(found, str) else ""
+    return trimmed(found, limit=MESSAGE_LIMIT) if isinstance(found, str) else ""
 
 
 def _true(conditions: tuple[Condition, ...], kind: str) -> Condition | None:
@@ -233,7 +232,8 @@ def _container(status: Mapping[str, Any], *, init: bool) -> ContainerRecord:
         running="running" in state,
         waiting=(_shared(waiting.get("reason")) or "Waiting") if "waiting" in state else None,
         terminated=(_shared(ended.get("reason")) or "Terminated") if "terminated" in state else None,
-        message=_message(waiting) or _message(ended),
+        # What an ended one says may be the end of its log (terminationMessagePolicy).
+        message=_message(waiting) or without_secrets(_message(ended)),
         exit_code=_number(ended.get("exitCode")),
         signal=_number(ended.get("signal")),
         started_at=_optional(_map(state, "running"), "startedAt") or _optional(ended, "startedAt") or "",
