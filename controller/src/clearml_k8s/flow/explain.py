@@ -19,7 +19,7 @@ from clearml_k8s.kube.environment import environment
 from clearml_k8s.kube.events import EventRecord, events_of
 from clearml_k8s.kube.resources import PODS
 from clearml_k8s.kube.slim import ContainerRecord, JobRecord, PodRecord
-from clearml_k8s.logs import kv
+from clearml_k8s.logs import Redactor, kv
 
 log = logging.getLogger(__name__)
 
@@ -98,8 +98,8 @@ class Explainer:
             )
             return
         for container in shown:
-            for line in await self._last_lines(pod, container):
-                self._teller.say(task, hide(without_secrets(line)), level="ERROR")
+            if lines := await self._last_lines(pod, container, hide=hide):
+                self._teller.say(task, lines, level="ERROR")
 
     async def interrupted(self, job: JobRecord, diagnosis: Diagnosis) -> None:
         """Tell that what reads as a user's abort was none. Errors as `Session.call`, but for a refusal: it is final."""
@@ -143,7 +143,7 @@ class Explainer:
             log.debug("events not read", extra=kv(pod=pod.name, why=str(error)))
             return []
 
-    async def _last_lines(self, pod: PodRecord, container: ContainerRecord) -> list[str]:
+    async def _last_lines(self, pod: PodRecord, container: ContainerRecord, *, hide: Redactor) -> str:
         path = PODS.path(namespace=self._namespace, name=pod.name, subresource="log")
         # The server's limit counts from the first of these lines on, so ours is kept here.
         params: dict[str, str | int | bool] = {
@@ -156,10 +156,12 @@ class Explainer:
             async with self._clock.timeout(LOG_SECONDS), self._client.stream(path, params=params) as chunks:
                 text = await _tail(chunks)
         except TimeoutError:
-            return [f"The log of {whose} cannot be read: no answer within {LOG_SECONDS:.0f} s"]
+            return f"The log of {whose} cannot be read: no answer within {LOG_SECONDS:.0f} s"
         except (Refused, Unanswered) as error:
-            return [f"The log of {whose} cannot be read: {error}"]
-        return [f"Last lines of {whose}:\n{text}"] if text else []
+            return f"The log of {whose} cannot be read: {error}"
+        # Cut afterwards, so that no part of a secret stands alone.
+        shown = _cut(without_secrets(hide(text)))
+        return f"Last lines of {whose}:\n{shown}" if shown else ""
 
 
 def _has_log(container: ContainerRecord) -> bool:
@@ -168,14 +170,17 @@ def _has_log(container: ContainerRecord) -> bool:
 
 
 async def _tail(chunks: AsyncIterator[bytes]) -> str:
-    """The last `LOG_BYTES` of a text, from the beginning of a line on."""
-    kept, cut = b"", False
+    """The end of a text, twice as much as is shown."""
+    kept = b""
     async for chunk in chunks:
-        kept += chunk
-        if len(kept) > LOG_BYTES:
-            kept, cut = kept[-LOG_BYTES:], True
-    kept = kept.rstrip()
-    if cut:
-        first, _, rest = kept.partition(b"\n")
-        kept = rest or first
+        kept = (kept + chunk)[-2 * LOG_BYTES :]
     return kept.decode("utf-8", "replace").strip()
+
+
+def _cut(text: str) -> str:
+    """The last `LOG_BYTES` of it, from the beginning of a line on where there is one."""
+    whole = text.encode()
+    if len(whole) <= LOG_BYTES:
+        return text
+    first, _, rest = whole[-LOG_BYTES:].partition(b"\n")
+    return (rest or first).decode("utf-8", "replace")
