@@ -250,7 +250,7 @@ def test_a_job_that_is_deleted_while_its_agent_cannot_report(helm: Helm, kubectl
         (
             ("taint", "node", "{}", "hand.example.com/reserved=yes:NoSchedule"),
             ("taint", "node", "{}", "hand.example.com/reserved:NoSchedule-"),
-            ("untolerated taint", "The nodes have taints: set tolerations in the queue's template"),
+            ("untolerated taint", "The nodes have taints (kubectl describe nodes): set tolerations in the queue's"),
         ),
     ],
     ids=["cordon", "taint"],

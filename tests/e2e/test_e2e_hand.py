@@ -42,22 +42,20 @@ def kubectl(namespaces: Any) -> Kubectl:
 @pytest.fixture(scope="module")
 def helm(kubectl: Kubectl, server: DevServer, folder: Path) -> Iterator[Helm]:
     release = Helm("hand", kubectl.namespace)
-    quick = [{"name": POLLING, "value": "1"}]
-    deaf = [{"name": POLLING, "valueFrom": {"configMapKeyRef": {"name": "polling", "key": "seconds"}}}]
+    skip = {"name": "CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL", "value": "1"}
+    quick = [skip, {"name": POLLING, "value": "1"}]
+    deaf = [skip, {"name": POLLING, "valueFrom": {"configMapKeyRef": {"name": "polling", "key": "seconds"}}}]
     values = values_for(
         url=server.url,
         access_key=server.access_key,
         secret_key=server.secret_key,
         queues={
             "deaf": {"templateOverrides": {"env": deaf}},
-            "quick": {"templateOverrides": {"env": quick}},
+            "quick": {},
             "nowhere": {"templateOverrides": {"nodeSelector": {"pool": "nowhere"}}},
-            "full": {"templateOverrides": {"env": quick}, "queueSettings": {"maxPods": 1}},
+            "full": {"queueSettings": {"maxPods": 1}},
         },
-        base={
-            "env": [{"name": "CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL", "value": "1"}],
-            "terminationGracePeriodSeconds": GRACE_SECONDS,
-        },
+        base={"env": quick, "terminationGracePeriodSeconds": GRACE_SECONDS},
     )
     release.upgrade(values, folder)
     yield release

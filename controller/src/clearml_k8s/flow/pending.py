@@ -118,7 +118,7 @@ def _unscheduled(scheduled: Condition, events: Sequence[EventRecord], patience: 
     elif _TAINT.search(text) and _PLACE.search(text):
         advice = "Compare nodeSelector, affinity and tolerations of the queue's template with the nodes"
     elif _TAINT.search(text):
-        advice = "The nodes have taints: set tolerations in the queue's template"
+        advice = "The nodes have taints (kubectl describe nodes): set tolerations in the queue's template"
     elif _PLACE.search(text):
         advice = "Compare nodeSelector, affinity and topologySpreadConstraints of the queue's template with the nodes"
     else:
