@@ -7,9 +7,7 @@ name; the short one is part of `make test`.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -17,13 +15,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from chaos_cluster import kill_apiserver
 from chaos_controller import ControllerProcess
 from chaos_counts import check, shown, statuses, until
 from chaos_faults import Faults, add_faults, faults_met
 from chaos_proxy import Proxy
 from chaos_scene import Scene
 from clearml_server.process import DevServer
-from test_apiserver_away import apiserver
 
 from ci.cluster.local import LocalCluster
 
@@ -62,7 +60,7 @@ class Trouble:
                 what = "API server killed"
             self.done[what] += 1
             if what == "API server killed":
-                os.kill(await asyncio.to_thread(apiserver, self.cluster), signal.SIGKILL)
+                await kill_apiserver(self.cluster)
                 await asyncio.to_thread(self.cluster.up)
                 continue
             if what == "server away":
