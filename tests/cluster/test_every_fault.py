@@ -3,54 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import signal
 import time
 from collections import Counter
-from typing import Any
 
 import pytest
+from chaos_cluster import compact, kill_apiserver
 from chaos_controller import kept_running
 from chaos_counts import check, shown, statuses, until
 from chaos_faults import CALLS, LISTS, WATCHES, Faults
 from chaos_proxy import Fate, Proxy
 from chaos_scene import Scene
-from test_apiserver_away import apiserver
 
 from ci.cluster.local import LocalCluster
-from ci.cluster.network import inside
 
 LIMITS = {"alpha": 12, "beta": 8, "": 16}
 TASKS = 120
-ETCD = "http://127.0.0.1:2379/v3/kv"
 KUBE_CALLS = {"GET jobs", "watch jobs", "GET pods", "watch pods", "POST jobs", "DELETE jobs", "PATCH configmaps"}
 CLEARML_CALLS = {
     *("auth.login", "queues.get_all", "tasks.get_all", "tasks.edit_hyper_params", "queues.remove_task"),
     *("queues.add_task", "events.add_batch", "workers.status_report"),
 }
-
-
-async def etcd(cluster: LocalCluster, what: str, **body: Any) -> dict[str, Any]:
-    """One call to etcd itself, from within the cluster's network."""
-    program = (
-        "import sys, urllib.request as r\n"
-        "q = r.Request(sys.argv[1], sys.argv[2].encode(), {'Content-Type': 'application/json'})\n"
-        "print(r.build_opener(r.ProxyHandler({})).open(q, timeout=20).read().decode())\n"
-    )
-    command = inside(cluster.existing(), "python3", "-c", program, f"{ETCD}/{what}", json.dumps(body))
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    out, _ = await process.communicate()
-    assert process.returncode == 0, f"etcd {what}"
-    answer: dict[str, Any] = json.loads(out)
-    return answer
-
-
-async def compact(cluster: LocalCluster) -> int:
-    """The revision before which etcd now knows nothing."""
-    revision = int((await etcd(cluster, "range", key="AA=="))["header"]["revision"])
-    await etcd(cluster, "compaction", revision=str(revision), physical=True)
-    return revision
 
 
 async def test_every_request_may_go_wrong(
@@ -85,7 +57,7 @@ async def test_every_request_may_go_wrong(
                 await until(lambda: completed() >= 8, lambda: f"tasks are completed: {completed()}", limit=60)
                 assert of_kube.hits[Fate.SILENT] == 1
                 revision = await compact(cluster)
-                os.kill(await asyncio.to_thread(apiserver, cluster), signal.SIGKILL)
+                await kill_apiserver(cluster)
                 await asyncio.to_thread(cluster.up)
                 too_old = "the watch that was silent is too old for the real API server"
                 await until(lambda: to_kube.expired["watch jobs"] > 0, too_old, limit=100)

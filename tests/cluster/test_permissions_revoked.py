@@ -42,7 +42,8 @@ async def account(kube: Kube, namespace: str, *, kubeconfig: Path, folder: Path)
     }
     await kube.request("POST", f"{RBAC}/namespaces/{namespace}/rolebindings", body=binding)
     path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{FULLNAME}/token"
-    token = (await kube.request("POST", path, body={"spec": {}}))["status"]["token"]
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    token = (await kube.request("POST", path, body=request))["status"]["token"]
     document = yaml.safe_load(kubeconfig.read_text())
     for cluster in document["clusters"]:
         if "certificate-authority" in cluster["cluster"]:
