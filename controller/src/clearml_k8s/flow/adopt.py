@@ -19,6 +19,7 @@ from clearml_k8s.flow.decide import Decision, Step
 from clearml_k8s.flow.diagnosis import patience
 from clearml_k8s.flow.ends import Ends
 from clearml_k8s.flow.explain import Explainer
+from clearml_k8s.flow.happenings import EXPLAINED_BY_EVENTS
 from clearml_k8s.flow.lasting import Lasting
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.client import KubeClient
@@ -140,7 +141,8 @@ class Adopted:
             worker=old.reports_as,
             explained=old.uid in self._explained,
             aborting=old.uid in self._aborting,
-            patience=patience(config=self._config, queue=None),
+            # Its events are not read, and nothing is failed on a guess.
+            patience={**patience(config=self._config, queue=None), **dict.fromkeys(EXPLAINED_BY_EVENTS)},
         )
         diagnosis = decision.diagnosis
         waits = diagnosis is not None and decision.step in (Step.TELL, Step.FAIL_WAITING)

@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 AGAIN_SECONDS, LONGEST_SECONDS = 20.0, 300.0
 """From the first to the second read for one Job; twice as long each time, up to the longest."""
 
+FRESH_SECONDS = 5.0
+"""How old what was read may be when a task is failed on it."""
+
 READS_PER_SECOND = 5.0
 """For all Jobs together: events are not in the API server's cache, so a read costs it all events of the namespace."""
 
@@ -39,8 +42,12 @@ EXPLAINED_BY_EVENTS = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Read:
-    """What was read of one Job, oldest first, and when to read again (monotonic), so long after that read."""
+    """What was read of one Job, oldest first, and when to read again (monotonic), so long after that read.
 
+    ``at``: when it was read; None as long as no read has succeeded.
+    """
+
+    at: float | None
     again_at: float
     wait: float
     events: tuple[EventRecord, ...]
@@ -67,6 +74,24 @@ class Happenings:
         now, read = self._clock.monotonic(), self._read.get(job.uid)
         if read is not None and read.again_at > now:
             return read.again_at - now
+        return self._turn(job)
+
+    async def news(self, job: JobRecord, pods: Sequence[PodRecord]) -> float:
+        """Read them now, unless that was done just now: 0 when it is done, else seconds until it may be tried."""
+        if self._fresh(job):
+            return 0.0
+        if (wait := self._turn(job)) > 0:
+            return wait
+        await self.read(job, pods)
+        return 0.0 if self._fresh(job) else AGAIN_SECONDS
+
+    def _fresh(self, job: JobRecord) -> bool:
+        read = self._read.get(job.uid)
+        return read is not None and read.at is not None and self._clock.monotonic() - read.at <= FRESH_SECONDS
+
+    def _turn(self, job: JobRecord) -> float:
+        """Seconds until it is this Job's turn to be read; 0 when that is now."""
+        now = self._clock.monotonic()
         if job.uid not in self._turns and self._free_at > now:
             # A turn of its own, so that nobody comes back in vain.
             self._turns[job.uid] = self._free_at
@@ -80,15 +105,16 @@ class Happenings:
             self._free_at = max(self._free_at, now) + 1 / READS_PER_SECOND
         before = self._read.get(job.uid)
         wait = AGAIN_SECONDS if before is None else min(2 * before.wait, LONGEST_SECONDS)
+        at: float | None = now
         records: list[EventRecord] = []
         try:
             for uid in (job.uid, *(pod.uid for pod in pods)):
                 records += await events_of(self._client, uid, namespace=self._namespace)
         except (Refused, Unanswered) as error:
             log.debug("events not read", extra=kv(job=job.name, why=str(error)))
-            records = list(self.of(job))
+            records, at = list(self.of(job)), None if before is None else before.at
         records.sort(key=lambda record: (record.last, record.uid))
-        self._read[job.uid] = _Read(again_at=now + wait, wait=wait, events=tuple(records))
+        self._read[job.uid] = _Read(at=at, again_at=now + wait, wait=wait, events=tuple(records))
 
     def forget(self, jobs: Sequence[JobRecord]) -> None:
         """Keep only what belongs to these Jobs."""

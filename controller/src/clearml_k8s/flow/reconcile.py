@@ -180,8 +180,11 @@ class Reconciler:
         left = self._left(job, seen.task, decision)
         if left > 0:
             if decision.step is Step.FAIL_WAITING and decision.diagnosis is not None:
-                await self._explain.waits(job, decision.diagnosis)
+                told = await self._waits(job, decision.diagnosis)
+                return left if told is None else min(left, told)
             return left
+        if decision.step is Step.FAIL_WAITING and (wait := await self._news(job, decision.diagnosis)) > 0:
+            return wait
         if seen.task is None and (doubt := await self._presence.doubt(job, since=seen.at)) is not None:
             return doubt
         # Before anything ends: read again, after the cluster's news came in, and decide anew.
@@ -197,7 +200,8 @@ class Reconciler:
             return 0.0
         left = self._left(known, latest.task, again)
         if left > 0:
-            return left
+            # At once where there is news that its user is to be told.
+            return 0.0 if again.step is Step.FAIL_WAITING else left
         return await self._end(known, latest.task, again)
 
     async def _end(self, job: JobRecord, task: TaskView | None, decision: Decision) -> float | None:
@@ -285,10 +289,26 @@ class Reconciler:
             return None
         if (left := self._untold(job, diagnosis)) > 0:
             return left
+        return await self._waits(job, diagnosis)
+
+    async def _waits(self, job: JobRecord, diagnosis: Diagnosis) -> float | None:
+        """Tell why it waits; seconds until there may be more to tell, None when it will show by itself."""
         again = await self._explain.waits(job, diagnosis)
         if diagnosis.category not in EXPLAINED_BY_EVENTS:
             return again
         return max(1.0, min(again or AGAIN_SECONDS, self._happenings.due(job)))
+
+    async def _news(self, job: JobRecord, diagnosis: Diagnosis | None) -> float:
+        """Before it is failed for waiting: know its events as they are now; seconds until that may be tried, 0: done.
+
+        A read that fails decides nothing.
+        """
+        if diagnosis is None or diagnosis.category not in EXPLAINED_BY_EVENTS:
+            return 0.0
+        wait = await self._happenings.news(job, self._pods_of(job))
+        if wait == 0.0:
+            self._explain.happened(job, self._happenings.of(job))
+        return wait
 
     async def _look_closer(self, job: JobRecord, task: TaskView | None, decision: Decision) -> Decision:
         """The same decision, or another one when the events say more than the objects do."""
