@@ -24,6 +24,17 @@ CHECK = ("clearml-k8s", "check", "--config", "/etc/clearml-k8s/config.yaml")
 CANARIES = {"clearml.conf": "c4n4ry+$(A)é=1", "registry": "c4n4ry+$(A)é=2", "own Secret": "c4n4ry+$(A)é=3"}
 """Secrets of the values, and of a Secret that they name."""
 
+OF_THE_SCRIPT = "c4n4ry+$(A)é=5"
+CRASH = f"""\
+export API_KEY='{OF_THE_SCRIPT}'
+for number in $(seq 200); do printf 'line %s %01000d\\n' "$number" 0; done
+env
+python3 -c 'import os; print(os.environ)'
+echo 'the last line'
+exit 3
+"""
+"""A setup script that tells all it knows, the last of it in more than 32 KiB."""
+
 LONG = "import time\nprint('it runs', flush=True)\ntime.sleep(600)\n"
 
 
@@ -78,6 +89,18 @@ def helm(
                     "hostname": "by-pass-through",
                     "containers": [{"name": "task", "envFrom": [{"configMapRef": {"name": "more"}}]}],
                 },
+            },
+        },
+        "with-helper": {
+            "templateOverrides": {
+                "initContainers": [
+                    {
+                        "name": "helper",
+                        "image": TASK_IMAGE,
+                        "restartPolicy": "Always",
+                        "command": ["sh", "-c", "echo the helper is here; exec sleep 600"],
+                    }
+                ],
             },
         },
         "unknown-field": {"templateOverrides": {"podSpec": {"hostNmae": "x"}}},
@@ -169,6 +192,36 @@ def test_a_setup_script_that_ends_the_pod_without_an_error_fails_the_task(
     said = "ended with exit code 0 while running the task's setup script"
     until("the reason is in the console", lambda: said in server.console(task), limit=30)
     kubectl.gone(task)
+
+
+def test_of_a_crash_the_end_of_each_log_is_shown_and_no_secret(
+    helm: Helm, kubectl: Kubectl, server: DevServer, task_credentials: tuple[str, str]
+) -> None:
+    """What stands last in the log of the pod and of its helper; not what the task, or a Secret, keeps secret."""
+    canary = "c4n4ry+$(A)é=4"
+    new = NewTask(
+        name="crash",
+        queue="with-helper",
+        script="print(1)\n",
+        docker_args=f"-e MY_TOKEN='{canary}' -e PLAIN=ordinary",
+        setup_script=CRASH,
+    )
+    (task,) = enqueue(server.environment(), new)
+    found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
+    assert (found["status"], found["status_reason"]) == ("failed", "Kubernetes: crashed")
+    until("the log is shown", lambda: "the last line" in server.console(task), limit=30)
+    until("that of the helper, too", lambda: "the helper is here" in server.console(task), limit=30)
+    console = server.console(task)
+    assert "Last lines of container helper:\nthe helper is here" in console
+    assert "line 200 " in console
+    assert "line 1 " not in console
+    assert "PLAIN=ordinary" in console
+    assert "MY_TOKEN=****" in console
+    kubectl.gone(task)
+    shown = {"console": console, "status": found["status_message"], "controller's log": controller_log(kubectl, helm)}
+    for secret in (canary, OF_THE_SCRIPT, task_credentials[1]):
+        for where, text in shown.items():
+            assert not [way for way in written(secret) if way in text], where
 
 
 def test_two_queues_give_different_pods(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:

@@ -285,6 +285,7 @@ POINTS = {
         reads._serve tasks.get_all
         ends.fail tasks.failed
         explain._events GET events
+        explain.ended GET pods
         explain._last_lines GET pods (log)
         ends.delete DELETE jobs
         tell.flush events.add_batch
@@ -353,6 +354,7 @@ POINTS = {
         adopt._shown queues.get_all
         ends.fail tasks.failed
         explain._events GET events
+        explain.ended GET pods
         explain._last_lines GET pods (log)
         adopt._delete DELETE pods
         tell.flush events.add_batch

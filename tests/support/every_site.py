@@ -13,6 +13,9 @@ from clearml_k8s.kube import resources
 SOURCE = Path(flow.__file__).parent
 CLEARML = ("tasks", "queues", "events", "workers")
 CLIENT = {"create": "POST", "patch": "PATCH", "delete": "DELETE", "find": "GET", "get": "GET", "stream": "GET"}
+READS = {"events_of": "GET events", "environment": "GET pods"}
+"""Functions of `kube` by what they call."""
+
 _ENDPOINT = re.compile(r"^[a-z]+\.[a-z_]+$")
 
 
@@ -82,8 +85,8 @@ def sites() -> set[str]:
 
 
 def _names(call: ast.Call, endpoints: dict[str, Endpoints]) -> set[str]:
-    if isinstance(call.func, ast.Name) and call.func.id == "events_of":
-        return {"GET events"}
+    if isinstance(call.func, ast.Name) and call.func.id in READS:
+        return {READS[call.func.id]}
     if not isinstance(call.func, ast.Attribute):
         return set()
     whose, what = call.func.value, call.func.attr

@@ -1,9 +1,14 @@
 """Canaries in every input of a task that may be secret: in its own Job's environment, and nowhere that we write."""
 
+import base64
 import dataclasses
+import json
 import logging
+from urllib.parse import quote
 
 import pytest
+from clearml_k8s.kube.slim import slim_pod
+from clearml_k8s.kube.watch import Upsert
 from clearml_k8s.logs import JsonFormatter, PlainFormatter, Redactor
 from hostile import written
 from reconcile_loop import ENDED, Loop
@@ -78,3 +83,65 @@ async def test_the_jobs_of_a_task_hold_it_in_the_environment_alone(side, server)
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container.pop("env")
     assert_untold({"Job": str(job)})
+
+
+def printed(secret, script):
+    """What a setup script shows of it, and of the variables that a Secret gives, before it fails."""
+    return "\n".join(
+        [
+            "clearml-k8s: running the task's setup script",
+            f"TOKEN={secret}",
+            f"declare -x TOKEN={json.dumps(secret)}",
+            f"+ python -c {secret!r}",
+            f"environ({{'HOME': '/root', 'TOKEN': {secret!r}}})",
+            base64.b64encode(secret.encode()).decode(),
+            quote(secret, safe=""),
+            f"CLEARML_K8S_SETUP_SCRIPT={script}",
+            "CLEARML_API_SECRET_KEY=c4n4ry-of-the-tasks",
+            "environ({'CLEARML_API_SECRET_KEY': 'c4n4ry-of-the-tasks'})",
+            "clearml-k8s: ended with exit code 3 while running the task's setup script",
+        ]
+    )
+
+
+async def test_a_log_that_shows_it_does_not_bring_it_to_the_console(side, server, cluster, lines):
+    """By value what the pod's own environment says; by its name what only a Secret says."""
+    script = f"export API_KEY={QUOTED}\nenv; exit 3\n"
+    container = {"image": "a", "arguments": f"-e TOKEN={QUOTED}", "setup_shell_script": script}
+    task = server.create_task(queue="default", container=container)
+    await side.poll()
+    loop = Loop(side)
+    ended = {"exitCode": 3, "reason": "Error", "message": f"TOKEN={SECRET}", "finishedAt": "2026-01-01T00:00:00Z"}
+    (job,) = side.created(task)
+    template = job["spec"]["template"]
+    owner = {"kind": "Job", "uid": loop.job(task).uid}
+    pod = {
+        "metadata": {**template["metadata"], "name": "p", "uid": "p-1", "ownerReferences": [owner]},
+        "spec": {**template["spec"], "nodeName": "n"},
+        "status": {"phase": "Failed", "containerStatuses": [{"name": "task", "state": {"terminated": ended}}]},
+    }
+    cluster.objects["pods"] = {"p": pod}
+    loop.pods.apply(Upsert(item=slim_pod(pod)))
+    cluster.fault("GET", Fault(code=200, text=printed(SECRET, script)), path="/log")
+    await loop.looks(task)
+    await side.teller.flush()
+    console = server.console(task)
+    row = server.task(task)
+    assert "ended with exit code 3 while running" in console
+    assert row["status"] == "failed"
+    told = {"console": console, "log": lines(), "status": f"{row['status_reason']} {row['status_message']}"}
+    assert_untold(told)
+    assert "c4n4ry" not in console
+
+
+async def test_a_log_whose_secrets_are_not_known_is_not_shown(side, server, cluster):
+    task = server.create_task(queue="default", container={"image": "a"})
+    await side.poll()
+    loop = Loop(side)
+    loop.pod(task, ENDED, phase="Failed")
+    cluster.fault("GET", Fault(code=403, status=status(403, "Forbidden", "not allowed")), path="/pods")
+    await loop.looks(task)
+    await side.teller.flush()
+    assert cluster.of("GET", "/log") == []
+    assert "The log of the pod is not shown" in server.console(task)
+    assert server.task(task)["status"] == "failed"

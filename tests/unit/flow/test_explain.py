@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from clearml_k8s.clearml import tasks
 from clearml_k8s.errors import Forbidden
+from clearml_k8s.flow.explain import LOG_BYTES
 from clearml_k8s.kube.slim import Condition
 from clearml_server.process import DevServer
 from flow_parts import Side, make_container
@@ -161,6 +162,23 @@ async def test_every_container_that_ran_shows_its_last_lines(loop: Loop, server:
     assert {query["tailLines"] for query in asked} == {"100"}
     assert "Last lines of container prepare:\nline of prepare" in console
     assert "Last lines of the pod:\nline of task" in console
+
+
+@pytest.mark.parametrize("size", [200, 3_000, 300_000])
+async def test_of_a_long_log_the_end_is_shown(loop: Loop, server: DevServer, cluster: Cluster, size: int) -> None:
+    """The crash stands last; the API server's own limit would cut it off."""
+    task = await loop.launched()
+    loop.pod(task, ENDED, phase="Failed")
+    text = "\n".join(f"line {number} {'é' * size}" for number in range(100)) + "\nValueError: no data\n"
+    cluster.fault("GET", Fault(code=200, text=text), path="/log")
+    await loop.look(task)
+    await loop.side.teller.flush()
+    console = server.console(task)
+    assert console.rstrip().endswith("ValueError: no data")
+    assert "line 0 " not in console
+    assert len(console.encode()) < LOG_BYTES + 2_000
+    (asked,) = [seen.query for seen in cluster.of("GET", "/log")]
+    assert int(asked["limitBytes"]) >= 100 * 16_384
 
 
 # ---- ended by a SIGTERM ---------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from clearml_k8s import names
@@ -13,17 +13,24 @@ from clearml_k8s.errors import ApiRefused, AuthRefused, Refused, Unanswered
 from clearml_k8s.flow.decide import TOLD
 from clearml_k8s.flow.diagnosis import Category, Diagnosis, newest
 from clearml_k8s.flow.tell import Teller
+from clearml_k8s.hidden import hiding, without_secrets
 from clearml_k8s.kube.client import KubeClient
+from clearml_k8s.kube.environment import environment
 from clearml_k8s.kube.events import EventRecord, events_of
 from clearml_k8s.kube.resources import PODS
 from clearml_k8s.kube.slim import ContainerRecord, JobRecord, PodRecord
-from clearml_k8s.logs import kv
+from clearml_k8s.logs import Redactor, kv
 
 log = logging.getLogger(__name__)
 
 REPEAT_SECONDS = 60.0
 LOG_LINES = 100
 LOG_BYTES = 32_768
+"""Of them the last are shown: all that is told of one container fits into one console line."""
+
+READ_BYTES = 4 * 1024 * 1024
+"""Of a log that are read: more than 100 lines as the node keeps them, in pieces of 16 KiB at most."""
+
 EVENT_LINES = 50
 LOG_SECONDS = 10.0
 
@@ -78,9 +85,21 @@ class Explainer:
         for event in await self._events(pod):
             if event.warning:
                 self._teller.say(task, event.line, level="ERROR")
-        for container in pod.containers:
-            for line in await self._last_lines(pod, container):
-                self._teller.say(task, line, level="ERROR")
+        shown = [c for c in pod.containers if _has_log(c)] if pod.node is not None else []
+        if not shown:
+            return
+        try:
+            async with self._clock.timeout(LOG_SECONDS):
+                hide = hiding(await environment(self._client, pod, namespace=self._namespace))
+        except (TimeoutError, Refused, Unanswered) as error:
+            why = str(error) or "no answer"
+            self._teller.say(
+                task, f"The log of the pod is not shown, as its secrets are not known: {why}", level="ERROR"
+            )
+            return
+        for container in shown:
+            if lines := await self._last_lines(pod, container, hide=hide):
+                self._teller.say(task, lines, level="ERROR")
 
     async def interrupted(self, job: JobRecord, diagnosis: Diagnosis) -> None:
         """Tell that what reads as a user's abort was none. Errors as `Session.call`, but for a refusal: it is final."""
@@ -124,23 +143,44 @@ class Explainer:
             log.debug("events not read", extra=kv(pod=pod.name, why=str(error)))
             return []
 
-    async def _last_lines(self, pod: PodRecord, container: ContainerRecord) -> list[str]:
-        if pod.node is None or not (container.running or container.terminated):
-            return []
-        if container.init and container.exit_code == 0:
-            return []
+    async def _last_lines(self, pod: PodRecord, container: ContainerRecord, *, hide: Redactor) -> str:
         path = PODS.path(namespace=self._namespace, name=pod.name, subresource="log")
+        # The server's limit counts from the first of these lines on, so ours is kept here.
         params: dict[str, str | int | bool] = {
             "container": container.name,
             "tailLines": LOG_LINES,
-            "limitBytes": LOG_BYTES,
+            "limitBytes": READ_BYTES,
         }
         whose = "the pod" if container.name == names.TASK_CONTAINER else f"container {container.name}"
         try:
             async with self._clock.timeout(LOG_SECONDS), self._client.stream(path, params=params) as chunks:
-                text = b"".join([chunk async for chunk in chunks]).decode("utf-8", "replace").strip()
+                text = await _tail(chunks)
         except TimeoutError:
-            return [f"The log of {whose} cannot be read: no answer within {LOG_SECONDS:.0f} s"]
+            return f"The log of {whose} cannot be read: no answer within {LOG_SECONDS:.0f} s"
         except (Refused, Unanswered) as error:
-            return [f"The log of {whose} cannot be read: {error}"]
-        return [f"Last lines of {whose}:\n{text}"] if text else []
+            return f"The log of {whose} cannot be read: {error}"
+        # Cut afterwards, so that no part of a secret stands alone.
+        shown = _cut(without_secrets(hide(text)))
+        return f"Last lines of {whose}:\n{shown}" if shown else ""
+
+
+def _has_log(container: ContainerRecord) -> bool:
+    """It has begun, and may have to do with the end: an init container that ended well has not."""
+    return bool(container.running or container.terminated) and not (container.init and container.exit_code == 0)
+
+
+async def _tail(chunks: AsyncIterator[bytes]) -> str:
+    """The end of a text, twice as much as is shown."""
+    kept = b""
+    async for chunk in chunks:
+        kept = (kept + chunk)[-2 * LOG_BYTES :]
+    return kept.decode("utf-8", "replace").strip()
+
+
+def _cut(text: str) -> str:
+    """The last `LOG_BYTES` of it, from the beginning of a line on where there is one."""
+    whole = text.encode()
+    if len(whole) <= LOG_BYTES:
+        return text
+    first, _, rest = whole[-LOG_BYTES:].partition(b"\n")
+    return (rest or first).decode("utf-8", "replace")

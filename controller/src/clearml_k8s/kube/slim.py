@@ -13,6 +13,7 @@ from typing import Any
 
 from clearml_k8s import names
 from clearml_k8s.errors import KubeUnanswered, trimmed
+from clearml_k8s.hidden import without_secrets
 from clearml_k8s.wire import NOTHING, got
 
 MESSAGE_LIMIT = 1024
@@ -231,7 +232,8 @@ def _container(status: Mapping[str, Any], *, init: bool) -> ContainerRecord:
         running="running" in state,
         waiting=(_shared(waiting.get("reason")) or "Waiting") if "waiting" in state else None,
         terminated=(_shared(ended.get("reason")) or "Terminated") if "terminated" in state else None,
-        message=_message(waiting) or _message(ended),
+        # What an ended one says may be the end of its log (terminationMessagePolicy).
+        message=_message(waiting) or without_secrets(_message(ended)),
         exit_code=_number(ended.get("exitCode")),
         signal=_number(ended.get("signal")),
         started_at=_optional(_map(state, "running"), "startedAt") or _optional(ended, "startedAt") or "",
