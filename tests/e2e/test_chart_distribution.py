@@ -32,6 +32,9 @@ HELMS = ("helm4", "helm3")
 VERSION = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
 NEXT = "99.0.0"
 WRONG = "open-barley"
+REFUSED = ("Kubernetes: Container task: ", "401", "imageCredentials for a private registry")
+"""What the user of a task reads whose image the registry refuses: category image-pull, its words and its advice."""
+
 QUICK = [
     {"name": "CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL", "value": "1"},
     {"name": "CLEARML_AGENT_QUEUE_POLL_FREQ_SEC", "value": "1"},
@@ -227,7 +230,8 @@ def test_the_commands_for_the_enterprise_server_with_private_images(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With a wrong password neither the controller nor a task gets its image, with the right one both do."""
+    """With a wrong password neither the controller nor a task gets its image, and the task's user reads why; with the
+    right one both do, and what waited goes on as it is."""
     address, namespace = closed_registry.address, f"e2e-{uuid.uuid4().hex[:8]}"
     path = f"{address}/private-{namespace}"  # a node that has an image does not ask for it again
     push_image("controller", tmp_path, f"{path}/controller:1")
@@ -283,7 +287,15 @@ def test_the_commands_for_the_enterprise_server_with_private_images(
         upgrade(WRONG)
         other = NewTask(name="waits", queue="exampleQueue", script="print('here')\n", docker=f"{path}/task:2")
         (task,) = enqueue(server.environment(), other)
+        (pod,) = until("it has a pod", lambda: kubectl.pods_of(task))
         until("the task's image is refused", lambda: any(waiting_for_image(pod) for pod in kubectl.pods_of(task)))
+        until("its user reads why", lambda: all(w in server.task(task)["status_message"] for w in REFUSED))
+        assert server.task(task)["status"] == "queued"
+        upgrade(PASSWORD)
+        found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=150)
+        assert found["status"] == "completed", server.console(task)
+        assert {one["metadata"]["uid"] for one in kubectl.pods_of(task)} <= {pod["metadata"]["uid"]}
+        assert server.console(task).count("Kubernetes Job clearml-id-") == 1, "no other Job was made"
     finally:
         helm("uninstall", "-n", namespace, "clearml-enterprise-agent", "--ignore-not-found")
         kubectl("delete", "namespace", namespace, "--wait=false")
