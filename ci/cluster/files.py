@@ -33,8 +33,10 @@ def _json(value: Any) -> str:
 
 
 def audit_policy() -> dict[str, Any]:
-    """What the audit log holds: every answered write of what the project cares about, Jobs with their bodies."""
+    """What the audit log holds: every answered write of what the project cares about, Jobs with their bodies,
+    pods with their ends."""
     batch = [{"group": "batch", "resources": ["jobs"]}]
+    ends = [{"group": "", "resources": ["pods/status"]}]
     core = [{"group": "", "resources": ["pods", "configmaps", "secrets", "events", "services", "pods/binding"]}]
     return {
         "apiVersion": "audit.k8s.io/v1",
@@ -45,6 +47,7 @@ def audit_policy() -> dict[str, Any]:
             {"level": "None", "resources": core, "namespaces": ["kube-system"]},
             {"level": "RequestResponse", "verbs": ["create"], "resources": batch},
             {"level": "Request", "verbs": ["delete", "deletecollection"], "resources": batch},
+            {"level": "Request", "verbs": ["patch", "update"], "resources": ends},
             {"level": "Metadata", "verbs": WRITES, "resources": batch + core},
             {
                 "level": "Metadata",

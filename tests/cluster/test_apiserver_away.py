@@ -9,6 +9,7 @@ import time
 from collections import Counter
 
 import pytest
+from chaos_cluster import apiserver, kill_apiserver
 from chaos_counts import check, shown, statuses, until
 from chaos_scene import Scene
 
@@ -16,13 +17,6 @@ from ci.cluster.local import LocalCluster
 
 TASKS = 120
 LIMITS = {"alpha": 30, "beta": 20, "": 40}
-
-
-def apiserver(cluster: LocalCluster) -> int:
-    """Its process id."""
-    pid = next(health.pid for health in cluster.status() if health.name == "kube-apiserver")
-    assert pid is not None
-    return pid
 
 
 async def test_both_apis_are_away_for_a_while(
@@ -51,7 +45,7 @@ async def test_both_apis_are_away_for_a_while(
             await asyncio.sleep(6)
             os.kill(pid, signal.SIGCONT)
             await some_completed(35)
-            os.kill(pid, signal.SIGKILL)  # gone: connections are refused
+            await kill_apiserver(cluster)
             await asyncio.sleep(2)
             await asyncio.to_thread(cluster.up)
             await some_completed(60)

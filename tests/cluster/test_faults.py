@@ -1,4 +1,4 @@
-"""Both servers err at every step of the claim, others take from the same queues: each task runs once, by someone."""
+"""Both servers err at every call, others take from the same queues: each task runs once, by someone."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from contextlib import AsyncExitStack
 
 import pytest
 from chaos_agent import ClearML, PlainConsumer
+from chaos_controller import kept_running
 from chaos_counts import check, shown
-from chaos_faults import KubeFaults, add_faults, faults_met
-from chaos_proxy import Proxy, Steps
+from chaos_faults import Faults, add_faults, faults_met
+from chaos_proxy import Proxy
 from chaos_scene import Scene
 
 TASKS = 200
@@ -21,18 +22,16 @@ async def test_errors_after_commit_lost_replies_and_late_calls(
     scene: Scene, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server, limits = scene.server, {"alpha": 30, "beta": 20, "": 40}
-    sources = {name: server.create_queue(name) for name in ("alpha", "beta")}
-    pending = server.create_queue("k8s_scheduler", system_tags=["k8s-glue"])
     tasks = server.bulk_tasks(110, queue="alpha") + server.bulk_tasks(90, queue="beta")
     add_faults(server, probability=0.02, seed=1)
-    kube_faults = KubeFaults(probability=0.1, seed=2)
+    kube_faults = Faults(probability=0.06, watches=0.4, seed=2)
     began = time.monotonic()
     async with (
         Proxy(scene.access.server, tls=scene.access.tls) as to_kube,
         scene.agents() as agents,
     ):
-        to_kube.steps, to_kube.decide = Steps(sources=frozenset(sources.values()), pending=pending), kube_faults.decide
-        async with scene.controller("faulty", limits=limits, kube=to_kube):
+        to_kube.decide = kube_faults.decide
+        async with scene.controller("faulty", limits=limits, kube=to_kube) as controller, kept_running(controller):
             for mode in ("refuse", "close", "503"):  # and is away now and then
                 await asyncio.sleep(6)
                 server.down(mode=mode, seconds=2.5)
@@ -41,7 +40,7 @@ async def test_errors_after_commit_lost_replies_and_late_calls(
     with capsys.disabled():
         facts = {
             "faults of the ClearML server": faults_met(server) + "; away three times for 2.5 s",
-            "faults of the API server": ", ".join(f"{kind} {number}" for kind, number in kube_faults.hits.items()),
+            "faults of the API server": str(kube_faults),
             "time": f"{time.monotonic() - began:.0f} s",
         }
         print(shown("FAULTS", facts, counts))

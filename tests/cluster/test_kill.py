@@ -208,7 +208,7 @@ async def test_sixty_kills_lose_no_task_and_start_none_twice(
             )
         finally:
             await controller.kill()
-    counts = count(server=server, tasks=tasks, jobs=audit.jobs(), agents=[agents], aborted=aborted)
+    counts = count(server=server, tasks=tasks, audit=audit, agents=[agents], aborted=aborted)
     landed = sum(any(call["time"] >= at for call in server.calls(endpoint=what, task=task)) for what, task, at in late)
     per_step = Counter(step for step, _ in kills.elements())
     with capsys.disabled():

@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +18,22 @@ import yaml
 from ci.paths import ROOT
 
 GRACE_SECONDS = 2.5
+
+_WATCHED = """
+import gc, os, signal, sys
+from clearml_k8s.cli import main
+
+def tell(number, frame):
+    gc.collect()
+    with open(sys.argv[0] + ".new", "w") as file:
+        file.write(str(sys.getallocatedblocks()))
+    os.replace(sys.argv[0] + ".new", sys.argv[0])
+
+sys.argv.pop(0)
+signal.signal(signal.SIGUSR1, tell)
+sys.exit(main(sys.argv[1:]))
+"""
+"""The controller, which at SIGUSR1 writes how many blocks of memory it holds."""
 
 
 def free_port() -> int:
@@ -88,6 +106,7 @@ class ControllerProcess:
             "CLEARML_K8S_LOG_LEVEL": "INFO",
             "CLEARML_K8S_POD_NAME": self.pod,
         }
+        self._blocks = folder / f"{self.pod}.blocks"
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> ControllerProcess:
@@ -110,11 +129,20 @@ class ControllerProcess:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")), 0)
 
+    async def blocks(self) -> int:
+        """How many blocks of memory hold its Python objects, garbage apart: exact, where the resident memory is not."""
+        self._blocks.unlink(missing_ok=True)
+        self.signal(signal.SIGUSR1)
+        async with asyncio.timeout(10):
+            while not self._blocks.exists():
+                await asyncio.sleep(0.05)
+        return int(self._blocks.read_text())
+
     async def start(self) -> None:
         """A new process; returns at once."""
         with self.log.open("ab") as sink:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "clearml_k8s.cli", "run"),
+                *(sys.executable, "-c", _WATCHED, str(self._blocks), "run"),
                 *("--config", str(self._config), "--kubeconfig", str(self._kubeconfig)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sink,
@@ -142,3 +170,24 @@ class ControllerProcess:
         """SIGTERM; its exit code."""
         self.signal(signal.SIGTERM)
         return await self.ended()
+
+
+@asynccontextmanager
+async def kept_running(controller: ControllerProcess) -> AsyncIterator[list[int]]:
+    """As the kubelet does it; the exit codes of the lives that ended by themselves."""
+    codes: list[int] = []
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            if not controller.running:
+                codes.append(await controller.ended())
+                await controller.start()
+
+    keeping = asyncio.create_task(keep())
+    try:
+        yield codes
+    finally:
+        keeping.cancel()
+        ended = await asyncio.gather(keeping, return_exceptions=True)
+    assert isinstance(ended[0], asyncio.CancelledError), ended[0]

@@ -1,4 +1,4 @@
-"""What is counted at the end of a chaos test, from the audit log, the agents and the ClearML server."""
+"""What is counted at the end of a chaos test: by the agents, and by what both servers wrote down themselves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaos_agent import Agents, Start
-from chaos_kube import JobCreated, Kube
+from chaos_audit import CALLS, PENDING, courses, held, left_over, most_held
+from chaos_kube import AuditLog, JobCreated, Kube
 from clearml_server.process import DevServer
 
 
@@ -33,7 +34,9 @@ async def until(
 class Counts:
     """The counts of one run; ``peaks``: most Jobs and pods that held a place at one time, by queue and in all ("").
 
-    ``aborted``: tasks that their user aborted and that stayed so; whether they were started is not counted.
+    ``aborted``: tasks that their user aborted and that stayed so; whether they were started is not counted. By the
+    ClearML server's own log: ``served_twice`` are tasks of which one attempt was taken or started twice,
+    ``served_never`` completed ones that were not taken or started; ``audited``: as peaks, by the API server's log.
     """
 
     tasks: int
@@ -47,6 +50,10 @@ class Counts:
     never_started: int
     peaks: Mapping[str, int]
     left_in_queues: Mapping[str, int]
+    served_twice: int
+    served_never: int
+    audited: Mapping[str, int]
+    left_over: tuple[str, ...]
 
     def __str__(self) -> str:
         lines = [
@@ -56,6 +63,11 @@ class Counts:
             f"  attempts started twice {self.attempts_started_twice}, with two Jobs {self.attempts_with_two_jobs}",
             "  most places held at one time (Jobs stored, their pods not ended or gone; by etcd's revisions): "
             + ", ".join(f"{name or 'in all'} {peak}" for name, peak in self.peaks.items()),
+            "  by the API server's audit log alone: "
+            + ", ".join(f"{name or 'in all'} {peak}" for name, peak in self.audited.items()),
+            f"  by the ClearML server's log: an attempt taken or started twice {self.served_twice}, "
+            f"completed and not taken or not started {self.served_never}",
+            f"  left over on tasks: {len(self.left_over)} {'; '.join(self.left_over[:3])}",
             "  left in queues: " + ", ".join(f"{name} {left}" for name, left in self.left_in_queues.items()),
         ]
         return "\n".join(lines)
@@ -65,7 +77,7 @@ def count(
     *,
     server: DevServer,
     tasks: Sequence[str],
-    jobs: Sequence[JobCreated],
+    audit: AuditLog,
     agents: Iterable[Agents],
     others: Iterable[Start] = (),
     aborted: Collection[str] = (),
@@ -80,13 +92,16 @@ def count(
         # A Job that never had a pod held its place until it went itself.
         ended |= {job: revision for job, revision in one.deleted.items() if job not in one.jobs} | one.ended
     by_attempt = Counter((start.task, start.attempt) for start in starts)
-    jobs = stored(jobs, agents)
+    jobs = stored(audit.jobs(), agents)
     unknown = {start.job for start in starts if start.job} - {job.uid for job in jobs}
     assert not unknown, f"Jobs were started of which neither the audit log nor a watch tells: {unknown}"
     uids: dict[tuple[str, str], set[str]] = {}
     for job in jobs:
         uids.setdefault((job.task, job.attempt), set()).add(job.uid)
     state = server.state()
+    pending = server.queue_id(PENDING) if PENDING in state["queues"] else None
+    known = courses(server.iterate_calls(endpoint=CALLS), pending=pending)
+    through = [known.get(task) for task in tasks if status[task] == "completed"]
     return Counts(
         tasks=len(tasks),
         completed=sum(found == "completed" for found in status.values()),
@@ -99,6 +114,10 @@ def count(
         never_started=len(set(tasks) - over - {start.task for start in starts}),
         peaks=peaks(jobs, ended),
         left_in_queues={name: queue["entries"] for name, queue in state["queues"].items()},
+        served_twice=sum(one.most > 1 or max(one.starts) > 1 for one in known.values()),
+        served_never=sum(one is None or one.taken != 1 or one.starts[-1] != 1 for one in through),
+        audited=most_held(held(audit.events(), aborted=aborted)),
+        left_over=tuple(left_over(server, tasks)),
     )
 
 
@@ -141,6 +160,11 @@ def check(counts: Counts, *, limits: Mapping[str, int | None]) -> None:
     assert counts.attempts_with_two_jobs == 0, counts
     for name, limit in limits.items():
         assert limit is None or counts.peaks.get(name, 0) <= limit, (name, counts)
+        assert limit is None or counts.audited.get(name, 0) <= limit, (name, counts)
+    assert counts.audited[""] > 0, "the audit log tells of Jobs and of their ends"
+    assert counts.served_twice == 0, counts
+    assert counts.served_never == 0, counts
+    assert counts.left_over == (), counts
     assert not any(counts.left_in_queues.values()), counts
 
 

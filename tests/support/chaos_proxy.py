@@ -1,13 +1,17 @@
-"""A proxy in front of either API that can hold, drop or answer single requests; it knows the steps of the claim.
+"""A proxy in front of either API that can hold, drop or answer any request, and cut watches or let them fall silent; it
+knows the steps of the claim.
 
 It goes on with a request whose client has died, so what a killed controller had sent can still land late.
 """
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import json
+import re
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -31,6 +35,21 @@ class Request:
     body: Any
     step: str | None
     task: str | None
+
+    @property
+    def watch(self) -> bool:
+        return "watch=" in self.path.partition("?")[2]
+
+    @property
+    def name(self) -> str:
+        """What is asked for, without names: "watch jobs", "GET pods/log", "tasks.get_all"."""
+        parts = [part for part in self.path.partition("?")[0].split("/") if part]
+        if not self.path.startswith(("/api/", "/apis/")):
+            return parts[-1] if parts else ""
+        parts = parts[3 if parts[0] == "apis" else 2 :]
+        parts = parts[2:] if parts[:1] == ["namespaces"] and len(parts) > 2 else parts
+        kind = "watch" if self.watch else self.method
+        return f"{kind} {'/'.join([*parts[:1], *parts[2:]])}"
 
 
 class Steps:
@@ -74,10 +93,28 @@ class Fate(enum.Enum):
     DROP_AFTER = "done, then the connection is closed"
     ERROR_BEFORE = "answered 503, nothing is done"
     ERROR_AFTER = "done, then answered 500"
+    LATE = "the connection is closed, and it is done a while later"
+    THROTTLE = "answered 429 with Retry-After, nothing is done"
+    EXPIRED = "answered 410"
+    EXPIRED_EVENT = "a watch that begins, and says in an event that its version is too old"
+    CUT = "a watch that is cut off in the middle of a line"
+    SILENT = "a watch that is open and says nothing, whatever happens"
 
+
+LATE_SECONDS = 1.5
+RETRY_AFTER_SECONDS = 1
+CUT_AFTER = 12
+"""Lines of a watch that pass before it is cut."""
+
+_ENDED_AS_TOO_OLD = re.compile(rb'"type": ?"ERROR".*"code": ?410')
+
+TOO_OLD = {
+    "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410,
+    "message": "too old resource version: 1 (2)",
+}  # fmt: skip
 
 Decide = Callable[[Request], Awaitable[Fate]]
-"""Called before a request goes on; it may wait."""
+"""Called before a request goes on, whatever it is; it may wait."""
 
 After = Callable[[Request], Awaitable[None]]
 """Called when the other side has answered, before the client is told; it may wait."""
@@ -101,6 +138,8 @@ class Proxy:
         self.after: After = _nothing
         self.see: After = _nothing
         """Called for every request as it comes, also one of no step; it may wait."""
+        self.expired: Counter[str] = Counter()
+        """How many watches the other side itself ended with 410, by their name."""
         self._target, self._tls = target, tls
         self._runner: web.ServerRunner | None = None
         self._http: aiohttp.ClientSession | None = None
@@ -131,30 +170,50 @@ class Proxy:
         raw = await incoming.read()
         request = self._seen(incoming, raw)
         await self.see(request)
-        fate = await self.decide(request) if request.step else Fate.PASS
-        if fate is Fate.DROP_BEFORE:
-            return _drop(incoming)
-        if fate is Fate.ERROR_BEFORE:
-            return web.Response(status=503, text="Service Unavailable")
+        fate = await self.decide(request)
+        if (answer := await _at_once(incoming, fate)) is not None:
+            return answer
+        if fate is Fate.LATE:
+            _drop(incoming)
+            await asyncio.sleep(LATE_SECONDS)
         headers = {k: v for k, v in incoming.headers.items() if k.lower() not in _HOP}
         try:
             async with self._http.request(
                 incoming.method, URL(self._target + incoming.raw_path, encoded=True), data=raw or None, headers=headers
             ) as reply:
-                if "watch=" in incoming.query_string:
-                    return await _stream(incoming, reply)
+                if request.watch and reply.status == 200:
+                    return await self._stream(incoming, reply, request, cut=fate is Fate.CUT)
+                self.expired[request.name] += request.watch and reply.status == 410
                 answer = web.Response(status=reply.status, body=await reply.read())
                 for name in ("Content-Type", "Retry-After", "Location"):
                     if name in reply.headers:
                         answer.headers[name] = reply.headers[name]
         except aiohttp.ClientError:
             return _drop(incoming)
-        if request.step:
-            await self.after(request)
-        if fate is Fate.DROP_AFTER:
+        await self.after(request)
+        if fate in (Fate.DROP_AFTER, Fate.LATE):
             return _drop(incoming)
         if fate is Fate.ERROR_AFTER:
             return web.Response(status=500, text="Internal Server Error")
+        return answer
+
+    async def _stream(
+        self, incoming: web.BaseRequest, reply: aiohttp.ClientResponse, request: Request, *, cut: bool
+    ) -> web.StreamResponse:
+        answer = web.StreamResponse(status=reply.status, headers={"Content-Type": reply.headers["Content-Type"]})
+        lines = 0
+        try:
+            await answer.prepare(incoming)
+            async for chunk in reply.content.iter_any():
+                self.expired[request.name] += _ENDED_AS_TOO_OLD.search(chunk) is not None
+                lines += chunk.count(b"\n")
+                if cut and lines > CUT_AFTER:
+                    await answer.write(chunk[: len(chunk) // 2])
+                    return _drop(incoming)
+                await answer.write(chunk)
+            await answer.write_eof()
+        except (ConnectionError, aiohttp.ClientError):
+            return _drop(incoming)  # either side is gone
         return answer
 
     def _seen(self, incoming: web.BaseRequest, raw: bytes) -> Request:
@@ -173,13 +232,30 @@ def _drop(incoming: web.BaseRequest) -> web.Response:
     return web.Response()
 
 
-async def _stream(incoming: web.BaseRequest, reply: aiohttp.ClientResponse) -> web.StreamResponse:
-    answer = web.StreamResponse(status=reply.status, headers={"Content-Type": reply.headers["Content-Type"]})
-    try:
-        await answer.prepare(incoming)
-        async for chunk in reply.content.iter_any():
-            await answer.write(chunk)
-        await answer.write_eof()
-    except (ConnectionError, aiohttp.ClientError):
-        return _drop(incoming)  # either side is gone
+async def _at_once(incoming: web.BaseRequest, fate: Fate) -> web.StreamResponse | None:
+    """The answer of a fate in which the other side has no part."""
+    match fate:
+        case Fate.DROP_BEFORE:
+            return _drop(incoming)
+        case Fate.ERROR_BEFORE:
+            return web.Response(status=503, text="Service Unavailable")
+        case Fate.THROTTLE:
+            after = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+            return web.Response(status=429, text="Too many requests, please try again later.", headers=after)
+        case Fate.EXPIRED:
+            return web.json_response(TOO_OLD, status=410)
+        case Fate.EXPIRED_EVENT:
+            line = json.dumps({"type": "ERROR", "object": TOO_OLD}).encode() + b"\n"
+            return web.Response(body=line, content_type="application/json")
+        case Fate.SILENT:
+            return await _silence(incoming)
+    return None
+
+
+async def _silence(incoming: web.BaseRequest) -> web.StreamResponse:
+    """Until the client goes."""
+    answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await answer.prepare(incoming)
+    while incoming.transport is not None and not incoming.transport.is_closing():
+        await asyncio.sleep(0.2)
     return answer

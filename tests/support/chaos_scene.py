@@ -118,6 +118,4 @@ class Scene:
         aborted: Collection[str] = (),
     ) -> Counts:
         """Everything, now."""
-        return count(
-            server=self.server, tasks=tasks, jobs=self.audit.jobs(), agents=agents, others=others, aborted=aborted
-        )
+        return count(server=self.server, tasks=tasks, audit=self.audit, agents=agents, others=others, aborted=aborted)

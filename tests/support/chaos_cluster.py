@@ -1,0 +1,48 @@
+"""What a chaos test does to the local cluster's own programs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from typing import Any
+
+from ci.cluster.local import LocalCluster
+from ci.cluster.network import inside
+
+ETCD = "http://127.0.0.1:2379/v3/kv"
+_CALL = """
+import sys, urllib.request as r
+q = r.Request(sys.argv[1], sys.argv[2].encode(), {"Content-Type": "application/json"})
+print(r.build_opener(r.ProxyHandler({})).open(q, timeout=20).read().decode())
+"""
+
+
+def apiserver(cluster: LocalCluster) -> int:
+    """Its process id."""
+    pid = next(health.pid for health in cluster.status() if health.name == "kube-apiserver")
+    assert pid is not None
+    return pid
+
+
+async def kill_apiserver(cluster: LocalCluster) -> None:
+    """Connections break, and are refused until `LocalCluster.up`."""
+    os.kill(await asyncio.to_thread(apiserver, cluster), signal.SIGKILL)
+
+
+async def compact(cluster: LocalCluster) -> int:
+    """Have etcd forget its history; the revision before which it now knows nothing."""
+    revision = int((await _etcd(cluster, "range", key="AA=="))["header"]["revision"])
+    await _etcd(cluster, "compaction", revision=str(revision), physical=True)
+    return revision
+
+
+async def _etcd(cluster: LocalCluster, what: str, **body: Any) -> dict[str, Any]:
+    """One call to etcd itself, which listens within the cluster's network only."""
+    command = inside(cluster.existing(), "python3", "-c", _CALL, f"{ETCD}/{what}", json.dumps(body))
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    assert process.returncode == 0, f"etcd {what}"
+    answer: dict[str, Any] = json.loads(out)
+    return answer
