@@ -154,7 +154,7 @@ async def test_all_tasks_run_once_whatever_happens(
             "troubles": ", ".join(f"{what} {number}" for what, number in trouble.done.items()),
             "faults of the ClearML server": met,
             "faults of the API server": str(kube_faults),
-            "memory": f"at most {max(trouble.memory) // 1024} MiB; {growth} blocks more after {in_peace} tasks in peace",
+            "memory": f"at most {max(trouble.memory) // 1024} MiB; {growth} blocks more after {in_peace} tasks",
             "time": f"{time.monotonic() - began:.0f} s",
         }
         print(shown("SOAK", facts, counts))
