@@ -70,15 +70,17 @@ def completed(server: DevServer, task: str) -> int:
     return sum(call["code"] == 200 for call in server.calls(endpoint=r"^tasks\.completed$", task=task))
 
 
-@pytest.mark.parametrize("queue", ["slow", "quick"])
-def test_a_running_task_that_is_reset_and_enqueued_again_runs_anew(
-    helm: Helm, kubectl: Kubectl, server: DevServer, queue: str
+@pytest.mark.parametrize(
+    ("queue", "end"), [("slow", "tasks.reset"), ("quick", "tasks.reset"), ("quick", "tasks.stopped")]
+)
+def test_a_running_task_that_is_ended_and_enqueued_again_runs_anew(
+    helm: Helm, kubectl: Kubectl, server: DevServer, queue: str, end: str
 ) -> None:
     """The agent of the old attempt, told to end, would report an abort of the new one."""
     (task,) = enqueue(server.environment(), NewTask(name="again", queue=queue, script=WAITS_FOR_FILE))
     old = kubectl.running_pod(task)
     until("the script runs", lambda: "it runs" in kubectl("logs", old["metadata"]["name"], check=False), limit=LIMIT)
-    server.call("tasks.reset", task=task, force=True)
+    server.call(end, task=task, force=True)
     server.call("tasks.enqueue", task=task, queue=server.queue_id(queue))
 
     def new() -> dict[str, Any] | None:

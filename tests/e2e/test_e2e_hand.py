@@ -104,11 +104,10 @@ RUNNING = {
 @pytest.fixture(scope="module")
 def running(helm: Helm, kubectl: Kubectl, audit: Audit, server: DevServer) -> dict[str, str]:
     """A task for each hand, all enqueued before the first is looked at; their scripts run."""
-    hands = [*RUNNING, "enqueue"]
-    made = enqueue(server.environment(), *(NewTask(name=name, queue="deaf", script=MARKS_ITSELF) for name in hands))
+    made = enqueue(server.environment(), *(NewTask(name=name, queue="deaf", script=MARKS_ITSELF) for name in RUNNING))
     for task in made:
         begun(kubectl, task)
-    return dict(zip(hands, made, strict=True))
+    return dict(zip(RUNNING, made, strict=True))
 
 
 @pytest.mark.parametrize("how", RUNNING)
@@ -129,27 +128,6 @@ def test_a_running_task_is_ended_by_the_controller(
     found = server.call("tasks.get_all", id=[task], only_fields=["status", "status_message"])["tasks"]
     assert [one["status"] for one in found] == ([status] if status else [])
     assert not [one for one in found if one["status_message"].startswith("Kubernetes: ")]
-
-
-def test_a_running_task_that_is_stopped_and_enqueued_runs_once_more(
-    running: dict[str, str], helm: Helm, kubectl: Kubectl, server: DevServer, audit: Audit, folder: Path
-) -> None:
-    task = running["enqueue"]
-    first = begun(kubectl, task)["metadata"]["ownerReferences"][0]["uid"]
-    kubectl.apply(polling(1))
-    with watched(kubectl, task, folder) as pods:
-        server.call("tasks.stopped", task=task)
-        server.call("tasks.enqueue", task=task, queue_name="deaf")
-        second = begun(kubectl, task, job=first)
-        assert pods.exit_codes() == {SIGTERM_EXIT}
-        assert pods.grace_periods() == {GRACE_SECONDS}
-    assert audit.deleted_by(task) == [account(helm)]
-    kubectl.let_go(second)
-    ended_well(server, task)
-    kubectl.gone(task)
-    assert len(set(audit.made(task))) == len(audit.made(task)) == 2
-    assert server.console(task).count("it went on to its end") == 1
-    assert set(audit.deleted_by(task)) == {account(helm)}
 
 
 def test_an_abort_in_the_ui_is_the_agents_first(helm: Helm, kubectl: Kubectl, server: DevServer, audit: Audit) -> None:
