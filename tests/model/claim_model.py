@@ -72,6 +72,7 @@ class Controller(NamedTuple):
     known: bool = False  # it remembers that nothing but its mark came of its last claim
     resumed: bool = False  # the claim goes on after a grace: an earlier create may have landed
     doubt: bool = False  # a call of its own may still land
+    full: bool = False  # it has no room for the task
     leaves: bool = False  # told to end, and the cluster takes nothing from it any more (helm uninstall)
 
 
@@ -93,6 +94,7 @@ class State(NamedTuple):
     faults: int
     crashes: int
     leavings: int
+    fills: int = 0
 
 
 NO_REQUEST = Request(step=0, status="", queue=NOWHERE, old=0)
@@ -109,6 +111,8 @@ class Rules:
     sweep: bool = True  # tasks that are queued, in no queue and nobody's are claimed after a grace
     second_grace: bool = True  # a task found in no queue is marked, and launched only after one more grace
     own_mark: bool = True  # a record counts only while the own mark stands
+    let_go: bool = True  # who has no room takes its mark away, after a grace
+    look: bool = True  # before that it looks for a Job that a create without an answer has made
     release: bool = True  # who is told to end takes its mark away from what it has not taken
 
 
@@ -122,6 +126,7 @@ class Scenario:
     controllers: int = 2
     leavings: int = 0  # how often the first controller is uninstalled
     returns: bool = False  # it is installed again each time
+    fills: int = 0  # how often the first controller may lose its room; it may have some again
 
 
 SCENARIOS = {
@@ -135,6 +140,8 @@ SCENARIOS = {
     "stop": Scenario(script=("stop",)),
     "stop,enqueue": Scenario(script=("stop", "enqueue"), crashes=0),
     "stop,enqueue+agent": Scenario(script=("stop", "enqueue"), agent=True, faults=0, crashes=0),
+    "room": Scenario(fills=1),
+    "room,stop,enqueue": Scenario(fills=1, script=("stop", "enqueue"), crashes=0),
     "reset,enqueue": Scenario(script=("reset", "enqueue"), crashes=0),
 }
 
@@ -159,6 +166,7 @@ class Model:
             launched=(), late=(), producer=NO_REQUEST._replace(step=1), user=NO_REQUEST, script=0,
             agent=Agent("idle" if self.scenario.agent else "done", 0, 0), controllers=(Controller(),) * n,
             faults=self.scenario.faults, crashes=self.scenario.crashes, leavings=self.scenario.leavings,
+            fills=self.scenario.fills,
         )  # fmt: skip
 
     # ---- what a controller can see --------------------------------------------------------------------------------
@@ -266,6 +274,10 @@ class Model:
             yield f"crash at {ctl.step}", self.crash(s, x), False
         if s.leavings and x == 0 and not ctl.leaves:
             yield "uninstalled", self.set(s._replace(leavings=s.leavings - 1), x, leaves=True), False
+        if s.fills and x == 0 and ctl.step == "idle":
+            yield "has no room any more", self.set(s._replace(fills=s.fills - 1), x, full=True), False
+        if ctl.full and ctl.step == "idle":
+            yield "has room again", self.set(s, x, full=False), False
         match ctl.step:
             case "idle" if ctl.leaves:
                 yield from self.ended(s, x)
@@ -290,6 +302,10 @@ class Model:
                 yield from self.call(self.set(s, x, known=False), x, "mark", yes="read", no="idle")
             case "clean":
                 yield from self.call(s, x, "clean", yes="idle", no="idle")
+            case "look" if self.rules.look and ctl.job == ctl.attempt:
+                yield "looks: its Job is there", self.goto(s, x, "idle"), True
+            case "look":
+                yield "looks: no Job", self.goto(s, x, "forget, unmark"), True
             case "unmark":
                 yield from self.call(s, x, "unmark", yes="idle", no="idle")
             case "read":
@@ -361,13 +377,18 @@ class Model:
         elif queued and ctl.job == s.changed:
             if s.source:
                 yield "an entry beside our Job", self.set(s, x, step="clean", attempt=s.changed), True
-        elif queued and mine and not (ctl.known and s.source and not others):
-            if not others or min(others) < x:  # else the other one gives way
+        elif queued and mine and (self.lets_go(ctl) or not (ctl.known and not others and (s.source or ctl.full))):
+            if self.lets_go(ctl) or not others or min(others) < x:  # else the other one gives way
                 yield "our mark, and no claim: a grace begins", self.begin_grace(s, x), True
+        elif queued and ctl.full:
+            pass
         elif queued and s.source and not others:
             yield f"sees the entry of attempt {s.changed}", self.set(s, x, step="mark", attempt=s.changed), True
         elif queued and not s.source and self.may_sweep(s, others):
             yield "in no queue: a grace begins", self.begin_grace(s, x), True
+
+    def lets_go(self, ctl: Controller) -> bool:
+        return ctl.full and self.rules.let_go
 
     def may_sweep(self, s: State, others: list[int]) -> bool:
         return self.rules.sweep and not others and s.worker < s.changed
@@ -381,12 +402,18 @@ class Model:
             if queued and ours and s.changed == ctl.record.attempt and not s.source and s.worker < s.changed:
                 taken = self.set(s, x, step="create", attempt=ctl.record.attempt, resumed=True)
                 yield "grace over: the take was ours", taken, True
+            elif queued and mine and self.lets_go(ctl) and not ctl.job == s.changed != ctl.record.attempt:
+                yield "grace over: lets go", self.set(s, x, step="look", attempt=s.changed), True
             else:
                 yield "grace over: nothing of ours", self.goto(s, x, "forget"), True
         elif queued and ctl.job == s.changed:
             yield "grace over: the Job is there", self.goto(s, x, "idle"), True
         elif queued and mine and others:
-            yield "grace over: gives way", self.goto(s, x, "unmark"), True
+            yield "grace over: gives way", self.set(s, x, step="look", attempt=s.changed), True
+        elif queued and mine and self.lets_go(ctl):
+            yield "grace over: lets go", self.set(s, x, step="look", attempt=s.changed), True
+        elif queued and ctl.full:
+            yield "grace over: no room", self.set(self.goto(s, x, "idle"), x, known=mine), True
         elif queued and s.source and not others:
             yield "grace over: the entry is there", self.set(s, x, step="mark", attempt=s.changed), True
         elif queued and not s.source and self.may_sweep(s, others):

@@ -62,7 +62,7 @@ POINTS = {
         returning._add queues.add_task
         returning.give_back queues.remove_task
         returning.unmark PATCH configmaps
-        returning.unmark tasks.delete_hyper_params
+        returning._delete_mark tasks.delete_hyper_params
         returning._hide queues.remove_task
         returning._to_front queues.move_task_to_front
         tell.flush events.add_batch
@@ -95,7 +95,7 @@ POINTS = {
         returning._wanted tasks.get_all
         returning._add queues.add_task
         returning.unmark PATCH configmaps
-        returning.unmark tasks.delete_hyper_params
+        returning._delete_mark tasks.delete_hyper_params
         returning._hide queues.remove_task
         returning._to_front queues.move_task_to_front
         tell.flush events.add_batch
@@ -110,7 +110,7 @@ POINTS = {
         claim.claim tasks.get_all
         marking._set_mark tasks.edit_hyper_params
         marking.marked tasks.get_all
-        returning.unmark tasks.delete_hyper_params
+        returning._delete_mark tasks.delete_hyper_params
     """,
     "a plain agent is faster": """
         - queues.get_all
@@ -228,9 +228,9 @@ POINTS = {
         launch._find GET jobs
         returning._wanted tasks.get_all
         returning._add queues.add_task
-        returning.unmark PATCH configmaps
-        returning.unmark tasks.delete_hyper_params
         returning._hide queues.remove_task
+        returning._delete_mark tasks.delete_hyper_params
+        book.erase PATCH configmaps
         returning._to_front queues.move_task_to_front
         - queues.get_all
         tell.flush events.add_batch
@@ -248,7 +248,7 @@ POINTS = {
         marking._set_mark tasks.edit_hyper_params
         marking.marked tasks.get_all
         claim._recorded PATCH configmaps
-        returning.unmark tasks.delete_hyper_params
+        returning._delete_mark tasks.delete_hyper_params
         book.flush PATCH configmaps
     """,
     "told to end at the first take": """
@@ -274,7 +274,7 @@ POINTS = {
         served.template_problem POST jobs (dry run)
         returning._wanted tasks.get_all
         returning._add queues.add_task
-        returning.unmark tasks.delete_hyper_params
+        returning._delete_mark tasks.delete_hyper_params
         returning._hide queues.remove_task
         returning._to_front queues.move_task_to_front
         book.flush PATCH configmaps

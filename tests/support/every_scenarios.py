@@ -461,7 +461,6 @@ SCENARIOS = {
         prepare=begun(waiting(3, max_pods=2)),
         act=takes,
         ends={"job": 2, "queue": 1},
-        remains=(Remains(heading="A mark that means nothing any more", ends={"job": 2, "queue+marked": 1}),),
     ),
     "the queue is made first": Scenario(
         prepare=queue_to_be_made, act=makes_a_queue, afterwards=somebody_enqueues, ends={"job": 1}
@@ -498,11 +497,6 @@ SCENARIOS = {
         prepare=not_served_any_more,
         act=begins_and_recovers,
         ends={"queue": 1},
-        remains=(
-            Remains(heading="A task that was put back may still be shown", ends={"queue+shown": 1}),
-            Remains(heading="A mark that means nothing any more", ends={"queue+marked+shown": 1}),
-            Remains(heading="A mark that means nothing any more", ends={"queue+marked": 1}),
-        ),
     ),
     "an ended task in the pending queue": Scenario(prepare=shown_in_vain, act=sweeps, ends={"failed": 1}),
     "told to end before the record": Scenario(

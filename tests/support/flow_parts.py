@@ -210,7 +210,6 @@ class Side:
             session=self.session,
             claims=self.claims,
             book=self.book,
-            returning=self.returning,
             graces=self.graces,
             served=self.served,
             jobs=self.jobs,

@@ -210,7 +210,6 @@ def make(
         session=session,
         claims=claims,
         book=book,
-        returning=returning,
         graces=graces,
         served=served,
         jobs=jobs,
