@@ -196,6 +196,36 @@ async def takes_beside_another(world: World) -> None:
     await takes(world)
 
 
+async def marked_without_room(world: World) -> None:
+    """Its mark stands on a second task, from another life; the first has the only place."""
+    await waiting(1, max_pods=1)(world)
+    await begins_and_takes(world)
+    world.tasks += world.server_tasks(1)
+    mark_as(world, world.tasks[1], world.side.controller)
+    await world.start()
+    await world.clock.advance(GRACE + 5)
+
+
+async def recorded_without_room(world: World) -> None:
+    """It died before the take; the upgrade has taken the room."""
+    await dies_at(TAKE, "dies before", waiting())(world)
+    world.config = {"max_pods": 0}
+
+
+async def put_back_and_shown(world: World) -> None:
+    """Put back, and free for others; the call that shows it came late."""
+    await waiting(max_pods=0)(world)
+    await world.start()
+    (task,) = world.tasks
+    mark_as(world, task, OTHER)
+    pending, queue = (world.server.queue_id(name) for name in (names.PENDING_QUEUE, "default"))
+    item = {"section": "properties", "name": names.PROPERTY_QUEUE, "value": "default"}
+    world.server.call("tasks.edit_hyper_params", task=task, hyperparams=[item], replace_hyperparams="none")
+    world.server.call("queues.add_task", queue=pending, task=task)
+    world.server.call("queues.remove_task", queue=queue, task=task)
+    world.server.call("queues.add_task", queue=queue, task=task)
+
+
 async def takes_beside_an_agent(world: World) -> None:
     world.wires.meet[TAKE] = lambda: agent_takes(world)
     await takes(world)
@@ -478,6 +508,11 @@ SCENARIOS = {
     "another controller has marked it": Scenario(
         prepare=begun(waiting()), act=takes_beside_another, afterwards=other_marks, ends={"queue": 1}
     ),
+    "its mark, and no room": Scenario(prepare=marked_without_room, act=recovers, ends={"job": 1, "queue": 1}),
+    "recorded, its entry there, and no room": Scenario(
+        prepare=recorded_without_room, act=begins_and_recovers, ends={"queue": 1}
+    ),
+    "put back and still shown": Scenario(prepare=put_back_and_shown, act=sweeps, ends={"queue": 1}),
     "a plain agent is faster": Scenario(
         prepare=begun(waiting()), act=takes_beside_an_agent, afterwards=agent_takes, ends={"in_progress": 1}
     ),

@@ -126,9 +126,9 @@ class Recovery:
         return said
 
     def _takes(self, queue_id: str, *, own_place: bool = False) -> bool:
-        """Tasks are taken from the queue, and there is room; ``own_place``: it has one already, as it is recorded."""
+        """Tasks are taken from the queue, and there is room; ``own_place``: the task has a place, as it is recorded."""
         served = any(s.queue and s.queue.id == queue_id and not s.problem for s in self._served.states.values())
-        return served and self._room().of(queue_id) + own_place > 0
+        return served and (own_place or self._room().of(queue_id) > 0)
 
     def _taking(self, settled: Settled, task: TaskView, said: Verdict) -> Taking:
         queue = self._served.by_id(settled.held.queue) or unserved(settled.held.queue)
