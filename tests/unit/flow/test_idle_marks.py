@@ -97,9 +97,7 @@ async def test_a_mark_beside_a_job_that_came_unseen_stays(side: Side, cluster: C
     assert side.mark(task) is not None, "nor at the end"
 
 
-async def test_a_mark_stays_while_its_job_cannot_be_looked_for(
-    side: Side, cluster: Cluster, server: DevServer
-) -> None:
+async def test_a_mark_stays_while_its_job_cannot_be_looked_for(side: Side, cluster: Cluster, server: DevServer) -> None:
     task = await in_doubt(side, server)
     fill(side)
     cluster.fault("GET", *[Fault(code=503, status=AWAY)] * 20, path="jobs")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.flow.choose import Candidate
