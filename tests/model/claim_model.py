@@ -274,7 +274,8 @@ class Model:
             yield f"crash at {ctl.step}", self.crash(s, x), False
         if s.leavings and x == 0 and not ctl.leaves:
             yield "uninstalled", self.set(s._replace(leavings=s.leavings - 1), x, leaves=True), False
-        if s.fills and x == 0 and ctl.step == "idle":
+        # Only while its mark stands: else it does nothing, which it may do for any time without that.
+        if s.fills and x == 0 and ctl.step == "idle" and self.counts(s, x) and s.status == "queued":
             yield "has no room any more", self.set(s._replace(fills=s.fills - 1), x, full=True), False
         if ctl.full and ctl.step == "idle":
             yield "has room again", self.set(s, x, full=False), False
