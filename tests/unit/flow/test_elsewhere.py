@@ -32,7 +32,11 @@ def test_where_an_entry_may_be_elsewhere(execution_queue: str | None, mark: str 
     assert elsewhere.strange(task, queue="q1", pending="pending", controller=ME) is strange
 
 
-async def test_its_own_queue_and_the_pending_queue_are_not_elsewhere(api: Api, session: Session) -> None:
+@pytest.mark.parametrize("pending", ["pending", None])
+async def test_its_own_queue_and_the_pending_queue_are_not_elsewhere(
+    api: Api, session: Session, pending: str | None
+) -> None:
+    """Whether the pending queue has been found or not."""
     entries = [{"task": task, "added": ATTEMPT} for task in ("a", "b", "c")]
     listed = [
         {"id": "q1", "name": "one", "entries": entries[:2]},
@@ -40,7 +44,7 @@ async def test_its_own_queue_and_the_pending_queue_are_not_elsewhere(api: Api, s
         {"id": "pending", "name": "k8s_scheduler", "entries": entries},
     ]
     api.script("queues.get_all", Reply(data={"queues": listed}))
-    found = await elsewhere.entries(session, {"a": "q1", "b": "q1", "d": "q1"}, pending="pending")
+    found = await elsewhere.entries(session, {"a": "q1", "b": "q1", "d": "q1"}, pending=pending)
     assert found == {"b": "q2"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from clearml_k8s import names
 from clearml_k8s.clearml import queues
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clearml.tasks import TaskView
@@ -28,6 +29,8 @@ async def entries(session: Session, tasks: Mapping[str, str], *, pending: str | 
         return {}
     found: dict[str, str] = {}
     for queue in await queues.all_entries(session):
-        wanted: Collection[str] = () if queue.id == pending else [entry.task for entry in queue.entries]
+        # By its name, too: our own entries there must not be taken for a move while its id is not known.
+        shows = queue.id == pending or queue.name == names.PENDING_QUEUE
+        wanted: Collection[str] = () if shows else [entry.task for entry in queue.entries]
         found.update((task, queue.id) for task in wanted if task in tasks and tasks[task] != queue.id)
     return found
