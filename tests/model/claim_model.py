@@ -52,6 +52,7 @@ class Model:
             launched=(), late=(), producer=NO_REQUEST._replace(step=1), user=NO_REQUEST, script=0,
             agent=Agent("idle" if self.scenario.agent else "done", 0, 0), controllers=(Controller(),) * n,
             faults=self.scenario.faults, crashes=self.scenario.crashes, leavings=self.scenario.leavings,
+            fills=self.scenario.fills,
         )  # fmt: skip
 
     # ---- what a controller can see --------------------------------------------------------------------------------
@@ -132,6 +133,11 @@ class Model:
             yield f"crash at {ctl.step}", self.crash(s, x), False
         if s.leavings and x == 0 and not ctl.leaves:
             yield "uninstalled", self.set(s._replace(leavings=s.leavings - 1), x, leaves=True), False
+        # Only while its mark stands: else it does nothing, which it may do for any time without that.
+        if s.fills and x == 0 and ctl.step == "idle" and s.counts(x) and s.status == "queued":
+            yield "has no room any more", self.set(s._replace(fills=s.fills - 1), x, full=True), False
+        if ctl.full and ctl.step == "idle":
+            yield "has room again", self.set(s, x, full=False), False
         match ctl.step:
             case "idle" if ctl.leaves:
                 yield from self.ended(s, x)
@@ -156,6 +162,10 @@ class Model:
                 yield from self.call(self.set(s, x, known=False), x, "mark", yes="read", no="idle")
             case "clean":
                 yield from self.call(s, x, "clean", yes="idle", no="idle")
+            case "standing" if self.rules.look and ctl.job == ctl.attempt:
+                yield "looks: its Job is there", self.goto(s, x, "idle"), True
+            case "standing":
+                yield "looks: no Job", self.goto(s, x, "forget, unmark"), True
             case "unmark":
                 yield from self.call(s, x, "unmark", yes="idle", no="idle")
             case "read":
@@ -227,13 +237,18 @@ class Model:
         elif queued and ctl.job == s.changed:
             if s.source:
                 yield "an entry beside our Job", self.set(s, x, step="clean", attempt=s.changed), True
-        elif queued and mine and not (ctl.known and s.source and not others):
-            if not others or min(others) < x:  # else the other one gives way
+        elif queued and mine and (self.lets_go(ctl) or not (ctl.known and not others and (s.source or ctl.full))):
+            if self.lets_go(ctl) or not others or min(others) < x:  # else the other one gives way
                 yield "our mark, and no claim: a grace begins", self.begin_grace(s, x), True
+        elif queued and ctl.full:
+            pass
         elif queued and s.source and not others:
             yield f"sees the entry of attempt {s.changed}", self.set(s, x, step="mark", attempt=s.changed), True
         elif queued and not s.source and self.may_sweep(s, others):
             yield "in no queue: a grace begins", self.begin_grace(s, x), True
+
+    def lets_go(self, ctl: Controller) -> bool:
+        return ctl.full and self.rules.let_go
 
     def may_sweep(self, s: State, others: list[int]) -> bool:
         return self.rules.sweep and not others and s.worker < s.changed
@@ -247,12 +262,18 @@ class Model:
             if queued and ours and s.changed == ctl.record.attempt and not s.source and s.worker < s.changed:
                 taken = self.set(s, x, step="create", attempt=ctl.record.attempt, resumed=True)
                 yield "grace over: the take was ours", taken, True
+            elif queued and mine and self.lets_go(ctl) and not ctl.job == s.changed != ctl.record.attempt:
+                yield "grace over: lets go", self.set(s, x, step="standing", attempt=s.changed), True
             else:
                 yield "grace over: nothing of ours", self.goto(s, x, "forget"), True
         elif queued and ctl.job == s.changed:
             yield "grace over: the Job is there", self.goto(s, x, "idle"), True
         elif queued and mine and others:
-            yield "grace over: gives way", self.goto(s, x, "unmark"), True
+            yield "grace over: gives way", self.set(s, x, step="standing", attempt=s.changed), True
+        elif queued and mine and self.lets_go(ctl):
+            yield "grace over: lets go", self.set(s, x, step="standing", attempt=s.changed), True
+        elif queued and ctl.full:
+            yield "grace over: no room", self.set(self.goto(s, x, "idle"), x, known=mine), True
         elif queued and s.source and not others:
             yield "grace over: the entry is there", self.set(s, x, step="mark", attempt=s.changed), True
         elif queued and not s.source and self.may_sweep(s, others):

@@ -62,6 +62,7 @@ class Controller(NamedTuple):
     known: bool = False  # it remembers that nothing but its mark came of its last claim
     resumed: bool = False  # the claim goes on after a grace: an earlier create may have landed
     doubt: bool = False  # a call of its own may still land
+    full: bool = False  # it has no room for the task
     leaves: bool = False  # told to end, and the cluster takes nothing from it any more (helm uninstall)
 
 
@@ -84,6 +85,7 @@ class State(NamedTuple):
     faults: int
     crashes: int
     leavings: int
+    fills: int = 0
 
     def counts(self, y: int) -> bool:
         """Controller y's mark stands for the current attempt."""
@@ -108,6 +110,8 @@ class Rules:
     sweep: bool = True  # tasks that are queued, in no queue and nobody's are claimed after a grace
     second_grace: bool = True  # a task found in no queue is marked, and launched only after one more grace
     own_mark: bool = True  # a record counts only while the own mark stands
+    let_go: bool = True  # who has no room takes its mark away, after a grace
+    look: bool = True  # before that it looks for a Job that a create without an answer has made
     release: bool = True  # who is told to end takes its mark away from what it has not taken
 
 
@@ -121,6 +125,7 @@ class Scenario:
     controllers: int = 2
     leavings: int = 0  # how often the first controller is uninstalled
     returns: bool = False  # it is installed again each time
+    fills: int = 0  # how often the first controller may lose its room; it may have some again
 
 
 SCENARIOS = {
@@ -134,6 +139,8 @@ SCENARIOS = {
     "stop": Scenario(script=("stop",)),
     "stop,enqueue": Scenario(script=("stop", "enqueue"), crashes=0),
     "stop,enqueue+agent": Scenario(script=("stop", "enqueue"), agent=True, faults=0, crashes=0),
+    "room": Scenario(fills=1),
+    "room,stop,enqueue": Scenario(fills=1, script=("stop", "enqueue"), crashes=0),
     "reset,enqueue": Scenario(script=("reset", "enqueue"), crashes=0),
 }
 

@@ -36,8 +36,8 @@ from room_state import (
     with_task,
 )
 
-PHASES = ("look", "mark", "read", "give way: forget", "give way: unmark", "record", "take", "create", "give back")
-PHASES += ("let go: forget", "let go: unmark", "move to front")
+PHASES = ("look", "mark", "read", "standing", "give way: forget", "give way: unmark", "record", "take", "create")
+PHASES += ("give back", "let go: forget", "let go: unmark", "move to front")
 CALLS = {"give way: forget": "forget", "let go: forget": "forget", "give way: unmark": "unmark"}
 CALLS |= {"let go: unmark": "unmark"} | {call: call for call in ("mark", "record", "take", "create", "give back")}
 CALLS |= {"move to front": "move to front"}
@@ -148,6 +148,11 @@ class Model(Recovery):
                     for u in tasks:
                         after = self.through(after, u)
                     yield f"{named('reads', tasks)}: no answer", after, False
+            case "standing" if task.job in ("is", "over"):
+                noted = with_task(with_claim(s, t, known=False), t, shown=task.job)
+                yield f"looks for the Job of t{t + 1}: it is there", self.through(noted, t), True
+            case "standing":
+                yield f"looks for the Job of t{t + 1}: none", with_claim(s, t, step="give way: forget"), True
             case "give way: forget" | "let go: forget":
                 yield from self.forget_first(s, t)
             case "give way: unmark" | "let go: unmark":
@@ -214,10 +219,8 @@ class Model(Recovery):
             return self.through(with_claim(s, t, known=False), t)
         if not task.other:
             return with_claim(s, t, step="record")
-        return self.gives_way(s, t) if self.scenario.other == "lower" else self.through(s, t)
-
-    def gives_way(self, s: State, t: int) -> State:
-        return with_claim(s, t, step="give way: forget")
+        lower = self.scenario.other == "lower"
+        return with_claim(s, t, step="give way: forget") if lower else self.through(s, t)
 
     def forget_first(self, s: State, t: int) -> Steps[State]:
         """Before the mark goes the record is forgotten, if there is one."""

@@ -15,9 +15,6 @@ class Recovery(Calls):
     def hold(self, s: State, t: int, *, doubt: bool = False) -> State:
         raise NotImplementedError
 
-    def gives_way(self, s: State, t: int) -> State:
-        raise NotImplementedError
-
     # ---- the room, and the poll (capacity.py, poll.py) --------------------------------------------------------------
     def room(self, s: State) -> int:
         used = 0
@@ -86,6 +83,8 @@ class Recovery(Calls):
             yield f"{name} recorded: a grace begins", self.hold(s, t), True
         elif self.swept(s, t):
             yield f"{name} in no queue: a grace begins", self.hold(s, t), True
+        elif t in s.queue and task.status == "queued" and task.mark and not task.shown and not self.room(s):
+            yield f"our mark on {name}, and no room: a grace begins", self.hold(s, t), True
 
     def swept(self, s: State, t: int) -> bool:
         """`Recovery.sweep` finds it."""
@@ -109,8 +108,9 @@ class Recovery(Calls):
             if self.rules.by_name and t not in s.queue and not task.shown and task.job in ("is", "over"):
                 settled = with_task(settled, t, shown=task.job)
             yield f"grace over: nothing of ours on {name}", with_claim(settled, t, forgotten=True), True
-        elif queued and not task.shown and task.other and task.mark:
-            yield f"grace over: gives way on {name}", self.gives_way(settled, t), True
+        elif queued and not task.shown and task.mark and (task.other or not self.room(s)):
+            why = "gives way on" if task.other else "no room, lets go of"
+            yield f"grace over: {why} {name}", with_claim(settled, t, step="standing", forgotten=doubt), True
         elif queued and not task.shown and not task.other and free:
             settled = with_claim(settled, t, forgotten=doubt)
             if self.room(s) or not self.rules.absent_room:

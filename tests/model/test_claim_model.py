@@ -46,6 +46,8 @@ def test_what_remains_of_an_abort_beside_giving_back_is_an_entry() -> None:
         ("second_grace", "1c", "twice"),
         ("sweep", "stop,enqueue", "lost"),
         ("hold", "stop,enqueue", "twice"),
+        ("let_go", "room", "stuck"),
+        ("look", "room,stop,enqueue", "twice"),
         ("own_mark", "uninstall,install", "twice"),
         ("release", "uninstall", "stuck"),
     ],

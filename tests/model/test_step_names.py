@@ -22,10 +22,10 @@ STEPS = {
     "take": {"claim._take queues.remove_task"},
     "show": {"claim._show queues.add_task"},
     "create": {"launch.launch POST jobs"},
-    "forget": {"book.flush PATCH configmaps", "returning.unmark PATCH configmaps"},
+    "forget": {"book.flush PATCH configmaps", "book.erase PATCH configmaps", "returning.unmark PATCH configmaps"},
     "give back": {"returning._give_back queues.add_task"},
     "clean": {"claim._clean queues.remove_task", "returning.give_back queues.remove_task"},
-    "unmark": {"returning.unmark tasks.delete_hyper_params"},
+    "unmark": {"returning._delete_mark tasks.delete_hyper_params"},
     "move to front": {"returning._to_front queues.move_task_to_front"},
 }
 """By name: where the code makes its calls."""

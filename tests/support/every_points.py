@@ -61,9 +61,9 @@ POINTS = {
         returning._waiting tasks.get_all
         returning._give_back queues.add_task
         returning.give_back queues.remove_task
-        returning.unmark PATCH configmaps
-        returning.unmark tasks.delete_hyper_params
         returning._hide queues.remove_task
+        returning.unmark PATCH configmaps
+        returning._delete_mark tasks.delete_hyper_params
         returning._to_front queues.move_task_to_front
         tell.flush events.add_batch
     """,
@@ -94,9 +94,9 @@ POINTS = {
         launch.launch POST jobs
         returning._waiting tasks.get_all
         returning._give_back queues.add_task
-        returning.unmark PATCH configmaps
-        returning.unmark tasks.delete_hyper_params
         returning._hide queues.remove_task
+        returning.unmark PATCH configmaps
+        returning._delete_mark tasks.delete_hyper_params
         returning._to_front queues.move_task_to_front
         tell.flush events.add_batch
     """,
@@ -110,7 +110,41 @@ POINTS = {
         claim.claim tasks.get_all
         marking._mark tasks.edit_hyper_params
         marking._read tasks.get_all
-        returning.unmark tasks.delete_hyper_params
+        returning._delete_mark tasks.delete_hyper_params
+    """,
+    "its mark, and no room": """
+        recover._tidy queues.get_all
+        recover._tidy tasks.get_all
+        recover.sweep tasks.get_all
+        recover.sweep queues.get_all
+        graces._pictures queues.get_all
+        graces._pictures tasks.get_all
+        launch._find GET jobs
+        returning._hide queues.remove_task
+        returning._delete_mark tasks.delete_hyper_params
+        - queues.get_all
+    """,
+    "recorded, its entry there, and no room": """
+        - auth.login
+        - GET configmaps
+        - PATCH configmaps
+        served.refresh queues.get_all
+        served._find_pending_queue queues.get_all
+        served.template_problem POST jobs (dry run)
+        recover._tidy queues.get_all
+        recover.sweep tasks.get_all
+        recover.sweep queues.get_all
+        graces._pictures queues.get_all
+        graces._pictures tasks.get_all
+        - queues.get_all
+        book.flush PATCH configmaps
+    """,
+    "put back and still shown": """
+        recover._tidy queues.get_all
+        recover._tidy tasks.get_all
+        recover._tidy queues.remove_task
+        recover.sweep tasks.get_all
+        recover.sweep queues.get_all
     """,
     "a plain agent is faster": """
         - queues.get_all
@@ -230,9 +264,9 @@ POINTS = {
         launch._find GET jobs
         returning._waiting tasks.get_all
         returning._give_back queues.add_task
-        returning.unmark PATCH configmaps
-        returning.unmark tasks.delete_hyper_params
         returning._hide queues.remove_task
+        returning._delete_mark tasks.delete_hyper_params
+        book.erase PATCH configmaps
         returning._to_front queues.move_task_to_front
         - queues.get_all
         tell.flush events.add_batch
@@ -250,7 +284,7 @@ POINTS = {
         marking._mark tasks.edit_hyper_params
         marking._read tasks.get_all
         claim._recorded PATCH configmaps
-        returning.unmark tasks.delete_hyper_params
+        returning._delete_mark tasks.delete_hyper_params
         book.flush PATCH configmaps
     """,
     "told to end at the first take": """
@@ -276,7 +310,7 @@ POINTS = {
         served.template_problem POST jobs (dry run)
         returning._waiting tasks.get_all
         returning._give_back queues.add_task
-        returning.unmark tasks.delete_hyper_params
+        returning._delete_mark tasks.delete_hyper_params
         returning._hide queues.remove_task
         returning._to_front queues.move_task_to_front
         book.flush PATCH configmaps

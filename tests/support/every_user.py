@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from clearml_k8s import names
 from clearml_server.app import Server
 from clearml_server.process import CallFailed
-from every_world import Scenario, Unexpected, World
+from every_play import Scenario, Unexpected
+from every_world import World
 
 OTHER = "moved to"
 """A queue that this controller does not serve."""

@@ -215,7 +215,6 @@ class Side:
             session=self.session,
             claims=self.claims,
             book=self.book,
-            returning=self.returning,
             launcher=self.launcher,
             graces=self.graces,
             served=self.served,

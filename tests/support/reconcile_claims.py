@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from clearml_k8s import names
 from clearml_k8s.flow.decide import Decision, decide_without_job
 from clearml_k8s.flow.picture import Verdict, verdict
@@ -13,14 +15,18 @@ MARK = names.mark_value(attempt=ATTEMPT, instance="1")
 
 WHERE: dict[str, dict[str, object]] = {
     "in its queue": {},
+    "in its queue, no room": {"takes": False},
     "in no queue, or in the pending queue alone": {"entry": None},
+    "in no queue, or in the pending queue alone, no room": {"entry": None, "takes": False},
     "in another queue": {"entry": None, "elsewhere": "q2"},
     "in no queue, and a worker has reported it": {"entry": None, "worker": True},
+    "in no queue, and a worker has reported it, no room": {"entry": None, "worker": True, "takes": False},
     "enqueued again since": {"attempt": LATER},
     "queued no more": {"status": "stopped", "entry": None},
     "deleted": {"status": "", "attempt": "", "entry": None, "marks": {}},
 }
-"""Of a task that the server calls ``queued`` in the attempt of the claim, unless said otherwise."""
+"""Of a task that the server calls ``queued`` in the attempt of the claim, unless said otherwise. No room: or its queue
+is not served; of others it does not matter."""
 
 OURS: dict[str, tuple[dict[str, str], str | None, str | None]] = {
     "recorded, our mark": ({ME: MARK}, MARK, None),
@@ -38,9 +44,15 @@ OURS: dict[str, tuple[dict[str, str], str | None, str | None]] = {
 
 def after_a_grace(where: str, ours: str) -> Verdict:
     """What `verdict` says of the two."""
+    return of_a_claim({"takes": True, **WHERE[where]}, ours)
+
+
+def of_a_claim(where: Mapping[str, object], ours: str) -> Verdict:
+    """The same of a place that is no row of the table."""
     marks, recorded, job = OURS[ours]
-    changes = {"marks": marks, **WHERE[where]}
-    return verdict(make_picture(**changes), recorded=recorded, controller=ME, job=job)
+    changes = {"marks": marks, **where}
+    takes = bool(changes.pop("takes"))
+    return verdict(make_picture(**changes), recorded=recorded, controller=ME, job=job, takes=takes)
 
 
 LEFT: dict[str, dict[str, object]] = {

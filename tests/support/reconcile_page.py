@@ -69,8 +69,9 @@ CLAIMS = """
 
 What the claim left ([ADR 0002](adr/0002-claim.md)) of a task that was in doubt, found in no queue, or in the record
 when the controller started, and that stood unchanged for a whole grace: what ClearML says of the task (rows) against
-what there is of this controller (columns). An entry that nothing is known of is claimed by the next poll. What is
-created, claimed or put back goes through the steps of the claim again, each of which looks anew.
+what there is of this controller (columns). "No room" is: no place for the task, or a queue that is not served (any
+more); what is recorded has its place. An entry that nothing is known of is claimed by the next poll. What is created,
+claimed or put back goes through the steps of the claim again, each of which looks anew.
 """
 VERDICTS = {
     Verdict.CREATE: "create",

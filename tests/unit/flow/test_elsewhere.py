@@ -33,6 +33,7 @@ def test_where_an_entry_may_be_elsewhere(execution_queue: str | None, mark: str 
 
 
 async def test_its_own_queue_and_the_pending_queue_are_not_elsewhere(api: Api, session: Session) -> None:
+    """The pending queue by its name: its id may not be known yet."""
     entries = [{"task": task, "added": ATTEMPT} for task in ("a", "b", "c")]
     listed = [
         {"id": "q1", "name": "one", "entries": entries[:2]},

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from clearml_server.app import Server
 from clearml_server.settings import Settings
-from every_call import FAULTS, Fault
+from every_faults import FAULTS, Fault
+from every_play import Outcome, play
 from every_points import ELSEWHERE, POINTS
 from every_scenarios import SCENARIOS
 from every_site import sites, writes
-from every_world import Outcome, World, play
+from every_world import World
 
 GUARANTEES = Path(__file__).parents[3] / "docs" / "guarantees.md"
 
@@ -73,7 +74,7 @@ async def test_whatever_call_goes_wrong(app: Server, scenario: str, fault: Fault
 def test_every_call_in_the_code_is_in_a_list() -> None:
     known = {point for scenario in POINTS for point in listed(scenario)}
     missing = sites() - known - ELSEWHERE.keys()
-    assert missing == set(), "no scenario comes here: write one in tests/support/every_scenarios.py"
+    assert missing == set(), "no scenario comes here: write one in tests/support/every_*.py"
     assert ELSEWHERE.keys() <= sites(), "not in the code any more"
     assert ELSEWHERE.keys() & known == set()
     assert {point for point in known if not point.startswith("- ")} <= sites(), "calls that every_site.py does not see"

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from clearml_server.app import Server
 from clearml_server.settings import Settings
+from every_play import play
 from every_points import POINTS
 from every_scenarios import SCENARIOS
 from every_user import ACTS, AGAIN, ENDS, acts
-from every_world import play
 
 GUARANTEES = Path(__file__).parents[3] / "docs" / "guarantees.md"
 

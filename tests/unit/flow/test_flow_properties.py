@@ -90,11 +90,12 @@ def test_strange_times_of_a_deleted_pod_stop_nothing(deleted, finished, grace):
     entry=st.none() | texts(),
     recorded=st.none() | texts(),
     job=st.none() | texts(),
+    takes=st.booleans(),
 )
-def test_every_claim_has_a_verdict(task, entry, recorded, job):
+def test_every_claim_has_a_verdict(task, entry, recorded, job, takes):
     seen = picture(task, entry=entry)
     assert isinstance(seen, Picture)
-    assert isinstance(verdict(seen, recorded=recorded, controller="c", job=job), Verdict)
+    assert isinstance(verdict(seen, recorded=recorded, controller="c", job=job, takes=takes), Verdict)
 
 
 @BOUNDED

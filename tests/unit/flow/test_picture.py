@@ -80,13 +80,38 @@ MOVED = {"elsewhere": "q2"}
     ],
 )
 def test_verdict(changes: dict[str, object], recorded: str | None, job: str | None, expected: Verdict) -> None:
-    assert verdict(make_picture(**changes), recorded=recorded, controller=ME, job=job) is expected
+    assert verdict(make_picture(**changes), recorded=recorded, controller=ME, job=job, takes=True) is expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "recorded", "job", "expected"),
+    [
+        # what was taken gets its Job, or is put back
+        (OURS, MARK, None, Verdict.CREATE),
+        # whatever else has our mark is let go of
+        ({"marks": {ME: MARK}}, MARK, None, Verdict.UNMARK),
+        ({"marks": {ME: MARK}}, MARK, ATTEMPT, Verdict.FORGET),
+        ({"marks": {ME: ATTEMPT}}, None, None, Verdict.UNMARK),
+        ({"marks": {ME: ATTEMPT}}, None, ATTEMPT, Verdict.NOTHING),
+        ({"marks": {ME: ATTEMPT, LOWER: ATTEMPT}}, None, None, Verdict.UNMARK),
+        ({**NO_ENTRY, "marks": {ME: ATTEMPT}}, None, None, Verdict.UNMARK),
+        ({"marks": {ME: "older"}}, None, None, Verdict.NOTHING),
+        ({"marks": {ME: ATTEMPT}, "status": "stopped"}, None, None, Verdict.NOTHING),
+        # nobody's: whoever has room
+        (NO_ENTRY, None, None, Verdict.NOTHING),
+        ({}, None, None, Verdict.NOTHING),
+    ],
+)
+def test_verdict_without_room(
+    changes: dict[str, object], recorded: str | None, job: str | None, expected: Verdict
+) -> None:
+    assert verdict(make_picture(**changes), recorded=recorded, controller=ME, job=job, takes=False) is expected
 
 
 def test_a_task_that_does_not_exist() -> None:
     assert picture(None, entry=None) is GONE
-    assert verdict(GONE, recorded=ATTEMPT, controller=ME, job=None) is Verdict.FORGET
-    assert verdict(GONE, recorded=None, controller=ME, job=None) is Verdict.NOTHING
+    assert verdict(GONE, recorded=ATTEMPT, controller=ME, job=None, takes=False) is Verdict.FORGET
+    assert verdict(GONE, recorded=None, controller=ME, job=None, takes=False) is Verdict.NOTHING
     assert read_back(GONE, mark="", controller=ME) is Claimable.GONE_ON
 
 
@@ -122,6 +147,8 @@ LABELS = {
     "grace over: nothing of ours": Verdict.FORGET,
     "grace over: the Job is there": Verdict.NOTHING,
     "grace over: gives way": Verdict.UNMARK,
+    "grace over: lets go": Verdict.UNMARK,
+    "grace over: no room": Verdict.NOTHING,
     "grace over: the entry is there": Verdict.NOTHING,  # claimed as any entry, by the next poll
     "grace over: nobody's task": Verdict.CLAIM,
     "grace over: nothing to do": Verdict.NOTHING,
@@ -160,10 +187,10 @@ MARKS = (NO_MARK, Mark(1, 1), Mark(CHANGED, 1), Mark(CHANGED, 2))
 def test_the_verdict_is_the_models(x: int) -> None:
     model = Model(SCENARIOS["2c"], Rules())
     compared = set()
-    for status, entry, mine, other, worker, record, job in itertools.product(
-        STATUSES, (False, True), MARKS, MARKS, TIMES, MARKS, TIMES
+    for status, entry, mine, other, worker, record, job, full in itertools.product(
+        STATUSES, (False, True), MARKS, MARKS, TIMES, MARKS, TIMES, (False, True)
     ):
-        me = Controller(record=record, job=job)
+        me = Controller(record=record, job=job, full=full)
         marks = (mine, other) if x == 0 else (other, mine)
         s = model_state(status=status, entry=entry, marks=marks, worker=worker, me=me, x=x)
         # With its Job there, the model forgets a record before any grace.
@@ -174,6 +201,7 @@ def test_the_verdict_is_the_models(x: int) -> None:
             recorded=value(record) if record.attempt else None,
             controller="ab"[x],
             job=str(job) if job else None,
+            takes=not full,
         )
         assert found is LABELS[label], (label, s)
         compared.add(label)

@@ -64,5 +64,8 @@ async def test_a_task_that_is_perhaps_recorded_takes_a_place(
     await side.recovery.step()
     assert list(side.stored()) == [first]
     assert await side.poll() == 0
+    await side.clock.advance(GRACE + 1)
+    await side.recovery.step()
+    assert side.mark(first) is not None, "the place that is its own is not in its way"
     await side.rest()
     assert [len(side.created(task)) for task in (first, second)] == [1, 0]

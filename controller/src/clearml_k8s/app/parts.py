@@ -215,7 +215,6 @@ def make(
         session=session,
         claims=claims,
         book=book,
-        returning=returning,
         launcher=launcher,
         graces=graces,
         served=served,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.flow.choose import Candidate
@@ -94,6 +94,14 @@ class ClaimBook:
         self._doubts.pop(task, None)
         await self._record.forget([task], wait=False)
 
+    async def erase(self, task: str) -> None:
+        """Forget at once a task without our mark: a new mark must not stand beside the old record, as both look alike.
+
+        Errors as `ClaimRecord.forget`; until it is done the task is busy.
+        """
+        await self._record.forget([task])
+        await self.forget(task)
+
     async def flush(self) -> None:
         """Write what is to be forgotten. Errors as `ClaimRecord.flush`."""
         if self._forgotten:
@@ -140,7 +148,7 @@ class ClaimBook:
         """All that there is of ours on this attempt is a mark."""
         return self._marks.get(task, ("", ""))[0] == attempt
 
-    def idle_marks(self) -> Mapping[str, str]:
+    def idle_marks(self) -> dict[str, str]:
         """Task -> queue id of what is only marked, with nothing under way, on hold or recorded."""
         recorded = self.recorded()
         return {

@@ -133,12 +133,31 @@ class Claims:
         finally:
             self._book.end(taking.task.id for taking in takings)
 
+    async def let_go(self, takings: Sequence[Taking]) -> None:
+        """Free tasks of which we know nothing but our mark, once the grace is over: nothing of ours can land any more,
+        so a Job that is not there never comes. Raises Fenced alone."""
+        self._book.begin(takings)
+        try:
+            await gathered(takings, self._free)
+        finally:
+            self._book.end(taking.task.id for taking in takings)
+
     async def release(self) -> None:
         """The last step of an orderly end: take our marks away from what we have not taken."""
         marks = self._book.idle_marks()
         await gathered(marks, lambda task: self._returning.unmark(task, queue=marks[task]))
 
     # ---- steps ----------------------------------------------------------------------------------------------------
+
+    async def _free(self, taking: Taking) -> None:
+        """Take our mark away, unless a create that got no answer has made the Job."""
+        try:
+            if await self._launcher.standing(taking.task):
+                self._book.unmarked(taking.task.id)  # which stays, as there is more of us
+            else:
+                await self._returning.free(taking)
+        except (Refused, Unanswered) as error:
+            self._book.hold(taking, f"our mark is not taken away yet: {error}", doubt=True)
 
     async def _clean(self, taking: Taking) -> None:
         """The Job of this attempt is there, so the entry is one too many."""

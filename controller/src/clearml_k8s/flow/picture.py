@@ -87,33 +87,37 @@ class Verdict(enum.Enum):
 
     CREATE = "the take was ours: create the Job"
     FORGET = "nothing of ours: forget the record"
-    UNMARK = "our mark stands in another's way: take it away, and forget the record"
+    UNMARK = "our mark stands in others' way: look for its Job; without one, take the mark away and forget the record"
     CLAIM = "in no queue and nobody's: claim it"
     NOTHING = "nothing to do"
 
 
-def verdict(seen: Picture, *, recorded: str | None, controller: str, job: str | None) -> Verdict:
-    """The next step. ``recorded`` is the mark in our record, ``job`` our Job's attempt, each None if there is none.
+def verdict(seen: Picture, *, recorded: str | None, controller: str, job: str | None, takes: bool) -> Verdict:
+    """The next step. ``recorded`` is the mark in our record, ``job`` our Job's attempt, each None if there is none;
+    ``takes`` says that this controller serves the queue and has room for the task.
 
     A record counts only while its own mark stands: who had to end without rights took it away and left the record.
     """
     others = seen.others(controller)
+    idle = seen.queued and seen.marked_by(controller) and job != seen.attempt
     if seen.elsewhere is not None:
         # Its user moved it, so nothing was taken of this attempt.
-        in_the_way = seen.queued and seen.marked_by(controller) and job != seen.attempt
-        return Verdict.UNMARK if in_the_way else Verdict.NOTHING if recorded is None else Verdict.FORGET
+        return Verdict.UNMARK if idle else Verdict.NOTHING if recorded is None else Verdict.FORGET
     if recorded is not None:
         attempt = marked_attempt(recorded)
         ours = seen.queued and seen.attempt == attempt and seen.marks.get(controller) == recorded
         free = seen.entry is None and not seen.worker
-        return Verdict.CREATE if ours and free and job != attempt else Verdict.FORGET
+        if job == attempt:
+            return Verdict.FORGET
+        if ours and free:
+            return Verdict.CREATE
+        return Verdict.UNMARK if idle and not takes else Verdict.FORGET
     if not seen.queued or job == seen.attempt:
         return Verdict.NOTHING
-    if others:
-        return Verdict.UNMARK if seen.marked_by(controller) else Verdict.NOTHING
-    if seen.entry is None and not seen.worker:
-        return Verdict.CLAIM
-    return Verdict.NOTHING
+    if idle and (others or not takes):
+        return Verdict.UNMARK
+    nobodys = seen.entry is None and not seen.worker and not others
+    return Verdict.CLAIM if nobodys and takes else Verdict.NOTHING
 
 
 def _not_before(time: str | None, other: str) -> bool:

@@ -17,10 +17,9 @@ from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.capacity import Room
 from clearml_k8s.flow.claim import Claims
-from clearml_k8s.flow.graces import Graces, Held, Settled
+from clearml_k8s.flow.graces import Graces, Settled
 from clearml_k8s.flow.launch import Launcher
-from clearml_k8s.flow.picture import QUEUED, Picture, Verdict, picture, verdict
-from clearml_k8s.flow.returning import Returning
+from clearml_k8s.flow.picture import QUEUED, Verdict, picture, verdict
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.taking import Taking
 from clearml_k8s.kube.slim import JobRecord
@@ -39,7 +38,6 @@ class Recovery:
         session: Session,
         claims: Claims,
         book: ClaimBook,
-        returning: Returning,
         launcher: Launcher,
         graces: Graces,
         served: ServedQueues,
@@ -53,7 +51,6 @@ class Recovery:
         self._room = room
         self._claims = claims
         self._book = book
-        self._returning = returning
         self._launcher = launcher
         self._graces = graces
         self._served = served
@@ -71,13 +68,26 @@ class Recovery:
                 await self._book.forget(task)
             else:
                 self._graces.hold(task, queue=claim.queue, why="recorded, and its Job not seen")
-        absent: list[Taking] = []
-        ours: list[Taking] = []
-        for settled in await self._graces.look():
-            taking = await self._act(settled)
-            if taking is not None:
-                (absent if taking.absent else ours).append(taking)
-        await self._claims.claim_absent(self._with_room(absent))
+        for task, queue_id in self._book.idle_marks().items():
+            if self._served.by_id(queue_id) is None:
+                self._graces.hold(task, queue=queue_id, why="our mark, and its queue is not served")
+        settled = await self._graces.look()
+        # All are judged before anything is awaited: until then no claim begins on one of them.
+        judged = [(one, self._judge(one)) for one in settled]
+        takings = {
+            said: [self._taking(one, one.task, said) for one, found in judged if found is said and one.task is not None]
+            for said in (Verdict.UNMARK, Verdict.CLAIM, Verdict.CREATE)
+        }
+        for one, said in judged:
+            if said is not None and one.held.doubt and one.held.task not in self._book.recorded():
+                # The doubt may have been about the record's own write, and then it holds what we do not know of.
+                await self._book.forget(one.held.task)  # with the next write: nothing is sent now
+        await self._claims.let_go(takings[Verdict.UNMARK])
+        for one, said in judged:
+            if said is Verdict.FORGET:
+                await self._forget(one)
+        await self._claims.claim_absent(self._with_room(takings[Verdict.CLAIM]))
+        ours = takings[Verdict.CREATE]
         await self._claims.resume([taking for taking in ours if self._served.by_id(taking.queue.id)])
         left = [taking for taking in ours if not self._served.by_id(taking.queue.id)]
         if left:
@@ -99,9 +109,9 @@ class Recovery:
                 chosen.append(taking)
         return chosen
 
-    async def _act(self, settled: Settled) -> Taking | None:
-        """Do what the verdict says; a task to be launched or claimed is returned, to go on together with others."""
-        held, seen, task = settled.held, settled.seen, settled.task
+    def _judge(self, settled: Settled) -> Verdict | None:
+        """What its picture means; None while its claim is not over."""
+        held, seen = settled.held, settled.seen
         if self._book.under_way(held.task):
             # Its batch has not ended yet: that ends the task's claim as well.
             self._graces.hold(held.task, queue=held.queue, why=held.why, doubt=held.doubt)
@@ -109,39 +119,42 @@ class Recovery:
         recorded = self._book.recorded().get(held.task)
         attempt = recorded.attempt if recorded else seen.attempt
         job = next((job.attempt for job in self._ours(held.task) if job.attempt == attempt), None)
-        said = verdict(seen, recorded=recorded.mark if recorded else None, controller=self._controller, job=job)
-        log.info("grace over", extra=kv(task=held.task, verdict=said.value, status=seen.status))
+        # First: what it was perhaps recorded for is no place that is taken.
         self._book.settled(held.task, seen=seen, queue=held.queue, job=job)
-        queue = self._served.by_id(held.queue)
-        if held.doubt and recorded is None:
-            # The doubt may have been about the record's own write, and then it holds what we do not know of.
-            await self._book.forget(held.task)
-        match said:
-            case Verdict.CREATE if task is not None:
-                return Taking(task=task, queue=queue or unserved(held.queue), resumed=True)
-            case Verdict.CLAIM if task is not None and queue is not None:
-                return Taking(task=task, queue=queue, absent=True)
-            case Verdict.CLAIM:
-                # Nobody's, and of a queue that is not served any more: whoever serves it next, or its user, decides.
-                log.warning("task left as it is: its queue is not served", extra=kv(task=held.task, queue=held.queue))
-            case Verdict.FORGET:
-                await self._forget(held, seen=seen)
-            case Verdict.UNMARK:
-                await self._returning.unmark(held.task, queue=held.queue)
-            case _:
-                pass
-        return None
+        takes = self._takes(held.queue, own_place=recorded is not None)
+        mark = recorded.mark if recorded else None
+        said = verdict(seen, recorded=mark, controller=self._controller, job=job, takes=takes)
+        log.info("grace over", extra=kv(task=held.task, verdict=said.value, status=seen.status))
+        if self._served.by_id(held.queue) is None and Verdict.CLAIM is verdict(
+            seen, recorded=mark, controller=self._controller, job=job, takes=True
+        ):
+            # In no queue and nobody's: whoever serves its queue next, or its user, decides.
+            log.warning("task left as it is: its queue is not served", extra=kv(task=held.task, queue=held.queue))
+        return said
 
-    async def _forget(self, held: Held, *, seen: Picture) -> None:
+    def _takes(self, queue_id: str, *, own_place: bool = False) -> bool:
+        """Tasks are taken from the queue, and there is room; ``own_place``: the task has a place, as it is recorded."""
+        served = any(s.queue and s.queue.id == queue_id and not s.problem for s in self._served.states.values())
+        return served and (own_place or self._room().of(queue_id) > 0)
+
+    def _taking(self, settled: Settled, task: TaskView, said: Verdict) -> Taking:
+        queue = self._served.by_id(settled.held.queue) or unserved(settled.held.queue)
+        return Taking(task=task, queue=queue, absent=said is Verdict.CLAIM, resumed=said is Verdict.CREATE)
+
+    async def _forget(self, settled: Settled) -> None:
         """Forget the record, once its Job shows: the watch may be late, and what runs takes a place."""
-        if seen.entry is None and not self._ours(held.task):
-            try:
+        held, seen = settled.held, settled.seen
+        try:
+            if seen.entry is None and not self._ours(held.task):
                 await self._launcher.look(held.task)
-            except (Refused, Unanswered) as error:
-                why = f"whether its Job is there cannot be read: {error}"
-                self._graces.hold(held.task, queue=held.queue, why=why, doubt=held.doubt)
-                return
-        await self._book.forget(held.task)
+            recorded = self._book.recorded().get(held.task)
+            if recorded is None or seen.marks.get(self._controller) == recorded.mark:
+                await self._book.forget(held.task)
+            else:
+                await self._book.erase(held.task)
+        except (Refused, Unanswered) as error:
+            why = f"its record cannot be forgotten yet: {error}"
+            self._graces.hold(held.task, queue=held.queue, why=why, doubt=held.doubt)
 
     async def sweep(self) -> None:
         """Hold every task of our queues that is queued, in no queue and nobody's. Errors as `Session.call`."""
@@ -160,14 +173,18 @@ class Recovery:
             changed_before=before.strftime("%Y-%m-%dT%H:%M:%S.%f+00:00"),
         )
         listed = await queues.all_entries(self._session, ids=ids)
-        entries = {entry.task for queue in listed for entry in queue.entries}
+        entries = {entry.task: queue.id for queue in listed for entry in queue.entries}
         absent: dict[str, str] = {}
         for task in found.values():
-            if task.id in entries or self._book.busy(task.id) or self._adopted.has(task.id):
+            if self._book.busy(task.id) or self._adopted.has(task.id):
                 continue
             if any(job.attempt == task.status_changed for job in self._jobs.of_task(task.id)):
                 continue
             seen = picture(task, entry=None)
+            if task.id in entries:
+                if seen.marked_by(self._controller) and not self._takes(entries[task.id]):
+                    self._graces.hold(task.id, queue=entries[task.id], why="our mark, and no room")
+                continue
             others = seen.others(self._controller)
             in_the_way = seen.marked_by(self._controller) and bool(others) and others[0] < self._controller
             if seen.worker or (others and not in_the_way):
@@ -189,13 +206,19 @@ class Recovery:
                 self._graces.hold(task_id, queue=queue_id, why="queued, but in no queue")
 
     async def _tidy(self, pending: str) -> None:
-        """Take out of the pending queue what means nothing any more."""
+        """Take out of the pending queue what means nothing any more, or stands in its own queue as well."""
         shown = [
             entry.task for queue in await queues.all_entries(self._session, ids=[pending]) for entry in queue.entries
         ]
         found = await tasks.get_many(self._session, shown)
+        ours = [task for task in found.values() if names.PROPERTY_QUEUE in task.properties]
+        own = {task.execution_queue for task in ours if task.status == QUEUED and task.execution_queue} - {pending}
+        # After the others: who stands in both now was put back, or enqueued anew.
+        listed = await queues.all_entries(self._session, ids=sorted(own)) if own else ()
+        waiting = {entry.task for queue in listed for entry in queue.entries} & {task.id for task in ours}
         for task in shown:
-            if shown_in_vain(found.get(task)):
+            twice = task in waiting and not self._book.under_way(task)
+            if twice or shown_in_vain(found.get(task)):
                 await queues.remove_task(self._session, pending, task)
 
 

@@ -11,7 +11,7 @@ from clearml_k8s import names
 from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import holding
-from clearml_k8s.errors import ClearMLK8sError, Fenced, Refused, Unanswered
+from clearml_k8s.errors import ClearMLK8sError, Fenced, NotFound, Refused, Unanswered
 from clearml_k8s.flow import elsewhere
 from clearml_k8s.flow.batch import gathered
 from clearml_k8s.flow.book import ClaimBook
@@ -107,6 +107,21 @@ class Returning:
         # Last, as it is one call after the other: at an end there may be no time for it.
         await self._to_front(added)
 
+    async def free(self, taking: Taking) -> None:
+        """Free a task that has no Job of ours: the mark goes last, as it is what the rest is found by after a crash.
+
+        Raises Refused, Unanswered, Fenced.
+        """
+        task, queue = taking.task.id, taking.queue.id
+        await self._hide(taking)
+        if self._served.by_id(queue) is not None:
+            await self.unmark(task, queue=queue)
+            return
+        # Only the record finds a mark in a queue that is not served. It counts for nothing without the mark, and no new
+        # one is set before it is gone.
+        if await self._delete_mark(task, queue=queue):
+            await self._book.erase(task)
+
     async def unmark(self, task: str, *, queue: str) -> None:
         """Take our mark away so that another controller can have the task. Raises Fenced alone."""
         if not self._stop.is_set():
@@ -120,6 +135,11 @@ class Returning:
                 return
         # At the end no mark of this life can follow, and a record without its mark counts for nothing: it need not wait
         # for an API that may be away, or may know us no more.
+        if await self._delete_mark(task, queue=queue):
+            await self._book.forget(task)
+
+    async def _delete_mark(self, task: str, *, queue: str) -> bool:
+        """Whether it is gone for certain."""
         try:
             await tasks.delete_properties(self._session, task, [self._mark])
         except Refused as error:
@@ -128,7 +148,8 @@ class Returning:
             self._graces.hold(task, queue=queue, why=str(error), doubt=True)
         else:
             self._book.unmarked(task)
-            await self._book.forget(task)
+            return True
+        return False
 
     # ---- one task ---------------------------------------------------------------------------------------------------
 
@@ -179,6 +200,9 @@ class Returning:
 
     async def _let_go(self, returned: Returned) -> None:
         taking = returned.taking
+        if not self._stop.is_set():
+            await self.free(taking)
+            return
         await self._book.forget(taking.task.id)
         # Before it is hidden, which only people see: at an end there may be no time for both.
         await self.unmark(taking.task.id, queue=taking.queue.id)
@@ -188,7 +212,10 @@ class Returning:
         """Take the entry out of the queue that shows what waits for the cluster."""
         pending = self._served.pending_queue
         if pending is not None and pending != taking.queue.id:
-            await queues.remove_task(self._session, pending, taking.task.id)
+            try:
+                await queues.remove_task(self._session, pending, taking.task.id)
+            except NotFound as error:
+                log.debug("there is no such queue any more: %s", error)
 
     async def _each(self, takings: Sequence[Returned], step: Callable[[Returned], Awaitable[None]]) -> list[Returned]:
         """The step for each; those for which it was done, in order. The others, refused or in doubt, are on hold."""

@@ -1,4 +1,4 @@
-"""Both APIs without sockets, so that every call of the controller can be counted, named, and made to go wrong.
+"""Where all calls of the controller pass, so that each can be counted, named, and made to go wrong.
 
 A call is all that the flow ever awaits, but for sleeps and locks, which end by themselves. So to let a call go wrong in
 every way, one call after the other, is to let the process end, or the world err, at every await point.
@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import enum
-import json
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,132 +19,14 @@ from unittest.mock import patch
 from clearml_k8s import errors
 from clearml_k8s.clearml.answer import data_of
 from clearml_k8s.kube import status as statuses
-from clearml_server.app import Server
-from clearml_server.envelope import envelope
-from clearml_server.errors import ApiError
-from clearml_server.process import CallFailed
-from clearml_server.registry import Call
-from clearml_server.remote import RemoteServer
+from every_faults import AWAY_SECONDS, Answer, Fault
+from every_servers import ADDRESS, LocalClearML, LocalCluster
 from manual_clock import ManualClock
-from scripted_kube import Cluster, Seen, status
+from scripted_kube import Seen, status
 
 TRAVEL_SECONDS = 0.005
 READS = frozenset({"tasks.get_all", "queues.get_all", "workers.get_all", "auth.login"})
 FLOW = "/clearml_k8s/flow/"
-ADDRESS = "http://servers.invalid"
-
-
-class Answer(enum.Enum):
-    """What the caller gets."""
-
-    NONE = "it dies"
-    LOST = "the connection is lost"
-    ERROR = "500"
-    REFUSED = "403"
-    AWAY = "no connection, for a while"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fault:
-    """What happens to one call. ``done``: None never, else after so many seconds, 0 at once."""
-
-    name: str
-    done: float | None
-    answer: Answer
-
-    def says_more_than(self, *, read: bool) -> bool:
-        """Whether it is worth trying: of a read it makes no difference whether and when it is done."""
-        return not read or self.done is None
-
-
-SOON, LATE = 0.032, 19.0
-"""Seconds: in the middle of what the next life does first; near the end of the longest request."""
-AWAY_SECONDS = 30.0
-
-FAULTS = (
-    Fault(name="dies before", done=None, answer=Answer.NONE),
-    Fault(name="dies after", done=0.0, answer=Answer.NONE),
-    Fault(name="dies and it is done soon", done=SOON, answer=Answer.NONE),
-    Fault(name="dies and it is done late", done=LATE, answer=Answer.NONE),
-    Fault(name="lost before", done=None, answer=Answer.LOST),
-    Fault(name="lost after", done=0.0, answer=Answer.LOST),
-    Fault(name="lost and it is done soon", done=SOON, answer=Answer.LOST),
-    Fault(name="lost and it is done late", done=LATE, answer=Answer.LOST),
-    Fault(name="error before", done=None, answer=Answer.ERROR),
-    Fault(name="error after", done=0.0, answer=Answer.ERROR),
-    Fault(name="refused", done=None, answer=Answer.REFUSED),
-    Fault(name="away", done=None, answer=Answer.AWAY),
-)
-
-
-def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine of the development server to its end at once: it only ever lets others run."""
-    try:
-        while True:
-            coroutine.send(None)
-    except StopIteration as end:
-        return end.value
-
-
-class LocalClearML(RemoteServer):
-    """The development server as tests ask it, in this process; its time is the manual clock's."""
-
-    def __init__(self, app: Server, clock: ManualClock) -> None:
-        super().__init__(access_key=app.settings.access_key, secret_key=app.settings.secret_key)
-        self.url = ADDRESS
-        self.app = app
-        self._clock = clock
-        app.reset()
-
-    def perform(self, endpoint: str, payload: bytes, *, authorization: str | None) -> tuple[int, bytes]:
-        """HTTP status and body of the answer."""
-        self.app.clock.offset = self._clock.now().timestamp() - time.time()
-        data: dict[str, Any] | None = None
-        error: ApiError | None = None
-        version = None
-        try:
-            spec, handler, version = self.app.registry.find(endpoint)
-            auth = self.app.auth
-            if authorization is None:
-                identity = next(iter(auth.credentials.values())).identity
-            else:
-                identity = auth.authenticate({"Authorization": authorization})
-            lines = [json.loads(line) for line in payload.splitlines()] if spec.batch else None
-            found = {} if spec.batch else json.loads(payload or b"{}")
-            spec.check(found)
-            made = handler(Call(endpoint=spec.name, version=version, data=found, batch=lines, identity=identity))
-            data = drive(made) if asyncio.iscoroutine(made) else made
-        except ApiError as failed:
-            error = failed
-        body = envelope(endpoint=endpoint, requested=version, actual=version, data=data, error=error)
-        return (error.code if error else 200), body
-
-    def call(self, endpoint: str, /, *, timeout: float = 30.0, **data: Any) -> dict[str, Any]:
-        """As somebody else's call: no fault touches it."""
-        code, body = self.perform(endpoint, json.dumps(data).encode(), authorization=None)
-        answer = json.loads(body)
-        if code != 200:
-            raise CallFailed(endpoint, code, answer["meta"]["result_subcode"], answer["meta"]["result_msg"])
-        found: dict[str, Any] = answer["data"]
-        return found
-
-
-class LocalCluster(Cluster):
-    """The scripted API server in this process. ``rules`` see each request first, and may answer it."""
-
-    url = ADDRESS
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rules: list[Callable[[Seen], tuple[int, dict[str, Any]] | None]] = []
-
-    def perform(self, seen: Seen) -> tuple[int, dict[str, Any]]:
-        self.seen.append(seen)
-        for rule in self.rules:
-            if (answer := rule(seen)) is not None:
-                return answer
-        code, answer = self._answer(seen)
-        return code, copy.deepcopy(answer)
 
 
 @dataclass(eq=False, kw_only=True)

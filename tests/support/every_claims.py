@@ -1,0 +1,128 @@
+"""What becomes of tasks in a queue: taken, put back, left to others."""
+
+from __future__ import annotations
+
+from every_parts import OTHER, TAKE, begins_and_takes, begun, creates, mark_as, takes, waiting
+from every_play import Remains, Scenario
+from every_world import World
+from reconcile_loop import start
+from scripted_kube import status
+
+QUOTA = status(403, "Forbidden", 'jobs.batch "x" is forbidden: exceeded quota: few, requested: count/jobs.batch=1')
+INVALID = status(422, "Invalid", "Job is invalid", causes=[{"field": "spec.x", "message": "must be less"}])
+
+
+async def refused(world: World) -> None:
+    await waiting()(world)
+    world.cluster.rules.append(lambda seen: (422, INVALID) if creates(seen) else None)
+
+
+async def over_quota(world: World) -> None:
+    """Kubernetes counts Jobs, and takes one."""
+    await waiting(2)(world)
+    world.cluster.rules.append(lambda seen: (403, QUOTA) if creates(seen) and world.jobs() else None)
+
+
+async def never_taken(world: World) -> None:
+    await waiting()(world)
+    world.cluster.rules.append(lambda seen: (403, QUOTA) if creates(seen) else None)
+
+
+async def takes_aborted(world: World) -> None:
+    """Its user aborts it just when it is put back."""
+    point = "returning._waiting tasks.get_all"
+    world.wires.meet[point] = lambda: world.wires.meet.update({point: lambda: user_aborts(world)})
+    await takes(world)
+
+
+def user_aborts(world: World) -> None:
+    """The server's abort had taken the entry out before we put it in; now it sets the status."""
+    world.server.call("tasks.stopped", task=world.tasks[0], force=True)
+
+
+def user_has_aborted(world: World) -> None:
+    """At the latest now."""
+    world.wires.meet.clear()
+    if world.server.task(world.tasks[0])["status"] == "queued":
+        world.server.call("tasks.stop", task=world.tasks[0], force=True)
+
+
+async def queue_to_be_made(world: World) -> None:
+    world.config = {"queue": "made", "create_queues": True}
+
+
+async def makes_a_queue(world: World) -> None:
+    await world.start()
+
+
+def somebody_enqueues(world: World) -> None:
+    world.tasks = world.server_tasks(1, queue="made")
+
+
+async def beside_its_job(world: World) -> None:
+    """Somebody has put an entry beside the Job."""
+    await waiting()(world)
+    await begins_and_takes(world)
+    world.server.call("queues.add_task", queue=world.server.queue_id("default"), task=world.tasks[0])
+
+
+async def looks_at_the_queue(world: World) -> None:
+    world.see()
+    await world.side.poll()
+    await world.side.book.flush()
+
+
+async def takes_beside_another(world: World) -> None:
+    (task,) = world.tasks
+    world.wires.meet["marking._read tasks.get_all"] = lambda: mark_as(world, task, OTHER)
+    await takes(world)
+
+
+async def takes_beside_an_agent(world: World) -> None:
+    world.wires.meet[TAKE] = lambda: agent_takes(world)
+    await takes(world)
+
+
+def agent_takes(world: World) -> None:
+    """A plain agent pops the task and runs it, if it is there still."""
+    world.wires.meet.clear()
+    (task,) = world.tasks
+    if world.queues_of(task):
+        world.server.call("queues.get_next_task", queue=world.server.queue_id("default"))
+        start(world.server, task, worker="agent:0")
+
+
+def other_marks(world: World) -> None:
+    """Where the fault came before that: it comes now."""
+    for task in world.tasks:
+        if world.queues_of(task):
+            mark_as(world, task, OTHER)
+
+
+SCENARIOS = {
+    "a task is launched": Scenario(prepare=waiting(), act=begins_and_takes, ends={"job": 1}),
+    "three tasks and a limit of two": Scenario(
+        prepare=begun(waiting(3, max_pods=2)),
+        act=takes,
+        ends={"job": 2, "queue": 1},
+    ),
+    "the queue is made first": Scenario(
+        prepare=queue_to_be_made, act=makes_a_queue, afterwards=somebody_enqueues, ends={"job": 1}
+    ),
+    "aborted while it is put back": Scenario(
+        prepare=begun(never_taken),
+        act=takes_aborted,
+        afterwards=user_has_aborted,
+        ends={"stopped": 1},
+        remains=(Remains(heading="An abort while a task is being put back", ends={"stopped+queue": 1}),),
+    ),
+    "a Job that Kubernetes refuses": Scenario(prepare=begun(refused), act=takes, ends={"failed": 1}),
+    "a quota of one Job": Scenario(prepare=begun(over_quota), act=takes, ends={"job": 1, "queue": 1}),
+    "an entry beside its Job": Scenario(prepare=beside_its_job, act=looks_at_the_queue, ends={"job": 1}),
+    "another controller has marked it": Scenario(
+        prepare=begun(waiting()), act=takes_beside_another, afterwards=other_marks, ends={"queue": 1}
+    ),
+    "a plain agent is faster": Scenario(
+        prepare=begun(waiting()), act=takes_beside_an_agent, afterwards=agent_takes, ends={"in_progress": 1}
+    ),
+}
