@@ -39,6 +39,7 @@ def test_without_room_it_is_the_same(where: str) -> None:
 
 STEPS = {
     "in_progress": {"its Job was deleted": Step.FAIL_ENDED},
+    "in_progress, stopping": {"its Job was deleted": Step.FAIL_ENDED},
     "stopped, SIGTERM": {"its Job was deleted": Step.EXPLAIN_STOP},
 }
 """By task, where it is anything; of all others nothing is due."""
