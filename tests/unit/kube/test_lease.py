@@ -213,6 +213,26 @@ async def test_released_it_is_taken_at_the_next_try(start: Start, cluster: Clust
     assert holder(cluster) == "two_1"
 
 
+async def test_it_is_released_beside_a_renewal_whose_answer_was_cut_off(start: Start, cluster: Cluster) -> None:
+    one = await start()
+    cluster.fault("PATCH", Fault(stall=True, after=True), path="leases")
+    renewals = len(cluster.of("PATCH", "leases"))
+    while len(cluster.of("PATCH", "leases")) == renewals:
+        await one.clock.advance(STEP)
+        await asyncio.sleep(0.001)
+    await crashes(one)
+    await one.lease.release()
+    assert holder(cluster) is None
+
+
+async def test_another_holders_lease_is_not_released(start: Start, cluster: Cluster) -> None:
+    one = await start()
+    await crashes(one)
+    cluster.put("leases", "gpu-leader", spec={**lease(cluster)["spec"], "holderIdentity": "two_1"})
+    await one.lease.release()
+    assert holder(cluster) == "two_1"
+
+
 async def test_nothing_is_sent_while_it_is_being_released(start: Start, cluster: Cluster) -> None:
     one = await start()
     await crashes(one)

@@ -221,11 +221,22 @@ class Lease:
         if not held or version is None:
             return
         try:
-            await self._patch(version, {"holderIdentity": None, "renewTime": _time(self._clock.now())})
+            await self._let_go(version)
         except (Refused, Unanswered) as error:
             log.warning("the Lease %s was not released, the next process waits for it: %s", self._name, error)
         else:
             log.info("the Lease is released", extra=kv(lease=self._name))
+
+    async def _let_go(self, version: str) -> None:
+        nobody = {"holderIdentity": None, "renewTime": _time(self._clock.now())}
+        try:
+            await self._patch(version, nobody)
+        except KubeConflict:
+            # The last renewal may have been done, and its answer have come too late for us.
+            found = await self._find()
+            if found is None or _spec(found).get("holderIdentity") != self.holder:
+                raise
+            await self._patch(_version(found), nobody)
 
     # ---- requests -------------------------------------------------------------------------------------------------
 
