@@ -335,6 +335,7 @@ POINTS = {
         reads.refresh tasks.get_all
         reads._serve tasks.get_all
         ends.delete DELETE jobs
+        tell.flush events.add_batch
     """,
     "deleted by its user": """
         reads.refresh tasks.get_all

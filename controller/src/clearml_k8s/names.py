@@ -39,6 +39,7 @@ ANNOTATION_QUEUE_ID: Final = PREFIX + "queue-id"
 ANNOTATION_QUEUE_NAME: Final = PREFIX + "queue-name"
 ANNOTATION_WORKER: Final = PREFIX + "worker-id"
 ANNOTATION_TASK_NAME: Final = PREFIX + "task-name"
+ANNOTATION_TAKEN: Final = PREFIX + "taken"
 ANNOTATION_HOLDER: Final = PREFIX + "holder"
 ANNOTATION_SETTLED: Final = PREFIX + "settled"
 

@@ -46,6 +46,7 @@ STATE_FIELDS: Final = (
     "status_message",
     "last_worker",
     "last_update",
+    "started",
 )
 """What tells how a task stands: read of every task that has a Job, every few seconds."""
 
@@ -86,6 +87,7 @@ class TaskView:
     last_worker: str | None = None
     last_worker_report: str | None = None
     last_update: str | None = None
+    started: str | None = None
     last_change: str | None = None
     runtime: Mapping[str, Any] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
@@ -237,6 +239,7 @@ def view(row: Mapping[str, Any]) -> TaskView:
         last_worker=_text(row, "last_worker") or None,
         last_worker_report=_text(row, "last_worker_report") or None,
         last_update=_text(row, "last_update") or None,
+        started=_text(row, "started") or None,
         last_change=_text(row, "last_change") or None,
         runtime=dict(_section(row, "runtime")),
         properties={key: _text(item, "value") for key, item in items.items() if isinstance(item, Mapping)},

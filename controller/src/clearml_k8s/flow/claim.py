@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from clearml_k8s.clearml import queues, tasks
 from clearml_k8s.clearml.session import Session
@@ -208,7 +209,9 @@ class Claims:
 
     async def _taken(self, takings: Sequence[Taking]) -> list[Taking]:
         """Step 4."""
-        return [t for t, taken in zip(takings, await each(self._book, takings, self._take), strict=True) if taken]
+        taken = zip(takings, await each(self._book, takings, self._take), strict=True)
+        now = self._session.clock.now().isoformat()
+        return [replace(taking, taken=now) for taking, done in taken if done]
 
     async def _take(self, taking: Taking) -> bool:
         if self._stop.is_set() or not self._session.health.healthy:
@@ -279,13 +282,13 @@ class Claims:
 
     async def _launch(self, taking: Taking) -> Launched:
         """Create the Job; IMPOSSIBLE only when Kubernetes takes the queue's template without this task's settings."""
-        launched = await self._launcher.launch(taking.task, queue=taking.queue)
+        launched = await self._launcher.launch(taking.task, queue=taking.queue, taken=taking.taken)
         if launched.how is Launch.IMPOSSIBLE:
             if not await self._served.recheck(taking.queue):
                 launched = Launched(how=Launch.NOT_NOW, why=launched.why)
             else:
                 # Once more: what refused all Jobs a moment ago may have passed since, and then it was not this task.
-                launched = await self._launcher.launch(taking.task, queue=taking.queue)
+                launched = await self._launcher.launch(taking.task, queue=taking.queue, taken=taking.taken)
         if taking.resumed and launched.how in (Launch.IMPOSSIBLE, *GIVEN_BACK):
             # An earlier call may have made the Job unseen, and quota and rights are looked at before names.
             try:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from clearml_k8s import names
 from clearml_k8s.clearml import tasks
 from clearml_k8s.clearml.session import Session
+from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.errors import ApiRefused, AuthRefused, Refused, Unanswered
+from clearml_k8s.flow import durations
 from clearml_k8s.flow.decide import TOLD
 from clearml_k8s.flow.diagnosis import Category, Diagnosis, newest
 from clearml_k8s.flow.tell import Teller
@@ -100,6 +102,11 @@ class Explainer:
         for container in shown:
             if lines := await self._last_lines(pod, container, hide=hide):
                 self._teller.say(task, lines, level="ERROR")
+
+    def over(self, job: JobRecord, task: TaskView | None, pods: Sequence[PodRecord]) -> None:
+        """Tell where the time of the attempt went, when it ended just now."""
+        if line := durations.sentence(task=task, job=job, pods=pods, now=self._clock.now()):
+            self._teller.say(job.task or "", line)
 
     async def interrupted(self, job: JobRecord, diagnosis: Diagnosis) -> None:
         """Tell that what reads as a user's abort was none. Errors as `Session.call`, but for a refusal: it is final."""

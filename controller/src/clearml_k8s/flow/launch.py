@@ -89,7 +89,7 @@ class Launcher:
         self._worker_id = worker_id
         self._controller = controller
 
-    async def launch(self, task: TaskView, *, queue: ResolvedQueue) -> Launched:
+    async def launch(self, task: TaskView, *, queue: ResolvedQueue, taken: str = "") -> Launched:
         """Create the Job of the task's present attempt.
 
         Waits, until the process is told to end, while the API takes nothing.
@@ -102,6 +102,7 @@ class Launcher:
                 attempt=task.status_changed,
                 worker_id=self._worker_id,
                 controller_id=self._controller,
+                taken=taken,
             )
         except SpecError as error:
             return Launched(how=Launch.IMPOSSIBLE, why=str(error))

@@ -182,6 +182,8 @@ class Reconciler:
             decision = await self._look_closer(job, seen.task, decision)
         if decision.step is Step.TELL:
             return await self._tell(job, decision.diagnosis)
+        if decision.step is Step.DELETE_LATER:
+            self._explain.over(job, seen.task, self._pods_of(job))
         left = self._left(job, seen.task, decision)
         if left > 0:
             if decision.step is Step.FAIL_WAITING and decision.diagnosis is not None:
@@ -216,6 +218,7 @@ class Reconciler:
             if decision.step is not Step.END_ABORTED:  # its agent may be too far gone to report its end
                 # Before the call: its pod may report its end before the call has ended.
                 self._explained.add(job.uid)
+            self._explain.over(job, task, self._pods_of(job))
             await self._ends.delete(job, decision.why)
             return None
         match decision.step:

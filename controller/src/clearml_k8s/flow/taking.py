@@ -18,6 +18,8 @@ class Taking:
     """Found in no queue: recorded, then left alone for a second grace before its Job is made."""
     resumed: bool = False
     """Goes on after a grace: a Job that an earlier call asked for may be there unseen."""
+    taken: str = ""
+    """When it was taken out of its queue by this process (ISO 8601)."""
 
     @property
     def attempt(self) -> str:

@@ -35,7 +35,7 @@ class JobRecord:
     """A Job. Times are the API server's strings.
 
     ``attempt``, ``queue`` (its id) and ``worker`` (the id under which its pod reports, without the task) are None when
-    the annotation is missing.
+    the annotation is missing. ``taken``: when its task was taken out of its queue; "" when that is not known.
     """
 
     uid: str
@@ -50,6 +50,7 @@ class JobRecord:
     created: str
     deleted: str | None
     conditions: tuple[Condition, ...]
+    taken: str = ""
 
     def condition(self, kind: str) -> Condition | None:
         """The condition of this type when it is "True"."""
@@ -134,6 +135,7 @@ def slim_job(job: Mapping[str, Any]) -> JobRecord:
         created=_optional(meta, "creationTimestamp") or "",
         deleted=_optional(meta, "deletionTimestamp"),
         conditions=_conditions(status),
+        taken=_optional(annotations, names.ANNOTATION_TAKEN) or "",
     )
 
 

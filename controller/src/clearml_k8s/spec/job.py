@@ -49,9 +49,18 @@ class BuiltJob:
 
 
 def build_job(
-    *, config: Config, queue: ResolvedQueue, task: TaskView, attempt: str, worker_id: str, controller_id: str
+    *,
+    config: Config,
+    queue: ResolvedQueue,
+    task: TaskView,
+    attempt: str,
+    worker_id: str,
+    controller_id: str,
+    taken: str = "",
 ) -> BuiltJob:
     """The Job that runs `task` in the attempt `attempt` (its `status_changed` at the enqueue).
+
+    `taken`: when it was taken out of its queue (ISO 8601), for people; "" when that is not known.
 
     The same arguments always give the same manifest, and no secret is in it. Raises `errors.SpecError`, naming the
     setting, when the task or the template cannot become a Job.
@@ -96,6 +105,7 @@ def build_job(
         names.ANNOTATION_QUEUE_NAME: queue.name,
         names.ANNOTATION_WORKER: worker_id,
         names.ANNOTATION_TASK_NAME: _encodable(task.name)[:_TASK_NAME_LIMIT],
+        **({names.ANNOTATION_TAKEN: taken} if taken else {}),
     }
     manifest = {
         "apiVersion": "batch/v1",
