@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -19,10 +20,11 @@ PORT = 8080
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Health:
     """What the probes ask: ``late`` loops by name, with the seconds without a sign of life; ``report``: the state in
-    words, by subject."""
+    words, by subject; ``status``: the whole state, as plain data without secrets."""
 
     late: Callable[[], Mapping[str, float]]
     report: Callable[[], Mapping[str, str]]
+    status: Callable[[], Mapping[str, Any]]
 
 
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - the kubelet asks from outside the pod
@@ -31,7 +33,10 @@ ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - the kubelet asks from outside the pod
 async def serve(
     *, health: Health, registry: CollectorRegistry, port: int = PORT, host: str = ANY_ADDRESS
 ) -> web.AppRunner:
-    """Answer /healthz, /readyz and /metrics; `cleanup` of what is returned ends it. ConfigError: the port is taken."""
+    """Answer /healthz, /readyz, /status and /metrics; `cleanup` of what is returned ends it.
+
+    Raises ConfigError when the port is taken.
+    """
 
     async def healthz(_request: web.Request) -> web.Response:
         late = [f"loop {name!r}: no sign of life for {seconds:.0f} s" for name, seconds in health.late().items()]
@@ -41,11 +46,15 @@ async def serve(
         lines = [f"{subject}: {state}" for subject, state in health.report().items()]
         return web.Response(text="\n".join(lines) + "\n")
 
+    async def status(_request: web.Request) -> web.Response:
+        return web.json_response(health.status())
+
     async def metrics(_request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
-    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz)])
+    app.add_routes([web.get("/status", status), web.get("/metrics", metrics)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -57,7 +58,10 @@ class Running:
         keeper = await KubeClient.connect(clock=clock, kubeconfig=kubeconfig, context=None)
         self.lease = lease = lease_of(self.config, client=keeper, pod=self.pod)
         client = await KubeClient.connect(clock=clock, kubeconfig=kubeconfig, context=None, guard=lease.guard)
-        session = clearml_session(self.config, credentials=self.credentials, clock=clock, guard=lease.guard)
+        redact = logs.Redactor()
+        session = clearml_session(
+            self.config, credentials=self.credentials, clock=clock, learn=redact.add, guard=lease.guard
+        )
         async with keeper, client, session:
             controller = Controller(
                 config=self.config,
@@ -66,7 +70,7 @@ class Running:
                 session=session,
                 client=client,
                 instruments=metrics.create(),
-                redact=logs.Redactor(),
+                redact=redact,
                 heartbeats=self.heartbeats,
             )
             return await controller.run(self.stop)
@@ -147,6 +151,44 @@ async def test_a_task_is_launched_and_the_stop_is_orderly(start: Start, server: 
     assert running.task is not None
     await running.until(running.task.done)
     assert running.task.result() == 0
+
+
+async def test_the_status_tells_why_a_task_waits_and_shows_no_secret(
+    start: Start, server: DevServer, cluster: Cluster
+) -> None:
+    running = await start(make_config(api_server=server.url, max_pods=1))
+    await running.serving()
+    task = server.create_task(queue="default")
+    await running.until(lambda: cluster.objects.get("jobs"))
+    job = cluster.objects["jobs"][f"clearml-id-{task}"]["metadata"]
+    short = f"0/1 nodes are available: 1 Insufficient nvidia.com/gpu. {server.secret_key}"
+    scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": short}
+    cluster.put(
+        "pods",
+        "p",
+        metadata={"labels": job["labels"], "ownerReferences": [{"kind": "Job", "uid": job["uid"]}]},
+        status={"phase": "Pending", "conditions": [scheduled]},
+    )
+    found: dict[str, Any] = {"waiting": []}
+    async with asyncio.timeout(30):
+        while [one["category"] for one in found["waiting"]] != ["unschedulable"]:
+            await running.clock.advance(0.1)
+            await asyncio.sleep(0.005)
+            found = json.loads((await running.get("status"))[1])
+    assert found["state"] == "serving"
+    assert found["clearml"] == {"address": server.url, "state": "healthy", "reason": ""}
+    (queue,) = found["queues"]
+    assert {key: queue[key] for key in ("key", "pending", "running", "placesLeft", "problem", "reason")} == {
+        "key": "default",
+        "pending": 1,
+        "running": 0,
+        "placesLeft": 0,
+        "problem": False,
+        "reason": "full: as many pods as it may have",
+    }
+    assert found["waiting"][0]["task"] == task
+    assert "Insufficient nvidia.com/gpu" in found["waiting"][0]["why"]
+    assert server.secret_key not in json.dumps(found)
 
 
 # ---- the queues -----------------------------------------------------------------------------------------------------

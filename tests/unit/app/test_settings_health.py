@@ -54,7 +54,9 @@ async def test_probes_and_metrics() -> None:
     instruments.api_healthy.labels(api="clearml").set(1)
     runner = await health.serve(
         health=health.Health(
-            late=lambda: late, report=lambda: {"clearml": "unreachable: no route", "queue a": "served"}
+            late=lambda: late,
+            report=lambda: {"clearml": "unreachable: no route", "queue a": "served"},
+            status=lambda: {"state": "serving", "queues": []},
         ),
         registry=instruments.registry,
         port=0,
@@ -65,6 +67,7 @@ async def test_probes_and_metrics() -> None:
         assert await get(port, "/healthz") == (200, "ok\n")
         # The absence of the ClearML server is told, and is no reason to be restarted or taken out.
         assert await get(port, "/readyz") == (200, "clearml: unreachable: no route\nqueue a: served\n")
+        assert await get(port, "/status") == (200, '{"state": "serving", "queues": []}')
         code, text = await get(port, "/metrics")
         assert code == 200
         assert 'clearml_k8s_api_healthy{api="clearml"} 1.0' in text
@@ -76,7 +79,7 @@ async def test_probes_and_metrics() -> None:
         )
         with pytest.raises(ConfigError, match="CLEARML_K8S_PORT"):
             await health.serve(
-                health=health.Health(late=dict, report=dict),
+                health=health.Health(late=dict, report=dict, status=dict),
                 registry=instruments.registry,
                 port=port,
                 host="127.0.0.1",

@@ -103,7 +103,9 @@ def test_a_pod_that_runs_has_no_end_yet() -> None:
 def test_an_aborted_tasks_time_ends_with_the_abort() -> None:
     _, job, _ = whole()
     running = make_pod(make_task().id, make_container(running=True, started_at="2026-01-15T06:23:30Z"), phase="Running")
-    line = told(make_task("stopped", changed="2026-01-15T06:25:30+00:00"), job, running, now=END - timedelta(minutes=14))
+    line = told(
+        make_task("stopped", changed="2026-01-15T06:25:30+00:00"), job, running, now=END - timedelta(minutes=14)
+    )
     assert line.endswith("run 2 min 0 s; in all 3 min 19 s")
 
 

@@ -71,6 +71,7 @@ class Parts:
     ``clash`` is None where the worker id is made of the namespace's uid, so that nobody else has it."""
 
     session: Session
+    worker_id: str
     cluster: Followed
     may_begin: Callable[[], bool]
     served: ServedQueues
@@ -83,6 +84,7 @@ class Parts:
     adopted: Adopted
     teller: Teller
     clash: WorkerClash | None
+    graces: Graces
 
 
 def make(
@@ -239,6 +241,7 @@ def make(
     )
     return Parts(
         session=session,
+        worker_id=worker_id,
         cluster=cluster,
         may_begin=may_begin,
         served=served,
@@ -251,4 +254,5 @@ def make(
         adopted=adopted,
         teller=teller,
         clash=WorkerClash(session=session, worker_id=worker_id, controller=controller) if config.worker_id else None,
+        graces=graces,
     )

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Never
 
 from clearml_k8s import health, logs, metrics, names
+from clearml_k8s.app import status
 from clearml_k8s.app.connect import clearml_session, identity_of
 from clearml_k8s.app.heartbeat import Heartbeats
 from clearml_k8s.app.loops import Loops
@@ -130,7 +131,7 @@ class Controller:
     async def run(self, stop: asyncio.Event) -> int:
         """Serve until ``stop``."""
         runner = await health.serve(
-            health=health.Health(late=self._heartbeats.late, report=self._report),
+            health=health.Health(late=self._heartbeats.late, report=self._report, status=self._status),
             registry=self._instruments.registry,
             port=self._settings.port,
         )
@@ -239,16 +240,33 @@ class Controller:
         except ClearMLK8sError as error:
             log.warning("not all was written down: %s", error)
 
-    def _report(self) -> dict[str, str]:
-        server, lease = self._session.health, self._lease
+    def _state(self) -> str:
+        """Of the process, in words."""
+        lease = self._lease
         serving = self._loops is not None and self._loops.serving
         state = "stopping" if self._ending else "serving" if serving else "starting"
         if not lease.held and lease.leader:
             state = f"standby: {lease.leader} leads"
         elif lease.held and not lease.certain:
             state += ": nothing is sent, as the Lease cannot be renewed"
+        return state
+
+    def _status(self) -> dict[str, Any]:
+        """Behind /status."""
+        found: dict[str, Any] = {
+            "release": self._config.release_name,
+            "namespace": self._config.namespace,
+            "state": self._state(),
+            "leader": self._lease.leader or None,
+        }
+        if self._parts is not None:
+            found |= status.document(parts=self._parts, server=self._session.address)
+        return {key: status.hidden(value, redact=self._redact) for key, value in found.items()}
+
+    def _report(self) -> dict[str, str]:
+        server = self._session.health
         report = {
-            "controller": state,
+            "controller": self._state(),
             "clearml": server.state.value + (f": {server.reason}" if server.reason else ""),
         }
         if self._parts and self._parts.clash and self._parts.clash.problem:

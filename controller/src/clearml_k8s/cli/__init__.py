@@ -73,6 +73,15 @@ def _run(arguments: Sequence[str] | None, *, environ: Mapping[str, str]) -> int:
     if options.command == "version":
         print(f"clearml-k8s {version()}")
         return EXIT_OK
+    if options.command == "status":
+        from clearml_k8s.cli import status  # the other commands start without it
+
+        return status.run(
+            address=options.address or status.default_address(environ),
+            as_json=options.json,
+            watch_seconds=options.watch,
+            out=sys.stdout,
+        )
     config = load_config(options, environ=environ)
     if options.command == "render":
         from clearml_k8s.cli.render import render  # the other commands start without it
@@ -125,6 +134,12 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--context", metavar="NAME", help="context of the kubeconfig (default: the current one)")
     for command in (run, check, render):
         _add_config_options(command, selects_queues=command is render)
+    status = _command(commands, "status", "Print what a running controller does, and why tasks wait.")
+    status.add_argument("--address", metavar="URL", help="of its port (default: the controller in the same pod)")
+    status.add_argument("--json", action="store_true", help="print it as JSON")
+    status.add_argument(
+        "--watch", metavar="SECONDS", type=_seconds, nargs="?", const=2.0, help="print it again and again (every 2 s)"
+    )
     _command(commands, "version", "Print the version.")
     return parser
 
@@ -202,6 +217,17 @@ def _unknown_words(words: Sequence[str]) -> str:
     if values and not said:
         said.append(f"{values} {'word that belongs' if values == 1 else 'words that belong'} to no flag")
     return "; ".join(dict.fromkeys(said))
+
+
+def _seconds(text: str) -> float:
+    """At least a tenth of one."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0.1 <= found <= 86400:
+        raise argparse.ArgumentTypeError("expected seconds, from 0.1 to 86400")
+    return found
 
 
 class _Parser(argparse.ArgumentParser):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from clearml_k8s import names
 from clearml_k8s.clearml.session import Session
@@ -15,12 +15,15 @@ from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue
 from clearml_k8s.errors import Refused, Unanswered
 from clearml_k8s.flow import decide as rules
+from clearml_k8s.flow import overview
 from clearml_k8s.flow.decide import Decision, Step
 from clearml_k8s.flow.diagnosis import Diagnosis, max_run_minutes, most_requeues, patience
 from clearml_k8s.flow.ends import Ends
 from clearml_k8s.flow.explain import Explainer
 from clearml_k8s.flow.happenings import AGAIN_SECONDS, EXPLAINED_BY_EVENTS, Happenings
 from clearml_k8s.flow.lasting import Lasting
+from clearml_k8s.flow.overview import Row
+from clearml_k8s.flow.pending import pending
 from clearml_k8s.flow.presence import Presence
 from clearml_k8s.flow.reads import TaskReads
 from clearml_k8s.flow.requeue import Requeued, Requeuer
@@ -128,6 +131,14 @@ class Reconciler:
                 self._work.put_backoff(task)
             finally:
                 self._work.done(task)
+
+    def overview(self) -> Iterator[Row]:
+        """Every Job of ours as it is known now."""
+        for job in self._jobs:
+            if job.task is not None and job.controller == self._controller:
+                pods = self._pods_of(job)
+                why = pending(job=job, pods=pods, events=self._happenings.of(job))
+                yield overview.row(job=job, pods=pods, diagnosis=why)
 
     # ---- one task ---------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ class Served:
     template_checked: bool = False
     problem: str = "not looked up yet"
     paused_until: float = 0.0
+    pause_reason: str = ""
 
 
 class ServedQueues:
@@ -95,7 +96,9 @@ class ServedQueues:
             return  # the others of its batch meet the same
         seconds = self._pauses[key].next()
         log.warning("queue paused", extra=kv(queue=queue.name, seconds=round(seconds, 1), why=why))
-        self._served[key] = replace(self._served[key], paused_until=now + seconds, template_checked=False)
+        self._served[key] = replace(
+            self._served[key], paused_until=now + seconds, pause_reason=why, template_checked=False
+        )
 
     def goes_on(self, queue: ResolvedQueue) -> None:
         """A Job of the queue was made: its next pause is a short one again."""
