@@ -153,6 +153,24 @@ async def test_a_task_is_launched_and_the_stop_is_orderly(start: Start, server: 
     assert running.task.result() == 0
 
 
+async def test_an_idle_controller_logs_nothing(
+    start: Start, server: DevServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = await start()
+    await running.serving()
+    caplog.set_level(logging.INFO)
+    async with asyncio.timeout(30):
+        while "queue default: served" not in (await running.get("readyz"))[1]:
+            await running.clock.advance(0.1)
+            await asyncio.sleep(0.005)
+    caplog.clear()
+    seen, at = server.last_call(), running.clock.monotonic()
+    await running.until(lambda: running.clock.monotonic() > at + 60)
+    polls = [call for call in server.calls(since=seen) if call["endpoint"] == "queues.get_all"]
+    assert len(polls) > 5
+    assert [r.getMessage() for r in caplog.records if r.name.startswith("clearml_k8s")] == []
+
+
 async def test_the_status_tells_why_a_task_waits_and_shows_no_secret(
     start: Start, server: DevServer, cluster: Cluster
 ) -> None:

@@ -54,7 +54,7 @@ def test_every_phase_stands_in_its_order_and_they_add_up() -> None:
 
 
 def test_what_nobody_noted_is_part_of_the_next_phase() -> None:
-    task, job, pod = whole()
+    task, _job, pod = whole()
     line = told(dataclasses.replace(task, started=None), make_job(), dataclasses.replace(pod, conditions=()))
     assert line == (
         "Durations: until the Job was made 0.9 s, init containers, image and start 1 min 18 s, run 16 min 30 s; in all "

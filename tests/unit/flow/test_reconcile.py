@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 from typing import Any
 
 import pytest
@@ -35,6 +36,23 @@ async def test_a_pod_that_died_fails_its_task_with_the_reason(loop: Loop, server
     assert (found["status"], found["status_reason"]) == ("failed", "Kubernetes: oom-killed")
     await loop.side.teller.flush()
     assert "used more memory than its limit" in server.console(task)
+
+
+async def test_each_log_line_names_task_queue_and_job(
+    loop: Loop, server: DevServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    task = await loop.launched()
+    start(server, task, worker=f"worker-a:{task}")
+    loop.pod(task, ENDED, phase="Failed")
+    await loop.looks(task)
+    said = {r.getMessage(): {key: r.kv.get(key) for key in ("task", "queue", "job")} for r in caplog.records}  # type: ignore[attr-defined]
+    whose = {"task": task, "queue": "default", "job": f"clearml-id-{task}"}
+    assert {text: said[text] for text in ("task launched", "task failed", "Job deleted")} == {
+        "task launched": whose,
+        "task failed": whose,
+        "Job deleted": whose,
+    }
 
 
 async def test_a_failure_for_want_of_memory_is_explained_once_and_then_the_job_goes(

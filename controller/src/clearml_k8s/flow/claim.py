@@ -223,7 +223,7 @@ class Claims:
             if await queues.remove_task(self._session, taking.queue.id, taking.task.id):
                 return True
         except Refused as error:
-            log.info("entry not taken", extra=kv(task=taking.task.id, why=str(error)))
+            log.info("entry not taken", extra=kv(task=taking.task.id, queue=taking.queue.name, why=str(error)))
             self._book.skip(taking.task.id)
             await self._book.forget(taking.task.id)
             return False

@@ -60,7 +60,7 @@ class Ends:
         await self._explain.ended(job, pods, diagnosis, why=why)
         if task.status == "queued":
             await self.hide(task.id)
-        log.warning("task failed", extra=kv(task=task.id, category=diagnosis.category.value, why=diagnosis.summary))
+        log.warning("task failed", extra=kv(**job.fields, category=diagnosis.category.value, why=diagnosis.summary))
         return True
 
     async def delete(self, job: JobRecord, why: str) -> None:
@@ -69,7 +69,7 @@ class Ends:
             await self._client.delete(JOBS, job.name, uid=job.uid, namespace=self._namespace)
         except KubeConflict:
             return
-        log.info("Job deleted", extra=kv(job=job.name, why=why))
+        log.info("Job deleted", extra=kv(**job.fields, why=why))
 
     async def hide(self, task: str) -> None:
         """Take the entry out of the pending queue, which the server leaves there when a queued task is failed. Errors

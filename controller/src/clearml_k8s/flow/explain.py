@@ -125,9 +125,9 @@ class Explainer:
             raise
         except ApiRefused as error:
             # The console has it; the Job must not stay for want of the rest.
-            log.warning("status message not set", extra=kv(task=task, why=str(error)))
+            log.warning("status message not set", extra=kv(**job.fields, why=str(error)))
         log.warning(
-            "task's end explained", extra=kv(task=task, category=diagnosis.category.value, why=diagnosis.summary)
+            "task's end explained", extra=kv(**job.fields, category=diagnosis.category.value, why=diagnosis.summary)
         )
 
     async def _say_waiting(self, task: str, category: Category, text: str) -> float | None:

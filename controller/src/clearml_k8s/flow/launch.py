@@ -130,7 +130,10 @@ class Launcher:
                     return Launched(how=Launch.NOT_NOW, why=f"this controller ends, and has no Job of it: {error}")
                 # A conflict is the quota controller's: many Jobs were counted at one time.
                 wait = backoff.next() + (getattr(error, "retry_after", None) or 0.0)
-                log.warning("Job not created yet", extra=kv(task=task.id, retry_in=round(wait, 1), why=str(error)))
+                log.warning(
+                    "Job not created yet",
+                    extra=kv(task=task.id, queue=queue.name, retry_in=round(wait, 1), why=str(error)),
+                )
                 if backoff.failures >= MOST_FAILURES and isinstance(error, KubeRefused):
                     # Perhaps an admission webhook's answer, which is this queue's trouble alone.
                     return Launched(how=Launch.NOT_NOW, why=f"the Kubernetes API does not take the Job: {error}")

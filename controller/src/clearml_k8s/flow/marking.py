@@ -81,7 +81,7 @@ class Marking:
         try:
             names.job_name(task_id)
         except ConfigError as error:
-            log.warning("entry passed over", extra=kv(task=task_id, why=str(error)))
+            log.warning("entry passed over", extra=kv(task=task_id, queue=queue.name, why=str(error)))
             self._book.skip(task_id, seconds=NAMELESS_SECONDS)
             return None
         return taking
@@ -131,7 +131,7 @@ class Marking:
         try:
             await tasks.set_properties(self._session, taking.task.id, properties)
         except Refused as error:
-            log.warning("task not marked", extra=kv(task=taking.task.id, why=str(error)))
+            log.warning("task not marked", extra=kv(task=taking.task.id, queue=taking.queue.name, why=str(error)))
             self._book.skip(taking.task.id)
             return False
         except Unanswered as error:

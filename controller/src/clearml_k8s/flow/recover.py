@@ -124,7 +124,7 @@ class Recovery:
         takes = self._takes(held.queue, own_place=recorded is not None)
         mark = recorded.mark if recorded else None
         said = verdict(seen, recorded=mark, controller=self._controller, job=job, takes=takes)
-        log.info("grace over", extra=kv(task=held.task, verdict=said.value, status=seen.status))
+        log.info("grace over", extra=kv(task=held.task, queue=held.queue, verdict=said.value, status=seen.status))
         if self._served.by_id(held.queue) is None and Verdict.CLAIM is verdict(
             seen, recorded=mark, controller=self._controller, job=job, takes=True
         ):

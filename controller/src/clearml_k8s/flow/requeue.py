@@ -79,12 +79,12 @@ class Requeuer:
         except InvalidStatus:
             return Requeued.CHANGED
         except NotFound as error:
-            log.warning("task not put back", extra=kv(task=task.id, queue=queue, why=str(error)))
+            log.warning("task not put back", extra=kv(**job.fields, why=str(error)))
             return Requeued.NOT
         self._teller.say(
             task.id, f"{diagnosis}. Put back to the front of its queue, time {tally.count} of {most}", level="WARNING"
         )
-        log.warning("task put back", extra=kv(task=task.id, queue=queue, why=diagnosis.summary, time=tally.count))
+        log.warning("task put back", extra=kv(**job.fields, why=diagnosis.summary, time=tally.count))
         await self._finish(task.id, queue=queue, tally=tally)
         return Requeued.DONE
 

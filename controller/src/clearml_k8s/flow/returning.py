@@ -81,7 +81,9 @@ class Returning:
                 self._teller.say(task, f"The task cannot be launched: {returned.why}", level="ERROR")
                 # Status first, then the entry: the status alone tells whether a task is wanted.
                 await tasks.failed(self._session, task, reason="cannot be launched", message=returned.why, force=True)
-                log.warning("task failed: it cannot be launched", extra=kv(task=task, why=returned.why))
+                log.warning(
+                    "task failed: it cannot be launched", extra=kv(task=task, queue=taking.queue.name, why=returned.why)
+                )
             await self._hide(taking)
         except (Refused, Unanswered) as error:
             self._book.hold(taking, f"not failed yet: {error}", doubt=True)

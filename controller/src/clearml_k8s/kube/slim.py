@@ -51,6 +51,12 @@ class JobRecord:
     deleted: str | None
     conditions: tuple[Condition, ...]
     taken: str = ""
+    queue_name: str | None = None
+
+    @property
+    def fields(self) -> Mapping[str, str | None]:
+        """What each log line about it says."""
+        return {"task": self.task, "queue": self.queue_name or self.queue, "job": self.name}
 
     def condition(self, kind: str) -> Condition | None:
         """The condition of this type when it is "True"."""
@@ -136,6 +142,7 @@ def slim_job(job: Mapping[str, Any]) -> JobRecord:
         deleted=_optional(meta, "deletionTimestamp"),
         conditions=_conditions(status),
         taken=_optional(annotations, names.ANNOTATION_TAKEN) or "",
+        queue_name=_shared(annotations.get(names.ANNOTATION_QUEUE_NAME)),
     )
 
 
