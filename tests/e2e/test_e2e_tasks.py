@@ -152,6 +152,12 @@ def test_a_task_that_needs_a_package_completes(
     kubectl.gone(task)
     assert server.entries(server.queue_id("k8s_scheduler")) == []
     assert server.entries(server.queue_id("packages")) == []
+    until("the last line tells", lambda: "Durations: " in server.console(task), limit=30)
+    (line,) = [line for line in server.console(task).splitlines() if "Durations: " in line]
+    length = r"[\d.]+ (s|min \d+ s)"
+    phases = ("in the queue", "until the Job was made", "until a node was found", "volumes and sandbox")
+    phases += ("init containers, image and start", "environment", "run")
+    assert re.search("Durations: " + ", ".join(f"{phase} {length}" for phase in phases) + f"; in all {length}$", line)
 
 
 def test_a_task_that_raises_fails_with_its_traceback(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:
@@ -381,7 +387,7 @@ def everything_shown(helm: Helm, kubectl: Kubectl) -> dict[str, str]:
     shown["helm get notes"] = helm("get", "notes", helm.name).out
     (pod,) = kubectl.items("pods", helm.controller_selector)
     path = f"/api/v1/namespaces/{kubectl.namespace}/pods/{pod['metadata']['name']}:8080/proxy"
-    for page in ("/metrics", "/readyz", "/healthz"):
+    for page in ("/metrics", "/readyz", "/healthz", "/status"):
         shown[page] = kubectl("get", "--raw", path + page)
     shown["controller's log"] = controller_log(kubectl, helm)
     return shown

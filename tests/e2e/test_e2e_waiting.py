@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,22 @@ def test_a_task_that_waits_says_why(queue: str, tasks: dict[str, str], server: D
     assert server.task(task)["status"] == "queued"
     until("the console says so", lambda: f"Waiting: {said}" in server.console(task) or said in server.console(task))
     assert server.console(task).count(said) == 1
+
+
+def test_the_status_names_each_task_that_waits(
+    tasks: dict[str, str], server: DevServer, kubectl: Kubectl, helm: Helm
+) -> None:
+    for queue, (_, said) in WAITING.items():
+        until(f"{queue} is told", lambda q=queue, s=said: s in server.task(tasks[q])["status_message"], limit=LIMIT)
+    page = kubectl("exec", helm.deployment, "--", "clearml-k8s", "status")
+    waiting = page.partition("Waiting for the cluster:\n")[2].splitlines()
+    for queue, (_, said) in WAITING.items():
+        (line,) = [line for line in waiting if tasks[queue] in line]
+        assert line.startswith(f"  {tasks[queue]} ({queue}, ")
+        assert said in line
+    found = json.loads(kubectl("exec", helm.deployment, "--", "clearml-k8s", "status", "--json"))
+    pending = {queue["name"]: queue["pending"] for queue in found["queues"]}
+    assert {queue: pending[queue] for queue in WAITING} == dict.fromkeys(WAITING, 1)
 
 
 @pytest.mark.parametrize("queue", FAILING)

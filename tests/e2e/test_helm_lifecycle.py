@@ -118,6 +118,8 @@ def test_life_of_a_release_without_any_server(
     log = logged(kubectl, helm, "ERROR", "unreachable", f"{host}:9", "agentk8sglue.apiServerUrlReference")
     assert log.count("agentk8sglue.apiServerUrlReference") == 1, log
     assert "clearml: unreachable" in readyz(kubectl, helm)
+    status = kubectl("exec", helm.deployment, "--", "clearml-k8s", "status", check=False)
+    assert f"ClearML     http://{host}:9 unreachable: " in status
     said = check(kubectl, helm)
     assert f"FAIL  ClearML API at http://{host}:9 cannot be reached" in said
     assert "agentk8sglue.apiServerUrlReference" in said
