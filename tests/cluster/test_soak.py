@@ -1,7 +1,7 @@
 """Everything at once, for minutes: faults of both servers, kills, outages, a user who aborts; nothing lost, none twice.
 
-Then one life without trouble, which holds no more memory after many tasks than after some. `make soak` runs the long one
-by name; the short one is part of `make test`.
+Then one life without trouble, which holds no more memory after many tasks than after some. `make soak` runs the long
+one by name; the short one is part of `make test`.
 """
 
 from __future__ import annotations

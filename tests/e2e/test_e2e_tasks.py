@@ -155,8 +155,8 @@ def test_a_task_that_needs_a_package_completes(
     until("the last line tells", lambda: "Durations: " in server.console(task), limit=30)
     (line,) = [line for line in server.console(task).splitlines() if "Durations: " in line]
     length = r"[\d.]+ (s|min \d+ s)"
-    phases = ("in the queue", "until the Job was made", "until a node was found", "volumes and sandbox")
-    phases += ("init containers, image and start", "environment", "run")
+    phases = ("in the queue", "until the Job was made", "until a node was found")
+    phases += ("volumes, image and start", "until the agent began", "environment and run")
     assert re.search("Durations: " + ", ".join(f"{phase} {length}" for phase in phases) + f"; in all {length}$", line)
 
 

@@ -36,8 +36,10 @@ sys.argv.pop(0)
 signal.signal(signal.SIGUSR1, tell)
 sys.exit(main(sys.argv[1:]))
 """
-"""The controller, which at SIGUSR1 writes how many blocks of memory it holds. What it remembers of deleted objects has a
-bound, far above what a test deletes: with a lower one the memory of a test of some hundred tasks does not grow."""
+"""The controller, which at SIGUSR1 writes how many blocks of memory it holds.
+
+What it remembers of deleted objects has a bound, far above what a test deletes; here a low one, or it would grow all along.
+"""
 
 
 def free_port() -> int:

@@ -18,10 +18,6 @@ from reconcile_loop import Loop, start
 END = datetime(2026, 1, 15, 6, 40, 0, tzinfo=UTC)
 
 
-def condition(kind: str, since: str) -> Condition:
-    return Condition(type=kind, status="True", since=since)
-
-
 def whole() -> tuple[TaskView, JobRecord, PodRecord]:
     """An attempt of which everything was noted."""
     container = make_container(
@@ -31,10 +27,7 @@ def whole() -> tuple[TaskView, JobRecord, PodRecord]:
         make_task().id,
         container,
         phase="Succeeded",
-        conditions=(
-            condition("PodReadyToStartContainers", "2026-01-15T06:22:20Z"),
-            condition("PodScheduled", "2026-01-15T06:22:15Z"),
-        ),
+        conditions=(Condition(type="PodScheduled", status="True", since="2026-01-15T06:22:15Z"),),
     )
     task = make_task("completed", started="2026-01-15T06:24:10.500000+00:00", changed="2026-01-15T06:39:59+00:00")
     return task, make_job(taken="2026-01-15T06:22:11.565000+00:00"), pod
@@ -47,9 +40,8 @@ def told(task: TaskView | None, job: JobRecord, *pods: PodRecord, now: datetime 
 def test_every_phase_stands_in_its_order_and_they_add_up() -> None:
     task, job, pod = whole()
     assert told(task, job, pod) == (
-        "Durations: in the queue 0.5 s, until the Job was made 0.4 s, until a node was found 3.0 s, volumes and "
-        "sandbox 5.0 s, init containers, image and start 1 min 10 s, environment 40 s, run 15 min 50 s; in all "
-        "17 min 49 s"
+        "Durations: in the queue 0.5 s, until the Job was made 0.4 s, until a node was found 3.0 s, volumes, "
+        "image and start 1 min 15 s, until the agent began 40 s, environment and run 15 min 50 s; in all 17 min 49 s"
     )
 
 
@@ -57,8 +49,8 @@ def test_what_nobody_noted_is_part_of_the_next_phase() -> None:
     task, _job, pod = whole()
     line = told(dataclasses.replace(task, started=None), make_job(), dataclasses.replace(pod, conditions=()))
     assert line == (
-        "Durations: until the Job was made 0.9 s, init containers, image and start 1 min 18 s, run 16 min 30 s; in all "
-        "17 min 49 s"
+        "Durations: until the Job was made 0.9 s, volumes, image and start 1 min 18 s, environment and run 16 min "
+        "30 s; in all 17 min 49 s"
     )
 
 
@@ -73,8 +65,8 @@ def test_clocks_that_differ_give_no_negative_time() -> None:
 def test_a_start_that_the_server_noted_after_the_end_is_left_out() -> None:
     task, job, pod = whole()
     line = told(dataclasses.replace(task, started="2026-01-15T06:41:00+00:00"), job, pod)
-    assert "environment" not in line
-    assert "run 16 min 30 s" in line
+    assert "agent" not in line
+    assert "environment and run 16 min 30 s" in line
 
 
 @pytest.mark.parametrize(
@@ -106,7 +98,7 @@ def test_an_aborted_tasks_time_ends_with_the_abort() -> None:
     line = told(
         make_task("stopped", changed="2026-01-15T06:25:30+00:00"), job, running, now=END - timedelta(minutes=14)
     )
-    assert line.endswith("run 2 min 0 s; in all 3 min 19 s")
+    assert line.endswith("environment and run 2 min 0 s; in all 3 min 19 s")
 
 
 def test_an_old_end_is_not_told_again() -> None:

@@ -22,16 +22,15 @@ def phases(*, task: TaskView, job: JobRecord, pods: Sequence[PodRecord], ended: 
     """What came after the enqueue, in order, and how long each took; a phase whose end nobody noted is part of the
     next. Never negative: the servers' clocks may differ, and Kubernetes counts whole seconds."""
     pod = newest(pods)
-    conditions = {c.type: c.since for c in pod.conditions if c.status == "True"} if pod else {}
+    scheduled = pod.condition("PodScheduled") if pod else None
     container = next((c for c in pod.containers if not c.init and c.started_at), None) if pod else None
     ends = (
         ("in the queue", job.taken),
         ("until the Job was made", job.created),
-        ("until a node was found", conditions.get("PodScheduled", "")),
-        ("volumes and sandbox", conditions.get("PodReadyToStartContainers", "")),
-        ("init containers, image and start", container.started_at if container else ""),
-        ("environment", task.started or ""),
-        ("run", ended.isoformat()),
+        ("until a node was found", scheduled.since if scheduled else ""),
+        ("volumes, image and start", container.started_at if container else ""),
+        ("until the agent began", task.started or ""),
+        ("environment and run", ended.isoformat()),
     )
     found: list[Phase] = []
     before = moment(job.attempt or "")
