@@ -38,7 +38,7 @@ sys.exit(main(sys.argv[1:]))
 """
 """The controller, which at SIGUSR1 writes how many blocks of memory it holds.
 
-What it remembers of deleted objects has a bound, far above what a test deletes; here a low one, or it would grow all along.
+What it remembers of deleted objects has a bound, far above what a test deletes; here a low one, or it would grow.
 """
 
 
