@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from every_parts import OTHER, TAKE, begins_and_takes, begun, creates, mark_as, takes, waiting
+from every_parts import OTHER, TAKE, begins_and_takes, begun, creates, takes, waiting
 from every_play import Remains, Scenario
 from every_world import World
+from flow_parts import mark_as
 from reconcile_loop import start
 from scripted_kube import status
 
@@ -74,7 +75,7 @@ async def looks_at_the_queue(world: World) -> None:
 
 async def takes_beside_another(world: World) -> None:
     (task,) = world.tasks
-    world.wires.meet["marking._read tasks.get_all"] = lambda: mark_as(world, task, OTHER)
+    world.wires.meet["marking._read tasks.get_all"] = lambda: mark_as(world.server, task, OTHER)
     await takes(world)
 
 
@@ -96,7 +97,7 @@ def other_marks(world: World) -> None:
     """Where the fault came before that: it comes now."""
     for task in world.tasks:
         if world.queues_of(task):
-            mark_as(world, task, OTHER)
+            mark_as(world.server, task, OTHER)
 
 
 SCENARIOS = {

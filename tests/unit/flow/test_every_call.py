@@ -6,13 +6,10 @@ is run anew for each of them and each fault. What is written of calls in the flo
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from clearml_server.app import Server
-from clearml_server.settings import Settings
 from every_faults import FAULTS, Fault
 from every_play import Outcome, play
 from every_points import ELSEWHERE, POINTS
@@ -22,21 +19,7 @@ from every_world import World
 
 GUARANTEES = Path(__file__).parents[3] / "docs" / "guarantees.md"
 
-
-@pytest.fixture(scope="module")
-def app() -> Server:
-    """The development ClearML server, without sockets; each run empties it."""
-    return Server(Settings())
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """Warnings are what faults are for."""
-    log = logging.getLogger("clearml_k8s")
-    before = log.level
-    log.setLevel(logging.ERROR)
-    yield
-    log.setLevel(before)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def listed(scenario: str) -> list[str]:

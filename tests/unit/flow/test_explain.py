@@ -11,15 +11,9 @@ from clearml_k8s.errors import Forbidden
 from clearml_k8s.flow.explain import LOG_BYTES
 from clearml_k8s.kube.slim import Condition
 from clearml_server.process import DevServer
-from flow_parts import Side, make_container
+from flow_parts import make_container
 from reconcile_loop import ENDED, Loop, start
 from scripted_kube import Cluster, Fault, status
-
-
-@pytest.fixture
-async def loop(side: Side) -> Loop:
-    return Loop(side)
-
 
 # ---- waiting and failing --------------------------------------------------------------------------------------------
 

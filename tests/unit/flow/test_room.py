@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+from clearml_k8s.flow.capacity import Room
 from clearml_server.process import DevServer
-from flow_parts import GRACE, Side, make_config
+from flow_parts import GRACE, Side, make_config, mark_as
 from reconcile_loop import start
 from scripted_kube import Cluster, Fault, status
 
@@ -69,3 +71,37 @@ async def test_a_task_that_is_perhaps_recorded_takes_a_place(
     assert side.mark(first) is not None, "the place that is its own is not in its way"
     await side.rest()
     assert [len(side.created(task)) for task in (first, second)] == [1, 0]
+
+
+async def test_a_look_of_recovery_counts_the_places_no_more_often_for_more_tasks(
+    new_side: Any, new_cluster: Any, server: DevServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counting reads all Jobs and pods; after an outage hundreds of graces end in one look."""
+
+    async def counted(tasks: int) -> tuple[int, int]:
+        """How often in a sweep, and in the look in which all graces end."""
+        server.reset()
+        side = await one_place(new_side, await new_cluster(), server)
+        for task in server.bulk_tasks(tasks, queue="default"):
+            mark_as(server, task, side.controller)
+        server.bulk_tasks(tasks, queue="default")
+        for _ in range(tasks):
+            server.call("queues.get_next_task", queue=server.queue_id("default"))
+        await side.clock.advance(365 * 86400)
+        count, room = 0, side.recovery._room
+
+        def counting() -> Room:
+            nonlocal count
+            count += 1
+            return room()
+
+        monkeypatch.setattr(side.recovery, "_room", counting)
+        await side.recovery.sweep()
+        swept, count = count, 0
+        await side.recovery.step()
+        assert count == 0
+        await side.clock.advance(GRACE + 1)
+        await side.recovery.step()
+        return swept, count
+
+    assert await counted(1) == await counted(5) == (1, 2)
