@@ -89,7 +89,7 @@ def dies_at(point: str, fault: str, before: Act) -> Act:
         await before(world)
         at = await _first(world, point)
         world.wires.points.clear()
-        world.wires.count(fault=DIES[fault], at=at)
+        world.wires.count({at: DIES[fault]})
         await world.live(begins_and_takes(world))
         assert world.life.dead, f"no call {point}"
         world.wires.points.clear()
