@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from clearml_server.app import Server
-from every_faults import FAULTS, Fault
+from every_faults import FAULTS, Fault, of_two
 from every_play import Outcome, numbered, play
 from every_points import ELSEWHERE, POINTS
 from every_scenarios import SCENARIOS
@@ -52,6 +52,30 @@ async def test_whatever_call_goes_wrong(app: Server, scenario: str, fault: Fault
             assert outcome.points[: at + 1] == points[: at + 1]
             problems = outcome.problems + outcome.misplaced(ends_after(scenario, fault, call))
             wrong += [f"{fault.name} at call {at}, {call}: {problem}" for problem in problems]
+    assert wrong == []
+
+
+TWICE = "a task is launched"
+
+
+@pytest.mark.parametrize("first", listed(TWICE))
+async def test_whatever_two_calls_of_a_launch_go_wrong(app: Server, first: str) -> None:
+    """The second is any later call, of the same life or of another, until all is at rest again."""
+    scenario, wrong = SCENARIOS[TWICE], []
+    points = (await play(scenario, app)).points
+    for at in (at for at, (point, _) in enumerate(points) if point == first):
+        for fault in of_two(read=points[at][1]):
+            later = (await play(scenario, app, faults={at: fault}, throughout=True)).points
+            for then in range(at + 1, len(later)):
+                call, read = later[then]
+                for other in of_two(read=read):
+                    outcome = await play(scenario, app, faults={at: fault, then: other}, throughout=True)
+                    assert outcome.points[: then + 1] == later[: then + 1]
+                    problems = outcome.problems + outcome.misplaced(scenario.ends)
+                    wrong += [
+                        f"{fault.name} at call {at}, {first}; {other.name} at call {then}, {call}: {problem}"
+                        for problem in problems
+                    ]
     assert wrong == []
 
 
