@@ -17,15 +17,21 @@ async def one_place(new_side: Any, cluster: Cluster, server: DevServer) -> Side:
     return side
 
 
-async def test_a_job_that_nobody_saw_takes_its_place_though_its_task_runs(
-    new_side: Any, cluster: Cluster, server: DevServer
-) -> None:
-    """The connection to Kubernetes breaks: the answer to a create is lost, and the watch shows nothing for long."""
+async def one_job_unseen(new_side: Any, cluster: Cluster, server: DevServer) -> tuple[Side, str, str]:
+    """Of two tasks one runs: the answer to its Job's create was lost, and the watch has not shown the Job."""
     side = await one_place(new_side, cluster, server)
     first, second = server.bulk_tasks(2, queue="default")
     cluster.fault("POST", Fault(drop=True, after=True), path="jobs")
     assert await side.poll() == 0
     start(server, first, worker=f"worker-a:{first}")
+    return side, first, second
+
+
+async def test_a_job_that_nobody_saw_takes_its_place_though_its_task_runs(
+    new_side: Any, cluster: Cluster, server: DevServer
+) -> None:
+    """The connection to Kubernetes breaks: the answer to a create is lost, and the watch shows nothing for long."""
+    side, first, second = await one_job_unseen(new_side, cluster, server)
     await side.rest()
     assert [len(side.created(task)) for task in (first, second)] == [1, 0]
     assert side.stored() == {}
@@ -34,11 +40,7 @@ async def test_a_job_that_nobody_saw_takes_its_place_though_its_task_runs(
 async def test_a_record_is_kept_while_its_job_cannot_be_read(
     new_side: Any, cluster: Cluster, server: DevServer
 ) -> None:
-    side = await one_place(new_side, cluster, server)
-    first, second = server.bulk_tasks(2, queue="default")
-    cluster.fault("POST", Fault(drop=True, after=True), path="jobs")
-    assert await side.poll() == 0
-    start(server, first, worker=f"worker-a:{first}")
+    side, first, second = await one_job_unseen(new_side, cluster, server)
     await side.recovery.step()
     await side.clock.advance(GRACE + 1)
     cluster.fault("GET", Fault(code=403, status=status(403, "Forbidden", "no role")), path="jobs")
