@@ -135,10 +135,8 @@ def test_a_preempted_task_is_put_back_once_and_then_fails(
     assert found["hyperparams"]["properties"]["k8s-requeues"]["value"].startswith("1: ")
 
 
-def test_a_drained_task_is_put_back_and_completes(helm: Helm, kubectl: Kubectl, server: DevServer, node: str) -> None:
-    """`kubectl drain` of the pods of this task alone: the node has those of other tests, too."""
-    (task,) = enqueue(server.environment(), NewTask(name="drained", queue="drained", script=WAITS_FOR_FILE))
-    first = running(server, kubectl, task)["metadata"]["name"]
+def drained_it_completes(kubectl: Kubectl, server: DevServer, task: str, *, node: str, first: str) -> None:
+    """`kubectl drain` of the pods of this task alone: the node has those of other tests, too. ``first``: its pod."""
     kubectl("drain", node, f"--pod-selector=clearml-task-id={task}", "--ignore-daemonsets", "--force", "--timeout=60s")
     try:
         until("it waits again", lambda: server.task(task)["status"] == "queued", limit=LIMIT)
@@ -149,6 +147,12 @@ def test_a_drained_task_is_put_back_and_completes(helm: Helm, kubectl: Kubectl, 
     found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
     assert found["status"] == "completed"
     until("the eviction is told", lambda: "The pod was evicted: " in server.console(task), limit=30)
+
+
+def test_a_drained_task_is_put_back_and_completes(helm: Helm, kubectl: Kubectl, server: DevServer, node: str) -> None:
+    (task,) = enqueue(server.environment(), NewTask(name="drained", queue="drained", script=WAITS_FOR_FILE))
+    first = running(server, kubectl, task)["metadata"]["name"]
+    drained_it_completes(kubectl, server, task, node=node, first=first)
 
 
 @pytest.fixture(scope="module")
@@ -200,16 +204,7 @@ def test_a_drain_does_not_wait_for_a_pod_that_is_not_ready(
     first = running(server, kubectl, task)["metadata"]["name"]
     (budget_now,) = [b for b in kubectl.items("poddisruptionbudgets") if b["metadata"]["name"].endswith("-task")]
     assert budget_now["status"]["disruptionsAllowed"] == 0
-    kubectl("drain", node, f"--pod-selector=clearml-task-id={task}", "--ignore-daemonsets", "--force", "--timeout=60s")
-    try:
-        until("it waits again", lambda: server.task(task)["status"] == "queued", limit=LIMIT)
-    finally:
-        kubectl("uncordon", node)
-    pod = running(server, kubectl, task, after=first)
-    kubectl.let_go(pod)
-    found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
-    assert found["status"] == "completed"
-    until("the eviction is told", lambda: "The pod was evicted: " in server.console(task), limit=30)
+    drained_it_completes(kubectl, server, task, node=node, first=first)
 
 
 def test_a_job_that_is_deleted_with_kubectl(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:

@@ -1,4 +1,4 @@
-"""What a chaos test does to the local cluster's own programs."""
+"""What a chaos test does to the local cluster's own programs, and to its nodes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import os
 import signal
 from typing import Any
 
+from chaos_kube import MERGE_PATCH, STRATEGIC_PATCH, Kube
+
+from ci.cluster.kwok import ANNOTATION
 from ci.cluster.local import LocalCluster
 from ci.cluster.network import inside
 
@@ -36,6 +39,18 @@ async def compact(cluster: LocalCluster) -> int:
     revision = int((await _etcd(cluster, "range", key="AA=="))["header"]["revision"])
     await _etcd(cluster, "compaction", revision=str(revision), physical=True)
     return revision
+
+
+async def out_of_service(kube: Kube, node: str) -> None:
+    """A simulated node ceases to answer, and an administrator says that it is shut down."""
+    path = f"/api/v1/nodes/{node}"
+    await kube.request("PATCH", path, body={"metadata": {"annotations": {ANNOTATION: None}}}, kind=MERGE_PATCH)
+    silent = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}
+    await kube.request("PATCH", f"{path}/status", body={"status": {"conditions": [silent]}}, kind=STRATEGIC_PATCH)
+    taint = {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}
+    # The controller manager adds taints of its own meanwhile.
+    added = [{"op": "add", "path": "/spec/taints/-", "value": taint}]
+    await kube.request("PATCH", path, body=added, kind="application/json-patch+json")
 
 
 async def _etcd(cluster: LocalCluster, what: str, **body: Any) -> dict[str, Any]:

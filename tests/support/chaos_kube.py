@@ -16,6 +16,7 @@ import aiohttp
 import yaml
 
 MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 ATTEMPT = "clearml-k8s.io/attempt"
 QUEUE = "clearml-k8s.io/queue-name"
 TASK = "clearml-task-id"

@@ -128,6 +128,10 @@ async def _nothing(request: Request) -> None:
     return None
 
 
+async def _later() -> None:
+    await asyncio.sleep(LATE_SECONDS)
+
+
 class Proxy:
     """One listener on a free port of 127.0.0.1."""
 
@@ -138,6 +142,10 @@ class Proxy:
         self.after: After = _nothing
         self.see: After = _nothing
         """Called for every request as it comes, also one of no step; it may wait."""
+        self.late: Callable[[], Awaitable[object]] = _later
+        """Returns when what is LATE is done."""
+        self.silent = 0
+        """How many watches that say nothing are open."""
         self.expired: Counter[str] = Counter()
         """How many watches the other side itself ended with 410, by their name."""
         self._target, self._tls = target, tls
@@ -171,11 +179,13 @@ class Proxy:
         request = self._seen(incoming, raw)
         await self.see(request)
         fate = await self.decide(request)
-        if (answer := await _at_once(incoming, fate)) is not None:
+        if fate is Fate.SILENT:
+            return await self._silence(incoming)
+        if (answer := _at_once(incoming, fate)) is not None:
             return answer
         if fate is Fate.LATE:
             _drop(incoming)
-            await asyncio.sleep(LATE_SECONDS)
+            await self.late()
         headers = {k: v for k, v in incoming.headers.items() if k.lower() not in _HOP}
         try:
             async with self._http.request(
@@ -195,6 +205,18 @@ class Proxy:
             return _drop(incoming)
         if fate is Fate.ERROR_AFTER:
             return web.Response(status=500, text="Internal Server Error")
+        return answer
+
+    async def _silence(self, incoming: web.BaseRequest) -> web.StreamResponse:
+        """Until the client goes."""
+        answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+        self.silent += 1
+        try:
+            await answer.prepare(incoming)
+            while incoming.transport is not None and not incoming.transport.is_closing():
+                await asyncio.sleep(0.2)
+        finally:
+            self.silent -= 1
         return answer
 
     async def _stream(
@@ -232,7 +254,7 @@ def _drop(incoming: web.BaseRequest) -> web.Response:
     return web.Response()
 
 
-async def _at_once(incoming: web.BaseRequest, fate: Fate) -> web.StreamResponse | None:
+def _at_once(incoming: web.BaseRequest, fate: Fate) -> web.StreamResponse | None:
     """The answer of a fate in which the other side has no part."""
     match fate:
         case Fate.DROP_BEFORE:
@@ -247,15 +269,4 @@ async def _at_once(incoming: web.BaseRequest, fate: Fate) -> web.StreamResponse 
         case Fate.EXPIRED_EVENT:
             line = json.dumps({"type": "ERROR", "object": TOO_OLD}).encode() + b"\n"
             return web.Response(body=line, content_type="application/json")
-        case Fate.SILENT:
-            return await _silence(incoming)
     return None
-
-
-async def _silence(incoming: web.BaseRequest) -> web.StreamResponse:
-    """Until the client goes."""
-    answer = web.StreamResponse(headers={"Content-Type": "application/json"})
-    await answer.prepare(incoming)
-    while incoming.transport is not None and not incoming.transport.is_closing():
-        await asyncio.sleep(0.2)
-    return answer

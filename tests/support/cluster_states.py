@@ -13,7 +13,7 @@ from typing import Any
 
 import chaos_counts
 from chaos_controller import config
-from chaos_kube import MERGE_PATCH, Kube, KubeError
+from chaos_kube import MERGE_PATCH, STRATEGIC_PATCH, Kube, KubeError
 from clearml_k8s import names
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import ResolvedQueue
@@ -38,7 +38,6 @@ BY_HAND = {"kwok.clearml-k8s.io/by-hand": "true"}
 STAYS = {"kwok.clearml-k8s.io/delete-after": "1h"}
 """An annotation: the pod's containers do not end when it is deleted."""
 
-STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 LIMIT = 60.0
 
 
@@ -119,9 +118,9 @@ class Made:
         await self.create(self.manifest(annotations=annotations, **template))
         await self.until(lambda s: any(c.running for pod in s.pods for c in pod.containers), "the pod runs")
 
-    async def place(self) -> None:
+    async def place(self, *, annotations: dict[str, str] | None = None, **template: Any) -> None:
         """Made, and its pod has a node, which reports nothing by itself."""
-        await self.create(self.manifest(annotations=BY_HAND))
+        await self.create(self.manifest(annotations={**BY_HAND, **(annotations or {})}, **template))
         await self.until(lambda s: any(pod.node for pod in s.pods), "the pod has a node")
 
     # ---- what is read -----------------------------------------------------------------------------------------------

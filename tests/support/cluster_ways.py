@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
+from chaos_cluster import out_of_service
 from cluster_states import STAYS, Made, ended
 from refusing_webhook import refusing
 
@@ -174,6 +175,15 @@ async def node_lost(made: Made) -> Moments:
     yield
 
 
+async def node_out_of_service(made: Made) -> Moments:
+    node = await made.node()
+    await made.place(annotations=STAYS, nodeSelector={"kubernetes.io/hostname": node})
+    await made.report({"running": {"startedAt": "2026-01-01T00:00:00Z"}}, phase="Running")
+    await out_of_service(made.kube, node)
+    await made.finished(limit=NODE_LOST_LIMIT)
+    yield
+
+
 async def deadline_of_job(made: Made) -> Moments:
     await made.run(annotations=STAYS)
     await made.change(
@@ -315,6 +325,7 @@ WAYS: dict[str, tuple[Way, ...]] = {
     "failed: evicted": (evicted_by_node, evicted_by_api),
     "failed: preempted": (preempted,),
     "failed: node lost": (node_lost,),
+    "failed: out of service": (node_out_of_service,),
     "failed: deadline": (deadline_of_job, deadline_of_pod),
     "pod gone, Job failed": (pod_deleted,),
     "pod gone, Job not": (pod_gone,),

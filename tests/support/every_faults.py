@@ -33,13 +33,18 @@ SOON, LATE = 0.032, 19.0
 """Seconds: in the middle of what the next life does first; near the end of the longest request."""
 AWAY_SECONDS = 30.0
 
+DIES_BEFORE = Fault(name="dies before", done=None, answer=Answer.NONE)
+DIES_AFTER = Fault(name="dies after", done=0.0, answer=Answer.NONE)
+LOST_BEFORE = Fault(name="lost before", done=None, answer=Answer.LOST)
+LOST_AFTER = Fault(name="lost after", done=0.0, answer=Answer.LOST)
+
 FAULTS = (
-    Fault(name="dies before", done=None, answer=Answer.NONE),
-    Fault(name="dies after", done=0.0, answer=Answer.NONE),
+    DIES_BEFORE,
+    DIES_AFTER,
     Fault(name="dies and it is done soon", done=SOON, answer=Answer.NONE),
     Fault(name="dies and it is done late", done=LATE, answer=Answer.NONE),
-    Fault(name="lost before", done=None, answer=Answer.LOST),
-    Fault(name="lost after", done=0.0, answer=Answer.LOST),
+    LOST_BEFORE,
+    LOST_AFTER,
     Fault(name="lost and it is done soon", done=SOON, answer=Answer.LOST),
     Fault(name="lost and it is done late", done=LATE, answer=Answer.LOST),
     Fault(name="error before", done=None, answer=Answer.ERROR),
@@ -47,3 +52,8 @@ FAULTS = (
     Fault(name="refused", done=None, answer=Answer.REFUSED),
     Fault(name="away", done=None, answer=Answer.AWAY),
 )
+
+
+def of_two(*, read: bool) -> tuple[Fault, ...]:
+    """Those of which two meet one run: the process dies once the call is done, or the answer to it is lost."""
+    return (DIES_BEFORE, LOST_BEFORE) if read else (DIES_AFTER, LOST_AFTER)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from clearml_k8s import names
 from every_faults import FAULTS
 from every_world import World
 from flow_parts import GRACE
@@ -90,7 +89,7 @@ def dies_at(point: str, fault: str, before: Act) -> Act:
         await before(world)
         at = await _first(world, point)
         world.wires.points.clear()
-        world.wires.count(fault=DIES[fault], at=at)
+        world.wires.count({at: DIES[fault]})
         await world.live(begins_and_takes(world))
         assert world.life.dead, f"no call {point}"
         world.wires.points.clear()
@@ -115,9 +114,3 @@ async def _first(world: World, point: str) -> int:
 
 OTHER = "0000000000"
 """A controller whose id is lower than ours, so that ours gives way."""
-
-
-def mark_as(world: World, task: str, controller: str) -> None:
-    value = world.server.task(task)["status_changed"]
-    item = {"section": "properties", "name": names.mark_key(controller), "value": value}
-    world.server.call("tasks.edit_hyper_params", task=task, hyperparams=[item], replace_hyperparams="none")

@@ -2,8 +2,6 @@
 
 ELSEWHERE = {
     "poll._poll queues.get_all": "a read, before anything is begun; Side.poll does it here",
-    "clash.found workers.get_all": "reads for a warning alone (test_clash.py)",
-    "clash.found tasks.get_all": "the same",
 }
 
 # By scenario, in the order of their first time. "-": not of the flow.
@@ -99,6 +97,10 @@ POINTS = {
         returning._delete_mark tasks.delete_hyper_params
         returning._to_front queues.move_task_to_front
         tell.flush events.add_batch
+    """,
+    "another controller has our worker id": """
+        clash.found workers.get_all
+        clash.found tasks.get_all
     """,
     "an entry beside its Job": """
         - queues.get_all

@@ -11,13 +11,12 @@ from every_parts import (
     begins_and_takes,
     begun,
     dies_at,
-    mark_as,
     recovers,
     waiting,
 )
 from every_play import Scenario
 from every_world import World
-from flow_parts import GRACE
+from flow_parts import GRACE, mark_as
 
 
 async def in_no_queue(world: World) -> None:
@@ -89,7 +88,7 @@ async def marked_without_room(world: World) -> None:
     await waiting(1, max_pods=1)(world)
     await begins_and_takes(world)
     world.tasks = [*world.server_tasks(1), *world.tasks]
-    mark_as(world, world.tasks[0], world.side.controller)
+    mark_as(world.server, world.tasks[0], world.side.controller)
     await world.start()
     await world.clock.advance(GRACE + 5)
 
@@ -105,7 +104,7 @@ async def put_back_and_shown(world: World) -> None:
     await waiting(max_pods=0)(world)
     await world.start()
     (task,) = world.tasks
-    mark_as(world, task, OTHER)
+    mark_as(world.server, task, OTHER)
     pending, queue = (world.server.queue_id(name) for name in (names.PENDING_QUEUE, "default"))
     item = {"section": "properties", "name": names.PROPERTY_QUEUE, "value": "default"}
     world.server.call("tasks.edit_hyper_params", task=task, hyperparams=[item], replace_hyperparams="none")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,14 +49,13 @@ class Wires:
         self.user: tuple[str, Callable[[], None]] | None = None
         """What the user does just before the first call of that name, whoever else is met there."""
         self.counting = False
-        self._fault: Fault | None = None
-        self._at = -1
+        self._faults: Mapping[int, Fault] = {}
         self._late: list[tuple[float, Callable[[], object]]] = []
         self._away: dict[str, float] = {}
 
-    def count(self, *, fault: Fault | None = None, at: int = -1) -> None:
-        """From now on; call number ``at`` (from 0) meets the fault."""
-        self.counting, self._fault, self._at = True, fault, at
+    def count(self, faults: Mapping[int, Fault] | None = None) -> None:
+        """From now on; the call of each of these numbers (from 0) meets the fault."""
+        self.counting, self._faults = True, faults or {}
 
     def rest(self) -> None:
         """Calls are no points any more."""
@@ -91,8 +90,7 @@ class Wires:
             if self.user is not None and self.user[0] == point:
                 self.user[1]()
                 self.user = None
-            if len(self.points) - 1 == self._at:
-                fault = self._fault
+            fault = self._faults.get(len(self.points) - 1)
         if self._away.get(api, 0.0) > self.clock.monotonic():
             raise error(Answer.AWAY)
         if fault is None:

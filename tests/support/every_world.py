@@ -9,6 +9,7 @@ from typing import Any
 
 from clearml_k8s import names
 from clearml_k8s.errors import Refused, Unanswered
+from clearml_k8s.flow.clash import WorkerClash
 from clearml_k8s.kube.old_pod import slim_old_pod
 from clearml_k8s.kube.watch import Gone, Listed, Upsert
 from clearml_server.app import Server
@@ -35,6 +36,7 @@ class World:
         self.pods: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
         self.old_pods: list[str] = []
         self.reconciles = self.blind = False
+        self.clashes = self.told_of_clash = False  # somebody else works under our worker id; we say so
         self._shown: object = None
         self.lives: list[Side] = []  # kept: the record knows its holder by id()
         self.started = False
@@ -59,6 +61,8 @@ class World:
             )
         self.lives.append(self.side)
         self.loop = Loop(self.side)
+        side = self.side
+        self.clash = WorkerClash(session=side.session, worker_id=side.worker_id, controller=side.controller)
         await self._patiently(self.side.session.login)
         self.see()
         await self._patiently(self.side.record.open)
@@ -95,6 +99,7 @@ class World:
 
     async def live(self, acting: Coroutine[Any, Any, object]) -> None:
         """Let this life act until it has done so or dies, in the middle of whatever it is at."""
+        self.wires.died.clear()
         before = asyncio.all_tasks()
         task = asyncio.create_task(acting)
         died = asyncio.create_task(self.wires.died.wait())
@@ -141,6 +146,7 @@ class World:
             side.book.flush,
             self.look,
             self._follow_old_pods,
+            self.look_for_clash,
             side.teller.flush,
         ):
             self.see()
@@ -155,6 +161,10 @@ class World:
         if self.cluster.objects.get("pods"):
             await self.clock.advance(125.0)
             await self.side.adopted.look()
+
+    async def look_for_clash(self) -> None:
+        await self.clash.look()
+        self.told_of_clash |= self.clash.problem != ""
 
     async def _moment(self) -> None:
         """As the loop of recovery waits: nothing may be ended by that."""
@@ -256,6 +266,8 @@ class World:
             for held in self.side.graces
             if self.place(held.task) != "nowhere"  # else it waits for room, looked at again and again
         ]
+        if self.told_of_clash is not self.clashes:
+            found.append("a clash of worker ids is not told" if self.clashes else self.clash.problem)
         if flight := self.side.book.in_flight():
             found.append(f"in flight for ever: {flight}")
         return found

@@ -294,6 +294,13 @@ class Side:
         return mark_of(self.server, task, self.controller)
 
 
+def mark_as(server: Any, task: str, controller: str) -> None:
+    """The controller marks the task, in its present attempt."""
+    value = server.task(task)["status_changed"]
+    item = {"section": names.PROPERTIES_SECTION, "name": names.mark_key(controller), "value": value}
+    server.call("tasks.edit_hyper_params", task=task, hyperparams=[item], replace_hyperparams="none")
+
+
 def mark_of(server: Any, task: str, controller: str) -> str | None:
     section = server.task(task).get("hyperparams", {}).get(names.PROPERTIES_SECTION, {})
     found: str | None = section.get(names.mark_key(controller), {}).get("value")

@@ -70,6 +70,7 @@ CLUSTER: dict[str, Shown] = {
     "failed: evicted": _pod(phase="Failed", reason="Evicted"),
     "failed: preempted": _pod(phase="Failed", conditions=_true("DisruptionTarget", "PreemptionByScheduler")),
     "failed: node lost": _pod(phase="Failed", conditions=_true("DisruptionTarget", "DeletionByPodGC")),
+    "failed: out of service": _pod(**{**_RUNNING, "phase": "Failed"}, deleted="2026-01-15T07:00:30Z", grace_seconds=30),
     "failed: deadline": Shown(job=make_job(finished="Failed", reason="DeadlineExceeded")),
     "pod gone, Job failed": Shown(job=make_job(finished="Failed"), gone=(make_pod(phase="Running"),)),
     "pod gone, Job not": Shown(job=make_job(), gone=(make_pod(phase="Running"),)),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import chaos_proxy
 import pytest
 from chaos_faults import CALLS, LISTS, WATCHES, Faults
 from chaos_proxy import CUT_AFTER, Fate, Proxy, Request
@@ -31,14 +30,25 @@ async def client(proxy: Proxy, clock: ManualClock) -> AsyncIterator[KubeClient]:
         yield client
 
 
-def first(fate: Fate, *, watch: bool) -> Any:
+class First:
     """Decides so for the first request of that kind."""
-    left = [fate]
 
-    async def decide(request: Request) -> Fate:
-        return left.pop() if left and request.watch is watch else Fate.PASS
+    def __init__(self, fate: Fate, *, watch: bool) -> None:
+        self._fate, self._watch = fate, watch
+        self.met = False
 
-    return decide
+    async def __call__(self, request: Request) -> Fate:
+        if self.met or request.watch is not self._watch:
+            return Fate.PASS
+        self.met = True
+        return self._fate
+
+
+async def until(what: Callable[[], bool]) -> None:
+    """Wait (really, at most 5 s) until it is so."""
+    async with asyncio.timeout(5):
+        while not what():
+            await asyncio.sleep(0.001)
 
 
 def job(name: str) -> dict[str, Any]:
@@ -58,22 +68,19 @@ def job(name: str) -> dict[str, Any]:
     ],
 )
 async def test_a_write(
-    proxy: Proxy,
-    client: KubeClient,
-    cluster: Cluster,
-    monkeypatch: pytest.MonkeyPatch,
-    fate: Fate,
-    error: type[Exception],
-    done: bool,
+    proxy: Proxy, client: KubeClient, cluster: Cluster, fate: Fate, error: type[Exception], done: bool
 ) -> None:
-    monkeypatch.setattr(chaos_proxy, "LATE_SECONDS", 0.3)
-    proxy.decide = first(fate, watch=False)
+    def there() -> bool:
+        return "a" in cluster.objects.get("jobs", {})
+
+    due = asyncio.Event()
+    proxy.late = due.wait
+    proxy.decide = First(fate, watch=False)
     with pytest.raises(error):
         await client.create(JOBS, job("a"), namespace="ns")
-    assert (cluster.objects.get("jobs", {}).get("a") is not None) is (done and fate is not Fate.LATE)
-    async with asyncio.timeout(5):
-        while done and "a" not in cluster.objects.get("jobs", {}):
-            await asyncio.sleep(0.01)
+    assert there() is (done and fate is not Fate.LATE)
+    due.set()
+    await until(lambda: there() is done)
     await client.create(JOBS, job("b"), namespace="ns")
 
 
@@ -82,7 +89,7 @@ async def test_a_watch_misses_nothing(
     proxy: Proxy, client: KubeClient, cluster: Cluster, clock: ManualClock, fate: Fate
 ) -> None:
     """Whatever its first stream meets: in the end it knows what there is."""
-    proxy.decide = first(fate, watch=True)
+    proxy.decide = decide = First(fate, watch=True)
     watch: Watch[str] = Watch(
         client=client, resource=JOBS, slim=lambda thing: thing["metadata"]["name"], namespace="ns"
     )
@@ -100,20 +107,19 @@ async def test_a_watch_misses_nothing(
                     known.discard(name)
 
     reading = asyncio.create_task(read())
-    wanted = {f"job-{number}" for number in range(3 * CUT_AFTER)}
-    async with asyncio.timeout(10):
-        while watch.last_seen is None:
-            await asyncio.sleep(0.01)
-        for name in sorted(wanted):
-            cluster.put("jobs", name)
-            await asyncio.sleep(0.002)
-        cluster.drop("jobs", "job-0")
-        if fate is Fate.SILENT:
-            await asyncio.sleep(0.1)
-            assert known == set()
+    names = [f"job-{number:02}" for number in range(3 * CUT_AFTER)]
+    await until(lambda: decide.met)
+    for name in names:
+        cluster.put("jobs", name)
+    cluster.drop("jobs", names[0])
+    if fate is Fate.SILENT:
+        await until(lambda: proxy.silent == 1)
+        assert cluster.watched() == []  # so nothing can come
+        while proxy.silent:
+            # The client may not have begun to wait yet.
             await clock.advance(SILENCE_SECONDS + 1)
-        while known != wanted - {"job-0"}:
             await asyncio.sleep(0.01)
+    await until(lambda: known == set(names[1:]))
     reading.cancel()
     await asyncio.wait([reading])
     assert not proxy.expired.total()

@@ -1,13 +1,17 @@
-"""Scripted Kubernetes API servers, one a cluster, and the claiming sides of controllers in them."""
+"""Scripted Kubernetes API servers, the claiming sides and reconciling loops of controllers; the server of `every_*`."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
+from clearml_server.app import Server
 from clearml_server.process import DevServer
+from clearml_server.settings import Settings
 from flow_parts import Side
+from reconcile_loop import Loop
 from scripted_kube import Cluster
 from scripted_servers import serving
 
@@ -43,3 +47,25 @@ async def new_side(server: DevServer) -> AsyncIterator[NewSide]:
 async def side(new_side: NewSide, cluster: Cluster) -> Side:
     """One controller, started."""
     return await new_side(cluster)
+
+
+@pytest.fixture
+async def loop(side: Side) -> Loop:
+    """What reconciles that controller's tasks."""
+    return Loop(side)
+
+
+@pytest.fixture(scope="module")
+def app() -> Server:
+    """The development ClearML server, without sockets; each run empties it."""
+    return Server(Settings())
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """No warnings of the controller's: a test of thousands of faults has thousands."""
+    log = logging.getLogger("clearml_k8s")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    yield
+    log.setLevel(before)

@@ -144,4 +144,5 @@ async def test_a_log_whose_secrets_are_not_known_is_not_shown(side, server, clus
     await side.teller.flush()
     assert cluster.of("GET", "/log") == []
     assert "The log of the pod is not shown" in server.console(task)
+    assert f"kubectl -n ns logs clearml-id-{task}-x --all-containers" in server.console(task)
     assert server.task(task)["status"] == "failed"

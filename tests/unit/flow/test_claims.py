@@ -12,7 +12,7 @@ from clearml_k8s.flow.choose import Candidate
 from clearml_k8s.flow.served import FIRST_PAUSE
 from clearml_k8s.kube import record
 from clearml_server.process import DevServer, wait_for
-from flow_parts import GRACE, Side, make_config, mark_of
+from flow_parts import GRACE, Side, make_config, mark_as, mark_of
 from scripted_kube import Cluster, Fault, status
 
 MARK, TAKE, SHOW = "tasks.edit_hyper_params", "queues.remove_task", "queues.add_task"
@@ -145,15 +145,6 @@ async def test_who_is_fenced_stops(new_side: Any, cluster: Cluster, server: DevS
 
 
 # ---- others ---------------------------------------------------------------------------------------------------------
-
-
-def mark_as(server: DevServer, task: str, controller: str) -> None:
-    item = {
-        "section": "properties",
-        "name": names.mark_key(controller),
-        "value": server.task(task)["status_changed"],
-    }
-    server.call(MARK, task=task, hyperparams=[item], replace_hyperparams="none")
 
 
 async def test_a_foreign_mark_is_respected(side: Side, server: DevServer) -> None:

@@ -27,7 +27,7 @@ OVER = ("task's container ended", "succeeded", "failed: exit code",
         "pod gone, Job failed", "Job complete")  # fmt: skip
 MEMORY = ("failed: OOM",)
 DEADLINE = ("failed: deadline",)
-DISRUPTED = ("failed: evicted", "failed: preempted", "failed: node lost")
+DISRUPTED = ("failed: evicted", "failed: preempted", "failed: node lost", "failed: out of service")
 COLUMNS = (TELLS, STUCK, RUNS, LIMITED, DELETED, OVER, MEMORY, DEADLINE, DISRUPTED)
 
 TABLE: dict[str, tuple[Step, ...]] = {

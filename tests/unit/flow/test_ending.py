@@ -114,6 +114,44 @@ def test_a_deletion_is_no_crash(pods: list[PodRecord], gone: list[PodRecord], ca
     assert ended(job=make_job(), pods=pods, gone=gone).category is category
 
 
+TAINTED = condition("DisruptionTarget", reason="DeletionByTaintManager", message="deleting due to NoExecute taint")
+
+
+@pytest.mark.parametrize("gone", [False, True])
+@pytest.mark.parametrize(
+    ("containers", "fields", "category"),
+    [
+        # The taint is NoExecute, or the node was unreachable before: the taint manager has deleted the pod.
+        ([make_container(running=True)], {"conditions": TAINTED, **DELETION}, Category.NODE_LOST),
+        # Somebody deleted it on a node that did not answer, and then set the taint.
+        ([make_container(running=True)], DELETION, Category.NODE_LOST),
+        ([make_container(waiting="ContainerCreating")], DELETION, Category.NODE_LOST),
+        ([], DELETION, Category.NODE_LOST),
+        ([make_container("sidecar", terminated="Error", exit_code=1), make_container(running=True)], DELETION,
+         Category.NODE_LOST),
+        # The kubelet says how all containers ended before it says that the pod did.
+        ([exited("07:00:01")], {"conditions": TAINTED, **DELETION}, Category.EVICTED),
+        ([exited("07:00:01")], DELETION, Category.DELETED),
+        # Not seen to be the pod collector's: nobody deleted it, it never had a node, or somebody gave a reason.
+        ([make_container(running=True)], {}, Category.ENDED),
+        ([], {**DELETION, "node": None}, Category.DELETED),
+        ([make_container(running=True)], {**DELETION, "reason": "Evicted"}, Category.EVICTED),
+    ],
+)  # fmt: skip
+def test_a_node_that_is_tainted_out_of_service(
+    containers: list[ContainerRecord], fields: dict[str, Any], category: Category, gone: bool
+) -> None:
+    """The pod collector gives no reason: it sets the phase alone, and deletes the pod."""
+    pod = make_pod("t", *containers, phase="Failed", **fields)
+    for how in (ended, interrupted):
+        found = how(job=make_job(), pods=[] if gone else [pod], gone=[pod] if gone else [])
+        if category is Category.ENDED and gone:
+            assert found.category in (Category.ENDED, Category.DELETED)
+        else:
+            assert found.category is category
+        assert ("out-of-service" in found.summary) is (category is Category.NODE_LOST)
+
+
 def test_a_suspended_job_evicts_its_pod() -> None:
     """Kueue does so to make room."""
     found = ended(job=make_job(suspend=True), pods=[make_pod("t", **DELETION)])

@@ -6,15 +6,12 @@ is run anew for each of them and each fault. What is written of calls in the flo
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from clearml_server.app import Server
-from clearml_server.settings import Settings
-from every_faults import FAULTS, Fault
-from every_play import Outcome, play
+from every_faults import FAULTS, Fault, of_two
+from every_play import Outcome, numbered, play
 from every_points import ELSEWHERE, POINTS
 from every_scenarios import SCENARIOS
 from every_site import sites, writes
@@ -22,21 +19,7 @@ from every_world import World
 
 GUARANTEES = Path(__file__).parents[3] / "docs" / "guarantees.md"
 
-
-@pytest.fixture(scope="module")
-def app() -> Server:
-    """The development ClearML server, without sockets; each run empties it."""
-    return Server(Settings())
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """Warnings are what faults are for."""
-    log = logging.getLogger("clearml_k8s")
-    before = log.level
-    log.setLevel(logging.ERROR)
-    yield
-    log.setLevel(before)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def listed(scenario: str) -> list[str]:
@@ -51,7 +34,7 @@ def names(outcome: Outcome) -> list[str]:
 @pytest.mark.parametrize("scenario", SCENARIOS)
 async def test_all_calls_are_known(app: Server, scenario: str) -> None:
     outcome = await play(SCENARIOS[scenario], app)
-    assert outcome.problems == []
+    assert outcome.problems + outcome.misplaced(SCENARIOS[scenario].ends) == []
     found, known = names(outcome), listed(scenario)
     new, gone = [p for p in found if p not in known], [p for p in known if p not in found]
     assert found == known, f"POINTS[{scenario!r}]: add {new}, remove {gone}, in the order of {found}"
@@ -62,13 +45,52 @@ async def test_all_calls_are_known(app: Server, scenario: str) -> None:
 async def test_whatever_call_goes_wrong(app: Server, scenario: str, fault: Fault) -> None:
     points = (await play(SCENARIOS[scenario], app)).points
     wrong = []
-    for at, (point, read) in enumerate(points):
-        if fault.says_more_than(read=read):
-            outcome = await play(SCENARIOS[scenario], app, fault=fault, at=at)
+    for at, call in enumerate(numbered(points)):
+        if fault.says_more_than(read=points[at][1]):
+            outcome = await play(SCENARIOS[scenario], app, faults={at: fault})
             # Up to the fault it is the same run, or another call than this one went wrong.
             assert outcome.points[: at + 1] == points[: at + 1]
-            wrong += [f"{fault.name} at call {at}, {point}: {problem}" for problem in outcome.problems]
+            problems = outcome.problems + outcome.misplaced(ends_after(scenario, fault, call))
+            wrong += [f"{fault.name} at call {at}, {call}: {problem}" for problem in problems]
     assert wrong == []
+
+
+TWICE = "a task is launched"
+
+
+@pytest.mark.parametrize("first", listed(TWICE))
+async def test_whatever_two_calls_of_a_launch_go_wrong(app: Server, first: str) -> None:
+    """The second is any later call, of the same life or of another, until all is at rest again."""
+    scenario, wrong = SCENARIOS[TWICE], []
+    points = (await play(scenario, app)).points
+    for at in (at for at, (point, _) in enumerate(points) if point == first):
+        for fault in of_two(read=points[at][1]):
+            later = (await play(scenario, app, faults={at: fault}, throughout=True)).points
+            for then in range(at + 1, len(later)):
+                call, read = later[then]
+                for other in of_two(read=read):
+                    outcome = await play(scenario, app, faults={at: fault, then: other}, throughout=True)
+                    assert outcome.points[: then + 1] == later[: then + 1]
+                    problems = outcome.problems + outcome.misplaced(scenario.ends)
+                    wrong += [
+                        f"{fault.name} at call {at}, {first}; {other.name} at call {then}, {call}: {problem}"
+                        for problem in problems
+                    ]
+    assert wrong == []
+
+
+def ends_after(scenario: str, fault: Fault, call: str) -> dict[str, int]:
+    """Where the tasks are to be; what remains is another end of its causes, and has to come of each of them."""
+    others = [remains.ends for remains in SCENARIOS[scenario].remains if remains.comes_of(fault, call)]
+    return others[0] if others else SCENARIOS[scenario].ends
+
+
+def test_causes_are_of_this_world() -> None:
+    for scenario, what in SCENARIOS.items():
+        for cause in (cause for remains in what.remains for cause in remains.causes):
+            assert cause.call.partition(" (")[0] in listed(scenario)
+            assert cause.faults <= {fault.name for fault in FAULTS}
+            assert cause.why
 
 
 def test_every_call_in_the_code_is_in_a_list() -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from clearml_server.app import Server
-from clearml_server.settings import Settings
 from every_play import play
 from every_points import POINTS
 from every_scenarios import SCENARIOS
 from every_user import ACTS, AGAIN, ENDS, acts
 
 GUARANTEES = Path(__file__).parents[3] / "docs" / "guarantees.md"
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 NEW = frozenset({*AGAIN, "move"})
 ABORT = frozenset({"abort"})
@@ -32,22 +31,6 @@ OWN = {
     "an old pod that cannot begin": "its pod is not ours to end (ADR 0009)",
 }
 """Scenarios that are left out, and why."""
-
-
-@pytest.fixture(scope="module")
-def app() -> Server:
-    """The development ClearML server, without sockets; each run empties it."""
-    return Server(Settings())
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """Warnings are what this is for."""
-    log = logging.getLogger("clearml_k8s")
-    before = log.level
-    log.setLevel(logging.ERROR)
-    yield
-    log.setLevel(before)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,15 +11,9 @@ from clearml_k8s.errors import Forbidden
 from clearml_k8s.flow.explain import LOG_BYTES
 from clearml_k8s.kube.slim import Condition
 from clearml_server.process import DevServer
-from flow_parts import Side, make_container
+from flow_parts import make_container
 from reconcile_loop import ENDED, Loop, start
 from scripted_kube import Cluster, Fault, status
-
-
-@pytest.fixture
-async def loop(side: Side) -> Loop:
-    return Loop(side)
-
 
 # ---- waiting and failing --------------------------------------------------------------------------------------------
 
@@ -58,6 +52,11 @@ async def test_who_waits_is_told_once_and_changing_words_once_a_minute(loop: Loo
     assert "0/3 nodes" in server.task(task)["status_message"]
 
 
+def kubectl(task: str) -> str:
+    """What shows all of the log."""
+    return f"all of it, while the pod is kept: kubectl -n ns logs clearml-id-{task}-x -c task"
+
+
 async def test_a_log_that_cannot_be_read_stops_nothing(loop: Loop, server: DevServer, cluster: Cluster) -> None:
     task = await loop.launched()
     loop.pod(task, ENDED, phase="Failed")
@@ -65,6 +64,7 @@ async def test_a_log_that_cannot_be_read_stops_nothing(loop: Loop, server: DevSe
     await loop.look(task)
     await loop.side.teller.flush()
     assert "The log of the pod cannot be read" in server.console(task)
+    assert kubectl(task) in server.console(task)
     assert server.task(task)["status"] == "failed"
 
 
@@ -162,6 +162,7 @@ async def test_every_container_that_ran_shows_its_last_lines(loop: Loop, server:
     assert {query["tailLines"] for query in asked} == {"100"}
     assert "Last lines of container prepare:\nline of prepare" in console
     assert "Last lines of the pod:\nline of task" in console
+    assert "kubectl" not in console  # they are all that there is
 
 
 @pytest.mark.parametrize("size", [200, 3_000, 300_000])
@@ -176,6 +177,7 @@ async def test_of_a_long_log_the_end_is_shown(loop: Loop, server: DevServer, clu
     console = server.console(task)
     assert console.rstrip().endswith("ValueError: no data")
     assert "line 0 " not in console
+    assert f"Last lines of the pod ({kubectl(task)}):\n" in console
     assert len(console.encode()) < LOG_BYTES + 2_000
     (asked,) = [seen.query for seen in cluster.of("GET", "/log")]
     assert int(asked["limitBytes"]) >= 100 * 16_384

@@ -13,14 +13,9 @@ from clearml_k8s import names
 from clearml_k8s.flow.decide import SIGTERM_REASON
 from clearml_k8s.flow.lasting import ABORT_SECONDS
 from clearml_server.process import DevServer
-from flow_parts import Side, make_container
+from flow_parts import make_container
 from reconcile_loop import ENDED, Loop, start
 from scripted_kube import Cluster
-
-
-@pytest.fixture
-async def loop(side: Side) -> Loop:
-    return Loop(side)
 
 
 async def test_a_pod_that_died_fails_its_task_with_the_reason(loop: Loop, server: DevServer) -> None:

@@ -122,6 +122,28 @@ async def test_what_the_policy_says_of_each_end(
     assert reason is None or found["status_reason"] == reason
 
 
+@pytest.mark.parametrize(
+    ("most", "status", "reason"),
+    [({"nodeLost": 1}, "queued", None), ({"evicted": 9}, "failed", "Kubernetes: node-lost")],
+)
+async def test_a_node_tainted_out_of_service_is_a_lost_one(
+    side: Side, server: DevServer, most: dict[str, int], status: str, reason: str | None
+) -> None:
+    """Nobody else ends a pod and says nothing of its containers; the taint alone is no reason, until then."""
+    loop = loop_of(side, max_requeues=most)
+    task = await loop.launched()
+    start(server, task, worker=f"worker-a:{task}")
+    told: dict[str, Any] = {**disrupted("DeletionByTaintManager"), "deleted": "2026-01-01T00:05:30Z"}
+    loop.pod(task, RUNNING, **{**told, "phase": "Running"})
+    assert await loop.look(task) is not None
+    assert server.task(task)["status"] == "in_progress", "its node may still run it"
+    loop.pod(task, RUNNING, **told)
+    await loop.looks(task)
+    found = server.task(task)
+    assert found["status"] == status
+    assert reason is None or found["status_reason"] == reason
+
+
 async def test_a_queue_has_a_policy_of_its_own(side: Side, server: DevServer) -> None:
     loop = loop_of(side, max_requeues={"evicted": 3, "preempted": 3})
     settings = QueueSettings(max_requeues={"evicted": 0, "preempted": None})

@@ -7,15 +7,10 @@ import dataclasses
 import pytest
 from clearml_k8s.kube.watch import Gone, Upsert
 from clearml_server.process import DevServer
-from flow_parts import Side, make_container, make_pod
+from flow_parts import make_container, make_pod
 from reconcile_loop import Loop, start
 
 RUNNING = make_container(running=True)
-
-
-@pytest.fixture
-async def loop(side: Side) -> Loop:
-    return Loop(side)
 
 
 async def running(loop: Loop, server: DevServer) -> str:

@@ -57,7 +57,9 @@ async def test_many_workers_never_share_a_key(queue):
         for key in range(10):
             queue.put(key)
         await asyncio.sleep(0)
-    await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        while len(queue) or working:
+            await asyncio.sleep(0)
     for task in workers:
         assert not task.done()
         task.cancel()

@@ -21,7 +21,7 @@ LONGEST_GRACE_SECONDS = 10 * 365 * 86400
 """What a pod's terminationGracePeriodSeconds counts for at most."""
 
 _DEADLINE = "DeadlineExceeded"
-_NODE_GONE = "DeletionByPodGC"  # the Node object is gone, or is tainted out-of-service: the pod runs nowhere
+_NODE_GONE = "DeletionByPodGC"  # the Node object is gone: the pod runs nowhere
 _CANNOT_TELL = 75  # exit code of the start script when the server does not answer its check
 
 
@@ -116,6 +116,11 @@ def lost(*, task: TaskView, pods: Sequence[PodRecord], patience: Patience = PATI
 
 def _disruption(job: JobRecord, pod: PodRecord | None) -> Diagnosis | None:
     """What the cluster itself says of why it ended the pod."""
+    if pod is not None and _out_of_service(pod):
+        return Diagnosis(
+            category=Category.NODE_LOST,
+            summary=f"The pod's node was lost: {pod.node} is tainted out-of-service, so Kubernetes ended the pod",
+        )
     disrupted = pod.condition("DisruptionTarget") if pod else None
     if disrupted is not None:
         text = disrupted.message or disrupted.reason
@@ -130,6 +135,21 @@ def _disruption(job: JobRecord, pod: PodRecord | None) -> Diagnosis | None:
     if _DEADLINE in [*reasons, pod.reason if pod else ""]:
         return Diagnosis(category=Category.DEADLINE, summary="The pod ran longer than its activeDeadlineSeconds")
     return None
+
+
+def _out_of_service(pod: PodRecord) -> bool:
+    """Kubernetes' pod collector has ended the pod, which was being deleted, as its node is not ready and has the taint.
+
+    It sets the phase alone: a reason stays that of the deletion (the taint manager's, or none). No kubelet says that a
+    pod has ended before it says how its containers did.
+    """
+    if pod.phase != "Failed" or pod.deleted is None or pod.node is None or pod.reason:
+        return False
+    found = pod.condition("DisruptionTarget")
+    if found is not None and found.reason == _NODE_GONE:
+        return False
+    containers = [container for container in pod.containers if not container.init]
+    return not containers or any(container.terminated is None for container in containers)
 
 
 def _deletion(job: JobRecord) -> Diagnosis:

@@ -95,9 +95,8 @@ class Explainer:
                 hide = hiding(await environment(self._client, pod, namespace=self._namespace))
         except (TimeoutError, Refused, Unanswered) as error:
             why = str(error) or "no answer"
-            self._teller.say(
-                task, f"The log of the pod is not shown, as its secrets are not known: {why}", level="ERROR"
-            )
+            line = f"The log of the pod is not shown, as its secrets are not known: {why}; {self._whole(pod)}"
+            self._teller.say(task, line, level="ERROR")
             return
         for container in shown:
             if lines := await self._last_lines(pod, container, hide=hide):
@@ -163,12 +162,20 @@ class Explainer:
             async with self._clock.timeout(LOG_SECONDS), self._client.stream(path, params=params) as chunks:
                 text = await _tail(chunks)
         except TimeoutError:
-            return f"The log of {whose} cannot be read: no answer within {LOG_SECONDS:.0f} s"
+            why = f"no answer within {LOG_SECONDS:.0f} s"
+            return f"The log of {whose} cannot be read: {why}; {self._whole(pod, container)}"
         except (Refused, Unanswered) as error:
-            return f"The log of {whose} cannot be read: {error}"
+            return f"The log of {whose} cannot be read: {error}; {self._whole(pod, container)}"
+        whole = without_secrets(hide(text))
         # Cut afterwards, so that no part of a secret stands alone.
-        shown = _cut(without_secrets(hide(text)))
-        return f"Last lines of {whose}:\n{shown}" if shown else ""
+        shown = _cut(whole)
+        more = f" ({self._whole(pod, container)})" if shown != whole or text.count("\n") + 1 >= LOG_LINES else ""
+        return f"Last lines of {whose}{more}:\n{shown}" if shown else ""
+
+    def _whole(self, pod: PodRecord, container: ContainerRecord | None = None) -> str:
+        """Where there may be more than the console shows; ``container`` None: of all of them."""
+        which = f"-c {container.name}" if container else "--all-containers"
+        return f"all of it, while the pod is kept: kubectl -n {self._namespace} logs {pod.name} {which}"
 
 
 def _has_log(container: ContainerRecord) -> bool:

@@ -73,13 +73,13 @@ class Recovery:
                 self._graces.hold(task, queue=queue_id, why="our mark, and its queue is not served")
         settled = await self._graces.look()
         # All are judged before anything is awaited: until then no claim begins on one of them.
-        judged = [(one, self._judge(one)) for one in settled]
+        judged = self._judged(settled)
         takings = {
             said: [self._taking(one, one.task, said) for one, found in judged if found is said and one.task is not None]
             for said in (Verdict.UNMARK, Verdict.CLAIM, Verdict.CREATE)
         }
-        for one, said in judged:
-            if said is not None and one.held.doubt and one.held.task not in self._book.recorded():
+        for one, _ in judged:
+            if one.held.doubt and one.held.task not in self._book.recorded():
                 # The doubt may have been about the record's own write, and then it holds what we do not know of.
                 await self._book.forget(one.held.task)  # with the next write: nothing is sent now
         await self._claims.let_go(takings[Verdict.UNMARK])
@@ -109,19 +109,36 @@ class Recovery:
                 chosen.append(taking)
         return chosen
 
-    def _judge(self, settled: Settled) -> Verdict | None:
-        """What its picture means; None while its claim is not over."""
+    def _judged(self, settled: Sequence[Settled]) -> list[tuple[Settled, Verdict]]:
+        """Those whose claim is over, with what their pictures mean."""
+        over = [one for one in settled if self._over(one)]
+        if not over:
+            return []
+        room = self._room()  # once for all: it reads all Jobs and pods, and after an outage they are hundreds
+        return [(one, self._judge(one, room=room)) for one in over]
+
+    def _over(self, settled: Settled) -> bool:
+        """Whether its claim is over; its place is its own no more, unless it is recorded."""
         held, seen = settled.held, settled.seen
         if self._book.under_way(held.task):
             # Its batch has not ended yet: that ends the task's claim as well.
             self._graces.hold(held.task, queue=held.queue, why=held.why, doubt=held.doubt)
-            return None
-        recorded = self._book.recorded().get(held.task)
-        attempt = recorded.attempt if recorded else seen.attempt
-        job = next((job.attempt for job in self._ours(held.task) if job.attempt == attempt), None)
-        # First: what it was perhaps recorded for is no place that is taken.
-        self._book.settled(held.task, seen=seen, queue=held.queue, job=job)
-        takes = self._takes(held.queue, own_place=recorded is not None)
+            return False
+        self._book.settled(held.task, seen=seen, queue=held.queue, job=self._job(settled))
+        return True
+
+    def _job(self, settled: Settled) -> str | None:
+        """The attempt of our Job for the attempt that the task's claim is of, if there is one."""
+        task = settled.held.task
+        recorded = self._book.recorded().get(task)
+        attempt = recorded.attempt if recorded else settled.seen.attempt
+        return next((job.attempt for job in self._ours(task) if job.attempt == attempt), None)
+
+    def _judge(self, settled: Settled, *, room: Room) -> Verdict:
+        """What its picture means."""
+        held, seen = settled.held, settled.seen
+        recorded, job = self._book.recorded().get(held.task), self._job(settled)
+        takes = self._takes(held.queue, room=room, own_place=recorded is not None)
         mark = recorded.mark if recorded else None
         said = verdict(seen, recorded=mark, controller=self._controller, job=job, takes=takes)
         log.info("grace over", extra=kv(task=held.task, queue=held.queue, verdict=said.value, status=seen.status))
@@ -132,10 +149,10 @@ class Recovery:
             log.warning("task left as it is: its queue is not served", extra=kv(task=held.task, queue=held.queue))
         return said
 
-    def _takes(self, queue_id: str, *, own_place: bool = False) -> bool:
+    def _takes(self, queue_id: str, *, room: Room, own_place: bool = False) -> bool:
         """Tasks are taken from the queue, and there is room; ``own_place``: the task has a place, as it is recorded."""
         served = any(s.queue and s.queue.id == queue_id and not s.problem for s in self._served.states.values())
-        return served and (own_place or self._room().of(queue_id) > 0)
+        return served and (own_place or room.of(queue_id) > 0)
 
     def _taking(self, settled: Settled, task: TaskView, said: Verdict) -> Taking:
         queue = self._served.by_id(settled.held.queue) or unserved(settled.held.queue)
@@ -175,6 +192,7 @@ class Recovery:
         listed = await queues.all_entries(self._session, ids=ids)
         entries = {entry.task: queue.id for queue in listed for entry in queue.entries}
         absent: dict[str, str] = {}
+        room = self._room()
         for task in found.values():
             if self._book.busy(task.id) or self._adopted.has(task.id):
                 continue
@@ -182,7 +200,7 @@ class Recovery:
                 continue
             seen = picture(task, entry=None)
             if task.id in entries:
-                if seen.marked_by(self._controller) and not self._takes(entries[task.id]):
+                if seen.marked_by(self._controller) and not self._takes(entries[task.id], room=room):
                     self._graces.hold(task.id, queue=entries[task.id], why="our mark, and no room")
                 continue
             others = seen.others(self._controller)
