@@ -21,7 +21,7 @@ class Loop:
 
     def __init__(self, side: Side) -> None:
         self.side = side
-        self.pods: Store[PodRecord] = Store(keep_gone=True)
+        self.pods = side.pods
         self.work: WorkQueue[str] = WorkQueue(clock=side.clock)
         self.reads = TaskReads(session=side.session)
         self.reconciler = Reconciler(
