@@ -54,6 +54,7 @@ def make_config(*, api_server: str = "https://api.example.com", queue: str = "de
         namespace="ns",
         clearml=ClearMLConfig(api_server=api_server, task_credentials=TaskCredentials(secret_name="ac")),
         queues={queue: QueueConfig(name=queue)},
+        max_pending_pods=10_000,  # in most of the tests no pod ever gets a node
     )
     return dataclasses.replace(config, **changes)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
 from clearml_k8s.kube.quantity import quantity
 
 NONE: Final = Decimal(0)
+MOST_SHARED: Final = 1000
 
 Path = tuple[str, ...]
 
@@ -50,11 +51,19 @@ class Measure:
 
     fields: tuple[Path, ...] = ()
     devices: bool = False
+    _shared: dict[Uses, Uses] = field(default_factory=dict, compare=False, repr=False)
 
     def __call__(self, pod: object) -> Uses:
-        """``pod``: a Pod, or a pod template: a map with ``metadata`` and ``spec``."""
+        """``pod``: a Pod, or a pod template: a map with ``metadata`` and ``spec``. One object for all that use the
+        same, as nearly all pods of a queue do."""
         if (not self.fields and not self.devices) or not isinstance(pod, Mapping):
             return NOTHING
+        if len(self._shared) > MOST_SHARED:
+            self._shared.clear()
+        found = self._read(pod)
+        return self._shared.setdefault(found, found)
+
+    def _read(self, pod: Mapping[str, Any]) -> Uses:
         amount, unreadable = NONE, ""
         for path in self.fields:
             for value in _values(pod, path):
