@@ -34,8 +34,10 @@ class QuotaRecord:
     task: None = None
 
 
-def slim_quota(quota: Mapping[str, Any]) -> QuotaRecord:
+def slim_quota(quota: object) -> QuotaRecord:
     """The record of a ResourceQuota. Raises KubeUnanswered for one without uid or name."""
+    if not isinstance(quota, Mapping):
+        raise KubeUnanswered("ResourceQuota", got(quota, expected="an object"))
     meta, spec, status = (_map(quota, key) for key in ("metadata", "spec", "status"))
     for key in ("uid", "name"):
         if not isinstance(meta.get(key), str) or not meta[key]:
