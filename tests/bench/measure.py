@@ -25,8 +25,8 @@ from clearml_k8s.config import ResolvedQueue
 from clearml_k8s.config.file import load_config_file
 from clearml_k8s.errors import KubeUnanswered
 from clearml_k8s.flow.batch import CONCURRENCY
-from clearml_k8s.flow.room import MAX_IN_FLIGHT
 from clearml_k8s.flow.poll import BATCH
+from clearml_k8s.flow.room import MAX_IN_FLIGHT
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import JOBS, NAMESPACES, PODS, Resource
 from clearml_k8s.spec.job import build_job
@@ -71,7 +71,7 @@ class Launched(Bare):
 
 
 def config_file(folder: Path, *, server: DevServer, namespace: str) -> Path:
-    """A config that asks no node to run the pods, and sets no limit on those: what is measured is the way to the Job."""
+    """A config that lets no node run the pods, and as many wait as there are: what is measured is the way to the Job."""
     document: dict[str, Any] = {
         "workerId": WORKER_ID,
         "releaseName": "bench",

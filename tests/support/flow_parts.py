@@ -232,7 +232,7 @@ class Side:
             pods=self.pods,
             adopted=self.adopted,
             quotas=lambda: self.quotas,
-            events=lambda job: self.events(job),
+            events=self._seen_events,
             unknown=lambda: self.unknown,
         )
         self.recovery = Recovery(
@@ -267,6 +267,9 @@ class Side:
 
     def room(self) -> Room:
         return self.counting.room()
+
+    def _seen_events(self, job: JobRecord) -> Sequence[EventRecord]:
+        return self.events(job)
 
     async def poll(self) -> int:
         """One look at the queues and the claims that come of it; how many were launched."""

@@ -141,7 +141,9 @@ def test_what_a_quota_refused_waits_and_says_so() -> None:
     (place,) = places(jobs=[job], pods=[], in_flight={}, events=lambda _: [refusal("j", QUOTA_TEXT)])
     assert place.stage is Stage.WAITING
     assert "exceeded quota: team" in place.refused
-    (place,) = places(jobs=[job], pods=[make_pod("t", job_uid="j")], in_flight={}, events=lambda _: [refusal("j", QUOTA_TEXT)])
+    (place,) = places(
+        jobs=[job], pods=[make_pod("t", job_uid="j")], in_flight={}, events=lambda _: [refusal("j", QUOTA_TEXT)]
+    )
     assert (place.stage, place.refused) == (Stage.PLACED, ""), "over as soon as there is a pod"
 
 
@@ -276,10 +278,14 @@ def test_monitored_resources_are_gpu_limits_by_default_and_off_with_0() -> None:
 
 
 def test_of_both_fields_the_larger_amount_counts() -> None:
-    monitored = MonitoredResources(max_resources=8, min_field="resources|requests|cpu", max_field="resources|limits|cpu")
+    monitored = MonitoredResources(
+        max_resources=8, min_field="resources|requests|cpu", max_field="resources|limits|cpu"
+    )
     template = {"resources": {"requests": {"cpu": 1}, "limits": {"cpu": 4}}}
     assert left(queue("q", template=template), monitored_resources=monitored).of("q") == 2
-    assert left(queue("q", template={"resources": {"requests": {"cpu": 2}}}), monitored_resources=monitored).of("q") == 4
+    assert (
+        left(queue("q", template={"resources": {"requests": {"cpu": 2}}}), monitored_resources=monitored).of("q") == 4
+    )
 
 
 def test_what_is_no_amount_stops_what_is_counted_by_it() -> None:
@@ -351,7 +357,11 @@ def test_a_quota_on_resources_counts_the_queues_pods() -> None:
 
 def test_a_quota_of_jobs_counts_those_that_are_not_made_yet() -> None:
     jobs = QuotaRecord(
-        uid="u", name="n", resource_version="1", hard={"count/jobs.batch": Decimal(9)}, used={"count/jobs.batch": Decimal(5)}
+        uid="u",
+        name="n",
+        resource_version="1",
+        hard={"count/jobs.batch": Decimal(9)},
+        used={"count/jobs.batch": Decimal(5)},
     )
     taken = [*placed("q", 3, stage=Stage.UNDECIDED, **{}), *placed("q", 2, stage=Stage.COMING)]
     assert left(queue("q"), taken=taken, quotas=(jobs,)).of("q") == 2

@@ -1,4 +1,4 @@
-"""Which entries: limits are never passed, every queue keeps its order, and all get their turn, by priority and weight."""
+"""Which entries: limits are never passed, every queue keeps its order, all get turns, by priority and weight."""
 
 from __future__ import annotations
 
@@ -135,7 +135,9 @@ def test_what_is_left_is_kept_for_the_queue_whose_turn_it_is() -> None:
     first = chosen({"small": ["s1"], "large": ["l1"]}, shared(0, small=1, large=4))
     assert [c.task for c in first.candidates] == ["s1"]
     for used in (1, 2, 3):
-        choice = chosen({"small": ["s2"], "large": ["l1"], "none": ["n1"]}, shared(used, small=1, large=4), turns=first.turns)
+        choice = chosen(
+            {"small": ["s2"], "large": ["l1"], "none": ["n1"]}, shared(used, small=1, large=4), turns=first.turns
+        )
         assert [c.task for c in choice.candidates] == ["n1"], "one that needs no GPU goes on"
         assert choice.kept == {"small": "large"}
         first = choice
@@ -166,7 +168,7 @@ most = st.none() | st.integers(0, 12)
 @given(
     queues=st.dictionaries(st.sampled_from("abcd"), task_lists),
     total=most,
-    limits=st.fixed_dictionaries({key: most for key in "abcd"}),
+    limits=st.fixed_dictionaries(dict.fromkeys("abcd", most)),
     busy=st.frozensets(st.integers(0, 40).map("t{}".format)),
     priorities=st.fixed_dictionaries({key: st.integers(-1, 1) for key in "abcd"}),
     weights=st.fixed_dictionaries({key: st.sampled_from([0.5, 1.0, 3.0]) for key in "abcd"}),
@@ -221,8 +223,8 @@ def run(
     idle: float = 0.0,
 ) -> tuple[list[str], int]:
     """A cluster whose tasks end in any order while all queues have more: who was launched, and the most in use."""
-    turns, running, got, peak, number = Turns(), list[str](), list[str](), 0, 0
-    for _ in range(launches * 20):
+    turns, running, got, peak = Turns(), list[str](), list[str](), 0
+    for number in range(launches * 20):
         if len(got) >= launches:
             break
         room = Room(
@@ -233,7 +235,6 @@ def run(
         for one in served:
             ids = [] if draw.random() < idle else [f"{one.id}-{number}-{i}" for i in range(batch)]
             queues.append((one, entries(one.id, *ids)))
-        number += 1
         choice = choose(queues=queues, room=room, busy=lambda _: False, turns=turns, limit=batch)
         turns = choice.turns
         for candidate in choice.candidates:

@@ -150,7 +150,8 @@ async def test_what_a_quota_has_no_room_for_is_not_taken(new_side: Any, cluster:
     assert await side.poll() == 2
     assert await side.poll() == 0, "the pods of both are still to come"
     assert entries(server) == ids[2:]
-    assert side.room().why(server.queue_id("default")) == "limit of 3 pods in the namespace is reached (ResourceQuota team)"
+    why = side.room().why(server.queue_id("default"))
+    assert why == "limit of 3 pods in the namespace is reached (ResourceQuota team)"
     more = QuotaRecord(uid="u", name="team", resource_version="2", hard={"pods": Decimal(4)}, used=used)
     side.quotas.apply(Upsert(item=more))
     assert await side.poll() == 1

@@ -45,7 +45,7 @@ class Choice:
 def choose(
     *, queues: Sequence[tuple[ResolvedQueue, Queue]], room: Room, busy: Callable[[str], bool], turns: Turns, limit: int
 ) -> Choice:
-    """At most ``limit`` candidates, each queue's in its own order. ``busy`` tells tasks that are not to be touched now."""
+    """At most ``limit`` candidates, each queue's in its own order. ``busy`` tells tasks not to be touched now."""
     ledger = room.ledger()
     chosen: dict[str, Candidate] = {}
     kept: dict[str, str] = {}

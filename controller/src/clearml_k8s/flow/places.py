@@ -90,9 +90,7 @@ def places(
     return [*found.values(), *coming]
 
 
-def _of_job(
-    job: JobRecord, pods: Sequence[PodRecord], events: Callable[[JobRecord], Sequence[EventRecord]]
-) -> Place:
+def _of_job(job: JobRecord, pods: Sequence[PodRecord], events: Callable[[JobRecord], Sequence[EventRecord]]) -> Place:
     uses = job.uses
     for pod in pods:
         uses = uses.most(pod.uses)

@@ -90,7 +90,11 @@ class Poller:
                     started = await self._poll()
             except (Refused, Unanswered) as error:
                 log.debug("poll failed: %s", error)
-            idle = SHORTEST_SECONDS if started or self._behind else min(idle * 1.5, self._config.queue_poll_frequency_seconds)
+            idle = (
+                SHORTEST_SECONDS
+                if started or self._behind
+                else min(idle * 1.5, self._config.queue_poll_frequency_seconds)
+            )
             await self._pause(idle if not started else 0.02)
 
     async def stop(self) -> None:

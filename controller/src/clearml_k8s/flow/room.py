@@ -103,7 +103,7 @@ class Ledger:
 
     def lacking(self, queue_id: str) -> Iterator[str]:
         """The limits that have no room for another task of the queue."""
-        return (key for key, cost in self._room.costs_of(queue_id) if 0 < cost and cost > self._left[key])
+        return (key for key, cost in self._room.costs_of(queue_id) if cost > 0 and cost > self._left[key])
 
     def blocked(self, queue_id: str) -> Blocked:
         """Whether another task of the queue may be taken, now that some limits are kept for others."""

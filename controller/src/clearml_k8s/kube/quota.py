@@ -51,7 +51,11 @@ def slim_quota(quota: object) -> QuotaRecord:
         used=_amounts(status, "used"),
         scopes=(
             *(Scope(name=name) for name in _list(spec, "scopes") if isinstance(name, str)),
-            *(_scope(one) for one in _list(_map(spec, "scopeSelector"), "matchExpressions") if isinstance(one, Mapping)),
+            *(
+                _scope(one)
+                for one in _list(_map(spec, "scopeSelector"), "matchExpressions")
+                if isinstance(one, Mapping)
+            ),
         ),
     )
 

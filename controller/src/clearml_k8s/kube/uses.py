@@ -108,9 +108,7 @@ def limits(pod: Mapping[str, Any]) -> dict[str, Decimal]:
     return _effective(pod, lambda resources: _map(resources, "limits"))
 
 
-def _effective(
-    pod: Mapping[str, Any], of: Callable[[Mapping[str, Any]], Mapping[str, Any]]
-) -> dict[str, Decimal]:
+def _effective(pod: Mapping[str, Any], of: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> dict[str, Decimal]:
     """Containers run together, init containers one after the other before them, unless they are sidecars."""
     spec = _map(pod, "spec")
     init = list(_items(spec, "initContainers"))
