@@ -33,6 +33,7 @@ OPEN_OBJECTS = {
 PASSED_WHOLE = {
     ("agentk8sglue", "basePodTemplate"): "goes to the controller as it is",
     ("agentk8sglue", "maxRequeues"): "goes to the controller as it is",
+    ("agentk8sglue", "monitoredResources"): "goes to the controller as it is",
     ("agentk8sglue", "patienceSeconds"): "goes to the controller as it is",
 }
 #: Values that ci/everything-values.yaml leaves at their defaults, with the reason.

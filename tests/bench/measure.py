@@ -25,8 +25,8 @@ from clearml_k8s.config import ResolvedQueue
 from clearml_k8s.config.file import load_config_file
 from clearml_k8s.errors import KubeUnanswered
 from clearml_k8s.flow.batch import CONCURRENCY
-from clearml_k8s.flow.capacity import MAX_IN_FLIGHT
 from clearml_k8s.flow.poll import BATCH
+from clearml_k8s.flow.room import MAX_IN_FLIGHT
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import JOBS, NAMESPACES, PODS, Resource
 from clearml_k8s.spec.job import build_job
@@ -71,7 +71,7 @@ class Launched(Bare):
 
 
 def config_file(folder: Path, *, server: DevServer, namespace: str) -> Path:
-    """A config that asks no node to run the pods: what is measured is the way to the Job."""
+    """A config that lets no node run the pods, and as many wait as there are: the way to the Job is measured."""
     document: dict[str, Any] = {
         "workerId": WORKER_ID,
         "releaseName": "bench",
@@ -82,6 +82,7 @@ def config_file(folder: Path, *, server: DevServer, namespace: str) -> Path:
             "taskCredentials": {"secretName": "bench", "accessKeyKey": "a", "secretKeyKey": "s"},
         },
         "queuePollFrequencySeconds": 0.2,
+        "maxPendingPods": 1_000_000,
         "queues": {QUEUE: {}},
         "basePodTemplate": {"nodeSelector": {"clearml-k8s.io/bench": "nowhere"}},
     }

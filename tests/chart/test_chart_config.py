@@ -13,6 +13,8 @@ import pytest
 import yaml
 from chart_job import job_of
 from chart_render import CHART, FULLNAME, KUBERNETES_VERSIONS, ROOT, Rendered, ci_values, helm, load_yaml, strings
+from clearml_k8s.config import MonitoredResources
+from clearml_k8s.config.file import config_from_document
 
 Render = Callable[..., Rendered]
 
@@ -132,6 +134,10 @@ def test_documented_example_as_it_stands(render_bare: Render) -> None:
         ("queues", {}),
         ("queues.default", None),
         ("queues.default.queueSettings.maxPods", 0),
+        ("queues.default.queueSettings.maxGpus", 0),
+        ("queues.default.queueSettings.weight", 0),
+        ("monitoredResources.maxResources", -1),
+        ("monitoredResources.minResourcesFieldName", "a||b"),
         ("fullname", "x" * 53),
         ("workerId", "a b"),
     ],
@@ -152,3 +158,16 @@ def test_config_schema_requires(render: Render, path: str) -> None:
     config = render().config
     del config[path]
     assert problems(config) != []
+
+
+def test_limits_and_order_reach_the_controller(render: Render) -> None:
+    settings = {"maxGpus": 1.5, "maxCpus": 32, "maxPendingPods": 3, "priority": -5, "weight": 0.5}
+    monitored = {"maxResources": 3, "minResourcesFieldName": "metadata|labels|a", "maxResourcesFieldName": ""}
+    values = {"monitoredResources": monitored, "maxPendingPods": 50, "respectResourceQuotas": False}
+    rendered = render({"agentk8sglue": {**values, "queues": {"gpu": {"queueSettings": settings}}}})
+    config = config_from_document(rendered.config, source="the chart's config")
+    assert config.monitored_resources == MonitoredResources(max_resources=3, min_field="metadata|labels|a")
+    assert (config.max_pending_pods, config.respect_resource_quotas) == (50, False)
+    found = config.queues["gpu"].settings
+    assert (found.max_gpus, found.max_cpus, found.max_pending_pods) == (1.5, 32, 3)
+    assert (found.priority, found.weight) == (-5, 0.5)

@@ -175,6 +175,13 @@ def test_whole_config_file(render: Render) -> None:
         "failedPodDeletionDelayMinutes": None,
         "maxRunMinutes": None,
         "maxRequeues": {"preempted": 0, "evicted": 0, "nodeLost": 0},
+        "maxPendingPods": None,
+        "monitoredResources": {
+            "maxResources": 0,
+            "minResourcesFieldName": "resources|limits|nvidia.com/gpu",
+            "maxResourcesFieldName": "resources|limits|nvidia.com/gpu",
+        },
+        "respectResourceQuotas": True,
         "patienceSeconds": {
             "imageName": 0,
             "imagePull": 300,

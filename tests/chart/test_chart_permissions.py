@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 import pytest
 from chart_render import FULLNAME, NAMESPACE, ROOT, Rendered
-from clearml_k8s.kube.permissions import PERMISSIONS, markdown
+from clearml_k8s.kube.permissions import Feature, markdown, wanted
 
 Render = Callable[..., Rendered]
 Grant = tuple[str, str, str | None, str]
 """Group, resource, the one object's name, verb."""
 
 
-def of_the_table() -> list[Grant]:
+def of_the_table(features: frozenset[Feature] = frozenset(Feature)) -> list[Grant]:
     return [
         (row.resource.group, row.plural, row.name(fullname=FULLNAME, namespace=NAMESPACE), verb)
-        for row in PERMISSIONS
+        for row in wanted(features)
         for verb in row.verbs
     ]
 
@@ -36,6 +36,13 @@ def of_the_role(rendered: Rendered) -> list[Grant]:
 def test_the_role_is_the_table(render: Render, account: str | None) -> None:
     rendered = render({"agentk8sglue": {"serviceExistingAccountName": account}})
     assert sorted(of_the_role(rendered), key=str) == sorted(of_the_table(), key=str)
+
+
+def test_what_is_off_is_not_granted(render: Render) -> None:
+    rendered = render({"agentk8sglue": {"respectResourceQuotas": False}})
+    granted = of_the_table(frozenset({*Feature} - {Feature.RESOURCE_QUOTAS}))
+    assert sorted(of_the_role(rendered), key=str) == sorted(granted, key=str)
+    assert not any(resource == "resourcequotas" for _, resource, _, _ in granted)
 
 
 def test_the_table_gives_no_way_to_a_secret_or_to_more_rights() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -13,21 +14,25 @@ from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import ClearMLConfig, Config, QueueConfig, QueueSettings, ResolvedQueue, TaskCredentials
-from clearml_k8s.flow import capacity
 from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
-from clearml_k8s.flow.choose import choose
+from clearml_k8s.flow.capacity import measure_of
+from clearml_k8s.flow.choose import Turns, choose
 from clearml_k8s.flow.claim import Claims
+from clearml_k8s.flow.counting import Counting
 from clearml_k8s.flow.graces import Graces
 from clearml_k8s.flow.launch import Launcher
 from clearml_k8s.flow.marking import Marking
 from clearml_k8s.flow.picture import Picture
 from clearml_k8s.flow.recover import Recovery
 from clearml_k8s.flow.returning import Returning
+from clearml_k8s.flow.room import Room
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.client import KubeClient
+from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.old_pod import OldPod
+from clearml_k8s.kube.quota import QuotaRecord
 from clearml_k8s.kube.record import ClaimRecord
 from clearml_k8s.kube.slim import Condition, ContainerRecord, JobRecord, PodRecord, slim_job
 from clearml_k8s.kube.store import Store
@@ -49,6 +54,7 @@ def make_config(*, api_server: str = "https://api.example.com", queue: str = "de
         namespace="ns",
         clearml=ClearMLConfig(api_server=api_server, task_credentials=TaskCredentials(secret_name="ac")),
         queues={queue: QueueConfig(name=queue)},
+        max_pending_pods=10_000,  # in most of the tests no pod ever gets a node
     )
     return dataclasses.replace(config, **changes)
 
@@ -169,6 +175,7 @@ class Side:
             teller=self.teller,
             **identity,
             stop=self.stop,
+            measure=measure_of(self.config),
         )
         self.book = ClaimBook(session=self.session, record=self.record, graces=self.graces, controller=self.controller)
         self.returning = Returning(
@@ -211,6 +218,23 @@ class Side:
             controller=self.controller,
             stop=self.stop,
         )
+        self.pods: Store[PodRecord] = Store(keep_gone=True)
+        self.quotas: Store[QuotaRecord] = Store()
+        self.events: Callable[[JobRecord], Sequence[EventRecord]] = lambda _: ()
+        self.unknown = ""
+        self.turns = Turns()
+        self.counting = Counting(
+            config=self.config,
+            clock=self.clock,
+            served=self.served,
+            book=self.book,
+            jobs=self.jobs,
+            pods=self.pods,
+            adopted=self.adopted,
+            quotas=lambda: self.quotas,
+            events=self._seen_events,
+            unknown=lambda: self.unknown,
+        )
         self.recovery = Recovery(
             session=self.session,
             claims=self.claims,
@@ -237,31 +261,31 @@ class Side:
 
     def relist(self) -> None:
         """What a watch would bring."""
-        self.jobs.apply(Listed(items=tuple(slim_job(job) for job in self.cluster.objects.get("jobs", {}).values())))
+        measure = measure_of(self.config)
+        jobs = self.cluster.objects.get("jobs", {}).values()
+        self.jobs.apply(Listed(items=tuple(slim_job(job, measure=measure) for job in jobs)))
 
-    def room(self) -> capacity.Room:
-        return capacity.room(
-            max_pods=self.config.max_pods,
-            queue_limits={q.id: q.config.settings.max_pods for q in self.served.all_found()},
-            jobs=self.jobs,
-            pods=self.adopted.pods(),
-            in_flight=self.book.in_flight(),
-        )
+    def room(self) -> Room:
+        return self.counting.room()
+
+    def _seen_events(self, job: JobRecord) -> Sequence[EventRecord]:
+        return self.events(job)
 
     async def poll(self) -> int:
         """One look at the queues and the claims that come of it; how many were launched."""
         await self.session.health.ready()
         active = self.served.active()
         found = {q.id: q for q in await queues.get_queues(self.session, ids=[q.id for q in active])} if active else {}
-        chosen = choose(
+        choice = choose(
             queues=[(queue, found[queue.id]) for queue in active],
             room=self.room(),
             busy=self.book.busy,
-            first=0,
+            turns=self.turns,
             limit=50,
         )
-        self.book.begin(chosen)
-        return await self.claims.claim(chosen)
+        self.turns = choice.turns
+        self.book.begin(choice.candidates)
+        return await self.claims.claim(choice.candidates)
 
     async def rest(self, *, rounds: int = 8) -> None:
         """Let graces end, sweep and poll, until there is nothing left to do."""

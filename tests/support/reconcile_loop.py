@@ -7,8 +7,7 @@ from typing import Any
 from clearml_k8s.flow.reads import TaskReads
 from clearml_k8s.flow.reconcile import Reconciler
 from clearml_k8s.flow.workqueue import WorkQueue
-from clearml_k8s.kube.slim import JobRecord, PodRecord
-from clearml_k8s.kube.store import Store
+from clearml_k8s.kube.slim import JobRecord
 from clearml_k8s.kube.watch import Gone, Upsert
 from clearml_server.process import DevServer
 from flow_parts import Side, make_container, make_pod
@@ -21,7 +20,7 @@ class Loop:
 
     def __init__(self, side: Side) -> None:
         self.side = side
-        self.pods: Store[PodRecord] = Store(keep_gone=True)
+        self.pods = side.pods
         self.work: WorkQueue[str] = WorkQueue(clock=side.clock)
         self.reads = TaskReads(session=side.session)
         self.reconciler = Reconciler(

@@ -109,6 +109,9 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
       "failedPodDeletionDelayMinutes" .Values.agentk8sglue.failedPodDeletionDelayMinutes
       "maxRunMinutes" .Values.agentk8sglue.maxRunMinutes
       "maxRequeues" .Values.agentk8sglue.maxRequeues
+      "maxPendingPods" .Values.agentk8sglue.maxPendingPods
+      "monitoredResources" .Values.agentk8sglue.monitoredResources
+      "respectResourceQuotas" .Values.agentk8sglue.respectResourceQuotas
       "patienceSeconds" (include "clearml-agent.patience" . | fromJson)
       "task" (dict
         "serviceAccountName" (include "clearml-agent.taskServiceAccountName" .)

@@ -35,7 +35,7 @@ from clearml_k8s.settings import Settings
 from clearml_server.process import DevServer
 from flow_parts import make_config
 from manual_clock import ManualClock
-from scripted_kube import Cluster, Fault
+from scripted_kube import Cluster, Fault, status
 
 Start = Callable[..., Awaitable["Running"]]
 
@@ -202,7 +202,7 @@ async def test_the_status_tells_why_a_task_waits_and_shows_no_secret(
         "running": 0,
         "placesLeft": 0,
         "problem": False,
-        "reason": "full: as many pods as it may have",
+        "reason": "limit of 1 pods is reached (agentk8sglue.maxPods)",
     }
     assert found["waiting"][0]["task"] == task
     assert "Insufficient nvidia.com/gpu" in found["waiting"][0]["why"]
@@ -531,3 +531,82 @@ async def test_a_loop_that_hangs_is_logged_where_nobody_probes(
     monkeypatch.setattr(ServedQueues, "refresh", hang)
     running = await start()
     await running.until(lambda: told(caplog, logging.ERROR, "loop 'queues'"), step=1.0)
+
+
+# ---- limits ---------------------------------------------------------------------------------------------------------
+
+
+async def report_has(running: Running, line: str) -> None:
+    async with asyncio.timeout(30):
+        while line not in (await running.get("readyz"))[1].splitlines():
+            await running.clock.advance(0.1)
+            await asyncio.sleep(0.005)
+
+
+async def test_a_limit_that_is_reached_is_reported(start: Start, server: DevServer, cluster: Cluster) -> None:
+    running = await start(make_config(api_server=server.url, max_pods=1))
+    await running.serving()
+    await report_has(running, "queue default: served")
+    first, second = server.bulk_tasks(2, queue="default")
+    await report_has(
+        running, "queue default: served; nothing is taken now: limit of 1 pods is reached (agentk8sglue.maxPods)"
+    )
+    await running.until(lambda: cluster.objects.get("jobs"))
+    assert list(cluster.objects["jobs"]) == [f"clearml-id-{first}"]
+    assert server.entries(server.queue_id("default")) == [second]
+
+
+async def test_a_quota_is_watched_before_anything_is_taken(start: Start, server: DevServer, cluster: Cluster) -> None:
+    cluster.put("resourcequotas", "team", spec={"hard": {"pods": "1"}}, status={"used": {"pods": "1"}})
+    task = server.create_task(queue="default")
+    running = await start()
+    await running.serving()
+    why = "limit of 1 pods in the namespace is reached (ResourceQuota team)"
+    await report_has(running, f"queue default: served; nothing is taken now: {why}")
+    assert server.entries(server.queue_id("default")) == [task]
+    assert not cluster.objects.get("jobs")
+    cluster.put("resourcequotas", "team", spec={"hard": {"pods": "1"}}, status={"used": {"pods": "0"}})
+    await running.until(lambda: cluster.objects.get("jobs"))
+
+
+FORBIDDEN = status(403, "Forbidden", 'resourcequotas is forbidden: User "x" cannot list resource "resourcequotas"')
+
+
+async def test_quotas_that_may_not_be_seen_stop_nobody(
+    start: Start, server: DevServer, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.fault("GET", *[Fault(code=403, status=FORBIDDEN)] * 1000, path="resourcequotas")
+    server.create_task(queue="default")
+    running = await start()
+    await running.serving()
+    await running.until(lambda: cluster.objects.get("jobs"))
+    await report_has(running, "quotas: not seen, as this account may not list and watch resourcequotas")
+    asked = len(cluster.of("GET", "resourcequotas"))
+    await running.until(lambda: len(cluster.of("GET", "resourcequotas")) > asked + 2, step=1.0)
+    assert len(told(caplog, logging.WARNING, "watch restarts")) == 1, "told once"
+
+
+async def test_while_quotas_are_not_known_nothing_is_taken(start: Start, server: DevServer, cluster: Cluster) -> None:
+    away = status(503, "ServiceUnavailable", "etcd is away")
+    cluster.fault("GET", *[Fault(code=503, status=away)] * 1000, path="resourcequotas")
+    server.create_task(queue="default")
+    running = await start()
+    await running.serving()
+    async with asyncio.timeout(30):
+        while "the ResourceQuotas of the namespace are not listed yet: " not in (await running.get("readyz"))[1]:
+            await running.clock.advance(0.1)
+            await asyncio.sleep(0.005)
+    await running.passes(60)
+    assert not cluster.objects.get("jobs")
+    cluster.faults.clear()
+    await running.until(lambda: cluster.objects.get("jobs"), step=1.0)
+
+
+async def test_quotas_are_not_asked_for_where_they_do_not_count(
+    start: Start, server: DevServer, cluster: Cluster
+) -> None:
+    server.create_task(queue="default")
+    running = await start(make_config(api_server=server.url, respect_resource_quotas=False))
+    await running.serving()
+    await running.until(lambda: cluster.objects.get("jobs"))
+    assert cluster.of("GET", "resourcequotas") == []

@@ -27,7 +27,7 @@ def queue(key: str = "default", **changes: Any) -> dict[str, Any]:
         "running": 5,
         "ending": 0,
         "maxPods": None,
-        "placesLeft": None,
+        "placesLeft": 30,
         **changes,
     }
 
@@ -41,7 +41,7 @@ def document(**changes: Any) -> dict[str, Any]:
         "at": "2026-01-15T06:30:00+00:00",
         "worker": "clearml-agent-gpu-1a2b3c4d",
         "clearml": {"address": "https://api.example.com", "state": "healthy", "reason": ""},
-        "kubernetes": {"state": "known"},
+        "kubernetes": {"known": True, "reason": ""},
         "secondsSinceLastPoll": 1.2,
         "queues": [queue()],
         "waiting": [],
@@ -68,8 +68,15 @@ def test_the_page() -> None:
     found = document(
         queues=[
             queue(),
-            queue("gpu", placesLeft=0, reason="full: as many pods as it may have"),
-            queue("typo", id=None, name=None, problem=True, reason="the server has no queue of that name or id"),
+            queue("gpu", placesLeft=0, reason="limit of 5 pods is reached (agentk8sglue.maxPods)"),
+            queue(
+                "typo",
+                id=None,
+                name=None,
+                placesLeft=None,
+                problem=True,
+                reason="the server has no queue of that name or id",
+            ),
         ],
         waiting=[waits()],
         waitingMore=3,
@@ -84,8 +91,8 @@ def test_the_page() -> None:
         "queues      read 1.2 s ago",
         "",
         "QUEUE    TAKING  PENDING  RUNNING  ENDING  LEFT  STATE",
-        "default  0       2        5        0       -     served",
-        "gpu      0       2        5        0       0     full: as many pods as it may have",
+        "default  0       2        5        0       30    served",
+        "gpu      0       2        5        0       0     limit of 5 pods is reached (agentk8sglue.maxPods)",
         "typo     0       2        5        0       -     the server has no queue of that name or id",
         "",
         "Waiting for the cluster:",

@@ -91,9 +91,9 @@ async def test_it_takes_a_place_of_its_queue_and_of_all(new_side: Any, cluster: 
     side = await new_side(cluster, config=make_config(api_server=server.url, max_pods=5, queues=queues))
     left = Left(side, waits=False)
     left.pod(RUNNING)
-    assert (side.room().total, side.room().of(left.queue)) == (4, 2)
+    assert (side.room().limits["pods"].left, side.room().of(left.queue)) == (4, 2)
     left.pod(ended("Succeeded", "Completed", 0))
-    assert (side.room().total, side.room().of(left.queue)) == (5, 3)
+    assert (side.room().limits["pods"].left, side.room().of(left.queue)) == (5, 3)
 
 
 async def test_why_it_waits_is_told(waiting: Left) -> None:

@@ -24,7 +24,7 @@ async def grace(side: Side) -> None:
 
 def fill(side: Side) -> None:
     """From now on it has no room."""
-    side.config = dataclasses.replace(side.config, max_pods=0)
+    side.counting._config = dataclasses.replace(side.config, max_pods=0)
 
 
 def queued(server: DevServer, task: str) -> bool:

@@ -13,7 +13,6 @@ from clearml_k8s.config.file import parse_yaml
 from clearml_k8s.errors import KubeConflict
 from clearml_k8s.flow import poll
 from clearml_k8s.kube.slim import slim_job
-from clearml_k8s.kube.store import Store
 from clearml_k8s.kube.watch import Gone, Listed, Upsert
 from clearml_server.process import DevServer, wait_for
 from flow_parts import GRACE, Side, make_config
@@ -123,7 +122,7 @@ async def test_a_doubt_of_a_queue_that_is_not_served_any_more(
     await side.poll()
     again = await new_side(cluster, config=make_config(api_server=server.url, queue="other", max_pods=1))
     await again.rest()
-    assert again.room().total == 1
+    assert again.room().limits["pods"].left == 1
     assert server.entries(server.queue_id("default")) == [task]
 
 
@@ -332,7 +331,7 @@ async def test_a_queue_whose_jobs_conflict_for_ever_blocks_no_other(
     monkeypatch.setattr(poll, "MAX_IN_FLIGHT", 5)
     poller = poll.Poller(
         config=side.config, session=side.session, served=side.served, claims=side.claims, book=side.book,
-        jobs=side.jobs, pods=Store(), adopted=side.adopted, may_take=lambda: True,
+        counting=side.counting, may_take=lambda: True,
     )  # fmt: skip
     bad = server.bulk_tasks(10, queue="bad")
     side.clock.auto = False

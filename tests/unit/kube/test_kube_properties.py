@@ -12,6 +12,7 @@ from clearml_k8s.kube.record import Claim, ClaimRecord
 from clearml_k8s.kube.resources import JOBS
 from clearml_k8s.kube.slim import JobRecord, PodRecord, slim_job, slim_pod
 from clearml_k8s.kube.store import newer
+from clearml_k8s.kube.uses import Measure, Uses, field_path
 from clearml_k8s.kube.watch import Gone, Upsert, Watch
 from hostile import BOUNDED, DEEP, run, spoilt, texts, values
 from hostile_objects import EVENT, JOB, POD
@@ -31,6 +32,9 @@ def fields_of(record):
             yield name, found
 
 
+MEASURE = Measure(fields=(field_path("resources|limits|nvidia.com/gpu"), field_path("metadata|labels|a")), devices=True)
+
+
 # ---- objects --------------------------------------------------------------------------------------------------------
 
 
@@ -38,12 +42,12 @@ def fields_of(record):
 @given(job=spoilt(JOB))
 def test_a_job_becomes_a_record_or_doubt(job):
     try:
-        record = slim_job(job)
+        record = slim_job(job, measure=MEASURE)
     except KubeUnanswered as error:
         assert "metadata" in str(error) or not isinstance(job, dict)
         return
     assert isinstance(record, JobRecord) and record.uid and record.name
-    assert all(isinstance(found, str | int | None) for _, found in fields_of(record))
+    assert all(isinstance(found, str | int | Uses | None) for _, found in fields_of(record))
     assert record.finished in (True, False)
 
 
@@ -55,12 +59,12 @@ def test_a_job_becomes_a_record_or_doubt(job):
 @example(pod={**POD, "metadata": {**POD["metadata"], "labels": {"clearml-task-id": ["a"]}}})
 def test_a_pod_becomes_a_record_or_doubt(pod):
     try:
-        record = slim_pod(pod)
+        record = slim_pod(pod, measure=MEASURE)
     except KubeUnanswered as error:
         assert "metadata" in str(error) or not isinstance(pod, dict)
         return
     assert isinstance(record, PodRecord) and record.uid and record.name
-    assert all(isinstance(found, str | int | None) for _, found in fields_of(record))
+    assert all(isinstance(found, str | int | Uses | None) for _, found in fields_of(record))
     assert record.finished in (True, False)
 
 

@@ -26,7 +26,7 @@ from clearml_k8s.errors import (
 from clearml_k8s.flow import clash
 from clearml_k8s.kube import access
 from clearml_k8s.kube.client import KubeClient
-from clearml_k8s.kube.permissions import PERMISSIONS
+from clearml_k8s.kube.permissions import Feature, wanted
 from clearml_k8s.kube.resources import JOBS, PODS
 from clearml_k8s.spec.job import pod_of, template_probe_job
 
@@ -161,11 +161,16 @@ async def _worker_id(session: Session, identity: Identity, lines: Lines) -> None
         lines.good(f"worker id {identity.worker_id}: no task of another one runs under it")
 
 
+def features(config: Config) -> frozenset[Feature]:
+    """What is on of that which needs permissions of its own."""
+    return frozenset({Feature.RESOURCE_QUOTAS} if config.respect_resource_quotas else ())
+
+
 async def _permissions(config: Config, client: KubeClient, lines: Lines) -> None:
-    wanted = [(row, verb) for row in PERMISSIONS for verb in row.verbs]
+    asked = [(row, verb) for row in wanted(features(config)) for verb in row.verbs]
     denied = []
     try:
-        for row, verb in wanted:
+        for row, verb in asked:
             answer = await access.review(
                 client,
                 verb=verb,
@@ -182,7 +187,7 @@ async def _permissions(config: Config, client: KubeClient, lines: Lines) -> None
     for text in denied:
         lines.bad(f"permission missing: this account {text}")
     if not denied:
-        lines.good(f"permissions: {len(wanted)} of {len(wanted)}")
+        lines.good(f"permissions: {len(asked)} of {len(asked)}")
 
 
 async def _template(config: Config, client: KubeClient, queue: ResolvedQueue, identity: Identity, lines: Lines) -> None:

@@ -69,6 +69,7 @@ class Loops:
             "console": parts.teller.run(),
             "server state": self._tell_health(),
             **self._old_pods(),
+            **({"watch of quotas": _follow(cluster.quota_watch, cluster.quotas)} if cluster.quota_watch else {}),
             **({"worker id": self._look_for(parts.clash)} if parts.clash else {}),
         }
 

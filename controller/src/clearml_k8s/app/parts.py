@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from clearml_k8s import names
 from clearml_k8s.app.connect import Identity
@@ -14,8 +16,10 @@ from clearml_k8s.clock import Clock
 from clearml_k8s.config import Config
 from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
+from clearml_k8s.flow.capacity import measure_of
 from clearml_k8s.flow.claim import Claims
 from clearml_k8s.flow.clash import WorkerClash
+from clearml_k8s.flow.counting import Counting
 from clearml_k8s.flow.graces import Graces
 from clearml_k8s.flow.launch import Launcher
 from clearml_k8s.flow.marking import Marking
@@ -30,8 +34,9 @@ from clearml_k8s.flow.workqueue import WorkQueue
 from clearml_k8s.kube import old_pod
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.old_pod import OldPod, slim_old_pod
+from clearml_k8s.kube.quota import QuotaRecord, slim_quota
 from clearml_k8s.kube.record import ClaimRecord
-from clearml_k8s.kube.resources import JOBS, PODS
+from clearml_k8s.kube.resources import JOBS, PODS, RESOURCE_QUOTAS
 from clearml_k8s.kube.slim import JobRecord, PodRecord, slim_job, slim_pod
 from clearml_k8s.kube.store import Store
 from clearml_k8s.kube.watch import Watch
@@ -53,16 +58,41 @@ class Followed:
     old: Store[OldPod]
     old_watch: Watch[OldPod] | None
     """Of the pods that ClearML's own glue left; None where there was none."""
+    quotas: Store[QuotaRecord]
+    quota_watch: Watch[QuotaRecord] | None
+    """None where quotas are not to be respected."""
 
     def known(self) -> bool:
         """Listed once, and the streams not silent for long."""
+        return not self.unknown()
+
+    def unknown(self) -> str:
+        """Why it is not known what exists in the cluster; "" when it is."""
         now = self.clock.monotonic()
-        seen = [self.job_watch.last_seen, self.pod_watch.last_seen]
-        synced = [self.jobs.synced, self.pods.synced]
-        if self.old_watch is not None:
-            seen.append(self.old_watch.last_seen)
-            synced.append(self.old.synced)
-        return all(one.is_set() for one in synced) and all(at is not None and now - at < STALE_SECONDS for at in seen)
+        followed: list[tuple[str, Watch[Any] | None, asyncio.Event]] = [
+            ("Jobs", self.job_watch, self.jobs.synced),
+            ("pods", self.pod_watch, self.pods.synced),
+            ("pods of ClearML's own agent", self.old_watch, self.old.synced),
+            ("ResourceQuotas", None if self.quotas_forbidden else self.quota_watch, self.quotas.synced),
+        ]
+        for what, watch, synced in followed:
+            if watch is None:
+                continue
+            why = f": {watch.problem}" if watch.problem else ""
+            if not synced.is_set() or watch.last_seen is None:
+                return f"the {what} of the namespace are not listed yet{why}"
+            if now - watch.last_seen >= STALE_SECONDS:
+                return f"nothing was heard of the {what} of the namespace for {int(now - watch.last_seen)} s{why}"
+        return ""
+
+    @property
+    def quotas_forbidden(self) -> bool:
+        """This account may not see them: a pod that one refuses shows as an event of its Job."""
+        return self.quota_watch is not None and self.quota_watch.forbidden
+
+    def seen_quotas(self) -> Iterable[QuotaRecord]:
+        """Those that are known to be as they are."""
+        return () if self.quotas_forbidden else self.quotas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,16 +142,26 @@ def make(
     jobs: Store[JobRecord] = Store(dirty=work.put, keep_gone=True)
     pods: Store[PodRecord] = Store(dirty=work.put, keep_gone=True)
     old: Store[OldPod] = Store(keep_gone=True)
+    quotas: Store[QuotaRecord] = Store()
+    measure = measure_of(config)
     selector = names.task_selector(release=config.release_name)
     cluster = Followed(
         clock=session.clock,
         jobs=jobs,
         pods=pods,
         job_watch=Watch(
-            client=client, resource=JOBS, slim=slim_job, namespace=config.namespace, label_selector=selector
+            client=client,
+            resource=JOBS,
+            slim=partial(slim_job, measure=measure),
+            namespace=config.namespace,
+            label_selector=selector,
         ),
         pod_watch=Watch(
-            client=client, resource=PODS, slim=slim_pod, namespace=config.namespace, label_selector=selector
+            client=client,
+            resource=PODS,
+            slim=partial(slim_pod, measure=measure),
+            namespace=config.namespace,
+            label_selector=selector,
         ),
         old=old,
         old_watch=None
@@ -129,10 +169,14 @@ def make(
         else Watch(
             client=client,
             resource=PODS,
-            slim=slim_old_pod,
+            slim=partial(slim_old_pod, measure=measure),
             namespace=config.namespace,
             label_selector=old_pod.selector(config.old_worker_id),
         ),
+        quotas=quotas,
+        quota_watch=Watch(client=client, resource=RESOURCE_QUOTAS, slim=slim_quota, namespace=config.namespace)
+        if config.respect_resource_quotas
+        else None,
     )
     served = ServedQueues(config=config, session=session, client=client, worker_id=worker_id, controller=controller)
     graces = Graces(
@@ -156,6 +200,7 @@ def make(
         worker_id=worker_id,
         controller=controller,
         stop=stop,
+        measure=measure,
     )
     book = ClaimBook(session=session, record=record, graces=graces, controller=controller)
     returning = Returning(
@@ -202,29 +247,6 @@ def make(
     def may_begin() -> bool:
         return cluster.known() and leads()
 
-    poller = Poller(
-        config=config,
-        session=session,
-        served=served,
-        claims=claims,
-        book=book,
-        jobs=jobs,
-        pods=pods,
-        adopted=adopted,
-        may_take=may_begin,
-    )
-    recovery = Recovery(
-        session=session,
-        claims=claims,
-        book=book,
-        launcher=launcher,
-        graces=graces,
-        served=served,
-        jobs=jobs,
-        adopted=adopted,
-        controller=controller,
-        room=poller.room,
-    )
     reconciler = Reconciler(
         config=config,
         session=session,
@@ -238,6 +260,39 @@ def make(
         controller=controller,
         pending_queue=lambda: served.pending_queue,
         queue=served.by_id,
+    )
+    counting = Counting(
+        config=config,
+        clock=session.clock,
+        served=served,
+        book=book,
+        jobs=jobs,
+        pods=pods,
+        adopted=adopted,
+        quotas=cluster.seen_quotas,
+        events=reconciler.events,
+        unknown=cluster.unknown,
+    )
+    poller = Poller(
+        config=config,
+        session=session,
+        served=served,
+        claims=claims,
+        book=book,
+        counting=counting,
+        may_take=may_begin,
+    )
+    recovery = Recovery(
+        session=session,
+        claims=claims,
+        book=book,
+        launcher=launcher,
+        graces=graces,
+        served=served,
+        jobs=jobs,
+        adopted=adopted,
+        controller=controller,
+        room=poller.room,
     )
     return Parts(
         session=session,

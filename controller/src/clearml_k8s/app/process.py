@@ -271,6 +271,18 @@ class Controller:
         }
         if self._parts and self._parts.clash and self._parts.clash.problem:
             report["worker id"] = self._parts.clash.problem
-        for key, queue in (self._parts.served.states if self._parts else {}).items():
-            report[f"queue {key}"] = queue.problem or "served"
+        if self._parts:
+            report |= queue_report(self._parts)
         return report
+
+
+def queue_report(parts: Parts) -> dict[str, str]:
+    """Of each queue whether tasks are taken from it, and why not; and what is not seen of the cluster."""
+    report = {}
+    if parts.cluster.quotas_forbidden:
+        report["quotas"] = "not seen, as this account may not list and watch resourcequotas"
+    standings = {one.queue: one for one in parts.poller.standings()}
+    for key, queue in parts.served.states.items():
+        why = parts.served.paused(key) or (standings[key].why if key in standings else "")
+        report[f"queue {key}"] = queue.problem or (f"served; nothing is taken now: {why}" if why else "served")
+    return report

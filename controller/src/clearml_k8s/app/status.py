@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from clearml_k8s.app.parts import Parts
-from clearml_k8s.flow.capacity import Room
+from clearml_k8s.flow.counting import Standing
 from clearml_k8s.flow.overview import Phase, Row
 from clearml_k8s.flow.served import Served
 from clearml_k8s.hidden import without_secrets
@@ -24,16 +24,16 @@ def document(*, parts: Parts, server: str) -> dict[str, Any]:
     """All of it. ``server``: the ClearML server's address."""
     clock, health = parts.session.clock, parts.session.health
     rows = list(parts.reconciler.overview())
-    taking = Counter(parts.book.in_flight().values())
+    unknown = parts.cluster.unknown()
     polled = parts.poller.last_poll
     return {
         "at": clock.now().isoformat(timespec="seconds"),
         "worker": parts.worker_id,
         "clearml": {"address": server, "state": health.state.value, "reason": health.reason},
-        "kubernetes": {"state": "known" if parts.cluster.known() else "unknown"},
+        "kubernetes": {"known": not unknown, "reason": unknown},
         "secondsSinceLastPoll": None if polled is None else round(clock.monotonic() - polled, 1),
         "queues": queues(
-            parts.served.states, rows=rows, taking=taking, room=parts.poller.room(), now=clock.monotonic()
+            parts.served.states, rows=rows, standings=parts.poller.standings(), paused=parts.served.paused
         ),
         **tasks(rows, held=[(held.task, held.queue, held.why) for held in parts.graces]),
     }
@@ -51,32 +51,27 @@ def hidden(value: Any, *, redact: Callable[[str], str]) -> Any:
 
 
 def queues(
-    states: Mapping[str, Served], *, rows: Iterable[Row], taking: Mapping[str, int], room: Room, now: float
+    states: Mapping[str, Served], *, rows: Iterable[Row], standings: Iterable[Standing], paused: Callable[[str], str]
 ) -> list[dict[str, Any]]:
-    """One member for each configured queue: ``problem``: somebody has to mend it; ``reason`` why nothing is taken from
-    it now, "" when tasks are taken; ``taking`` by queue id; ``now`` monotonic."""
+    """One member for each configured queue. ``problem``: somebody has to mend it; ``reason``: why nothing is taken from
+    it now, "" when tasks are taken; ``taking``: claimed, and no Job yet. ``standings`` and ``paused`` by its key."""
     counts = Counter((row.queue, row.phase) for row in rows)
+    known = {one.queue: one for one in standings}
     found = []
     for key, served in states.items():
-        queue = served.queue
-        limited = queue is not None and (room.total, room.by_queue.get(queue.id)) != (None, None)
-        left = room.of(queue.id) if limited and queue is not None else None
-        problem = reason = served.problem
-        if not problem and served.paused_until > now:
-            reason = f"paused for {served.paused_until - now:.0f} s: {served.pause_reason}"
-        elif not problem and left == 0:
-            reason = "full: as many pods as it may have"
+        queue, standing = served.queue, known.get(key)
+        reason = served.problem or paused(key) or (standing.why if standing else "")
         found.append(
             {
                 "key": key,
                 "id": queue.id if queue else None,
                 "name": queue.name if queue else None,
-                "problem": bool(problem),
+                "problem": bool(served.problem),
                 "reason": without_secrets(reason),
-                "taking": taking.get(queue.id, 0) if queue else 0,
+                "taking": standing.coming if standing else 0,
                 **{phase.value: counts[queue.id if queue else "", phase] for phase in Phase},
                 "maxPods": served.config.settings.max_pods,
-                "placesLeft": left,
+                "placesLeft": standing.left if standing else None,
             }
         )
     return found

@@ -93,7 +93,8 @@ def page(document: Mapping[str, Any]) -> Iterator[str]:
     server = document["clearml"]
     reason = f": {server['reason']}" if server["reason"] else ""
     yield f"{'ClearML':<12}{server['address']} {server['state']}{reason}"
-    yield f"{'Kubernetes':<12}what exists is {document['kubernetes']['state']}"
+    cluster = document["kubernetes"]
+    yield f"{'Kubernetes':<12}" + ("what exists is known" if cluster["known"] else f"unknown: {cluster['reason']}")
     polled = document["secondsSinceLastPoll"]
     yield f"{'queues':<12}" + ("not read yet" if polled is None else f"read {polled} s ago")
     yield ""

@@ -66,6 +66,30 @@ class QueueSettings:
     """How long a task may run; None: as `Config.max_run_minutes`."""
     max_requeues: Mapping[str, int | None] = field(default_factory=dict)
     """By how its pod ended: how often a task is put back; None: that of `Config.max_requeues`."""
+    max_gpus: float | None = None
+    """GPUs of its task pods at one time; None: no limit of its own."""
+    max_cpus: float | None = None
+    """CPUs that its task pods ask for at one time; None: no limit of its own."""
+    max_pending_pods: int | None = None
+    """Its task pods that wait for a node at one time; None: as for all together."""
+    priority: int = 0
+    """Tasks are taken from a queue only while none of a higher number has one that there is room for."""
+    weight: float = 1.0
+    """Its share among the queues of the same priority."""
+
+
+GPU_FIELD = "resources|limits|nvidia.com/gpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitoredResources:
+    """`monitoredResources`: a limit on the sum of an amount that stands in each task pod."""
+
+    max_resources: float = 0.0
+    """Of all task pods at one time; 0: no limit."""
+    min_field: str = GPU_FIELD
+    """Path to the amount in the pod, its parts joined by "|"; the larger one of both fields counts."""
+    max_field: str = GPU_FIELD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +138,11 @@ class Config:
     """How long a task may run, from the start of its container; None: no limit."""
     max_requeues: Mapping[str, int] = field(default_factory=dict)
     """By how its pod ended (preempted, evicted, nodeLost): how often a task is put back; absent: never."""
+    monitored_resources: MonitoredResources = field(default_factory=MonitoredResources)
+    max_pending_pods: int | None = None
+    """Task pods that Kubernetes has found no node for at one time; None: as many as it keeps up with."""
+    respect_resource_quotas: bool = True
+    """Take no task whose pod a ResourceQuota would refuse."""
     task: TaskPodConfig = field(default_factory=TaskPodConfig)
     base_pod_template: RawTemplate = field(default_factory=dict)
     base_pod_spec: RawTemplate | None = None

@@ -19,6 +19,7 @@ from clearml_k8s import errors
 from clearml_k8s.config import (
     ClearMLConfig,
     Config,
+    MonitoredResources,
     QueueConfig,
     QueueSettings,
     SecretKey,
@@ -164,6 +165,8 @@ def _build(document: Mapping[str, Any]) -> Config:
             ("patienceSeconds", "patience_seconds"),
             ("maxRunMinutes", "max_run_minutes"),
             ("maxRequeues", "max_requeues"),
+            ("maxPendingPods", "max_pending_pods"),
+            ("respectResourceQuotas", "respect_resource_quotas"),
         )
         if key in given
     }
@@ -177,6 +180,7 @@ def _build(document: Mapping[str, Any]) -> Config:
             service_account_name=task.get("serviceAccountName"),
             image_pull_secrets=tuple(task.get("imagePullSecrets") or ()),
         ),
+        monitored_resources=_monitored(given.get("monitoredResources", {})),
         queues={name.strip(): _queue(name.strip(), queue or {}) for name, queue in given["queues"].items()},
         **optional,
     )
@@ -201,6 +205,15 @@ def _clearml(raw: Mapping[str, Any]) -> ClearMLConfig:
     )
 
 
+def _monitored(raw: Mapping[str, Any]) -> MonitoredResources:
+    fields = {
+        field: raw[key]
+        for key, field in (("minResourcesFieldName", "min_field"), ("maxResourcesFieldName", "max_field"))
+        if raw.get(key)
+    }
+    return MonitoredResources(max_resources=raw.get("maxResources") or 0.0, **fields)
+
+
 def _queue(name: str, raw: Mapping[str, Any]) -> QueueConfig:
     settings = raw.get("queueSettings") or {}
     return QueueConfig(
@@ -212,6 +225,11 @@ def _queue(name: str, raw: Mapping[str, Any]) -> QueueConfig:
             patience_seconds=settings.get("patienceSeconds") or {},
             max_run_minutes=settings.get("maxRunMinutes"),
             max_requeues=settings.get("maxRequeues") or {},
+            max_gpus=settings.get("maxGpus"),
+            max_cpus=settings.get("maxCpus"),
+            max_pending_pods=settings.get("maxPendingPods"),
+            priority=settings.get("priority") or 0,
+            weight=settings.get("weight") or 1.0,
         ),
     )
 

@@ -1,60 +1,189 @@
-"""How many more tasks may be started: counted from what exists, never from counters that could drift.
+"""How many more tasks may be started: counted from what exists, never from counters that could drift (ADR 0011).
 
-`tests/model/room_model.py` explores what must be counted.
+Pure. `Room` knows what is left, `places` who holds what; here the configured limits and the quotas come in.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
 
-from clearml_k8s.kube.slim import JobRecord, PodRecord
+from clearml_k8s.config import Config, ResolvedQueue
+from clearml_k8s.errors import SpecError
+from clearml_k8s.flow.places import Count, Stage
+from clearml_k8s.flow.quotas import JOBS_COUNT, applies, demand
+from clearml_k8s.flow.room import ONE, Costs, Limit, Room
+from clearml_k8s.kube.quota import QuotaRecord
+from clearml_k8s.kube.uses import NOTHING, Measure, Uses, field_path
+from clearml_k8s.spec.job import template_probe_job
 
-MAX_IN_FLIGHT = 200
-"""Claims under way at one time: bounds the claim record, and what a controller that dies leaves in doubt."""
+PODS, MONITORED, UNDECIDED = "pods", "monitored", "undecided"
+"""Keys of the limits that all queues share."""
+
+Counts = Mapping[str | None, Count]
+"""By queue id; None: of all."""
+
+EMPTY = Count()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Room:
-    """Places left: in all, and by queue id; None means no limit."""
+class Need:
+    """What one task of a queue takes: ``pod`` is what its pod will be made of, ``demand`` that pod's share of quotas;
+    ``problem``: why it is not known."""
 
-    total: int | None
-    by_queue: Mapping[str, int | None]
+    uses: Uses = NOTHING
+    pod: Mapping[str, Any] = field(default_factory=dict)
+    demand: Mapping[str, Decimal] = field(default_factory=dict)
+    problem: str = ""
 
-    def of(self, queue_id: str) -> int:
-        """Places for tasks of this queue; a large number where nothing limits."""
-        limits = [limit for limit in (self.total, self.by_queue.get(queue_id)) if limit is not None]
-        return max(0, min([MAX_IN_FLIGHT, *limits]))
+
+UNKNOWN = Need()
+
+
+def measure_of(config: Config) -> Measure:
+    """Reads what this configuration limits."""
+    monitored = config.monitored_resources
+    fields = dict.fromkeys((monitored.min_field, monitored.max_field)) if monitored.max_resources > 0 else ()
+    settings = [queue.settings for queue in config.queues.values()]
+    return Measure(
+        fields=tuple(field_path(path) for path in fields),
+        devices=any(one.max_gpus is not None or one.max_cpus is not None for one in settings),
+    )
+
+
+def need_of(config: Config, queue: ResolvedQueue, *, measure: Measure) -> Need:
+    """What one task of the queue takes: its own settings change nothing in what is limited."""
+    try:
+        built = template_probe_job(config, queue, worker_id="", controller_id="")
+    except SpecError as error:
+        return Need(problem=f"its pod template cannot be used: {error}")
+    pod = built.manifest["spec"]["template"]
+    uses = measure(pod)
+    problem = ""
+    if uses.unreadable:
+        problem = f"agentk8sglue.monitoredResources: {uses.unreadable} of its pod template is no amount: write a number"
+    return Need(uses=uses, pod=pod, demand=demand(pod), problem=problem)
 
 
 def room(
     *,
-    max_pods: int | None,
-    queue_limits: Mapping[str, int | None],
-    jobs: Iterable[JobRecord],
-    pods: Iterable[PodRecord],
-    in_flight: Mapping[str, str],
+    config: Config,
+    queues: Sequence[ResolvedQueue],
+    counts: Counts,
+    needs: Mapping[str, Need],
+    quotas: Iterable[QuotaRecord] = (),
+    pace: int,
+    unknown: str = "",
 ) -> Room:
-    """The places left.
+    """The places left. ``counts`` of all places; ``needs`` by queue id; ``pace``: see `Pace`; ``unknown``: why it is
+    not known what exists, so that nothing may be taken, else ""."""
+    pending = config.max_pending_pods if config.max_pending_pods is not None else pace
+    everything = counts.get(None, EMPTY)
+    limits = dict(_shared(config, everything, pending))
+    left = [(quota, dict(_left(quota, counts, needs))) for quota in quotas]
+    costs: dict[str, Costs] = {}
+    closed: dict[str, str] = {}
+    for queue in queues:
+        need, count = needs.get(queue.id, UNKNOWN), counts.get(queue.id, EMPTY)
+        of_all = {PODS: ONE, MONITORED: need.uses.monitored, UNDECIDED: ONE}
+        found = [(key, limits[key], cost) for key, cost in of_all.items() if key in limits]
+        own = [*_own(queue, count, need, pending), *_by_quota(left, need), *found]
+        limits.update((key, limit) for key, limit, _ in own)
+        costs[queue.id] = tuple((key, cost) for key, _, cost in own if cost > 0)
+        strange = everything.uses.unreadable if MONITORED in dict(costs[queue.id]) else ""
+        if why := unknown or _closed(count, need, strange):
+            closed[queue.id] = why
+    others = tuple((key, ONE) for key in (PODS, UNDECIDED) if key in limits)
+    return Room(limits=limits, costs=costs, others=others, closed=closed)
 
-    ``queue_limits`` by queue id; ``in_flight``: task -> queue id of everything claimed, or in doubt, whose Job may
-    come. An unfinished Job takes one place, with all its pods; so does each pod that may still run and whose Job is
-    over or gone, and each task in flight until its Job is there.
-    """
-    if max_pods is None and all(limit is None for limit in queue_limits.values()):
-        return Room(total=None, by_queue=dict(queue_limits))
-    holders = [job for job in jobs if job.task is not None and not job.finished]
-    launched = {job.task for job in holders}
-    places = {job.uid: job.queue for job in holders}
-    for pod in pods:
-        if pod.task is not None and not pod.finished:
-            places.setdefault(pod.job_uid or pod.uid, pod.queue)
-    places.update((f"task {task}", queue) for task, queue in in_flight.items() if task not in launched)
-    used = Counter(places.values())
-    return Room(
-        total=None if max_pods is None else max(0, max_pods - len(places)),
-        by_queue={
-            queue: None if limit is None else max(0, limit - used[queue]) for queue, limit in queue_limits.items()
-        },
+
+def max_pending(config: Config, queue: ResolvedQueue, *, pace: int) -> int:
+    """How many task pods of the queue may wait for a node at one time."""
+    own = queue.config.settings.max_pending_pods
+    if own is not None:
+        return own
+    return config.max_pending_pods if config.max_pending_pods is not None else pace
+
+
+def _shared(config: Config, count: Count, pending: int) -> Iterator[tuple[str, Limit]]:
+    if config.max_pods is not None:
+        most, used = Decimal(config.max_pods), Decimal(count.pods)
+        yield PODS, Limit(most=most, used=used, what="pods", setting="agentk8sglue.maxPods", kept=True)
+    if config.monitored_resources.max_resources > 0:
+        yield (
+            MONITORED,
+            Limit(
+                most=Decimal(str(config.monitored_resources.max_resources)),
+                used=count.uses.monitored,
+                what="monitored resources",
+                setting="agentk8sglue.monitoredResources.maxResources",
+                kept=True,
+            ),
+        )
+    yield (
+        UNDECIDED,
+        Limit(
+            most=Decimal(pending),
+            used=Decimal(count.of(Stage.COMING, Stage.UNDECIDED)),
+            what="Jobs that Kubernetes has not got to yet",
+            setting="agentk8sglue.maxPendingPods",
+            kept=True,
+        ),
     )
+
+
+def _own(queue: ResolvedQueue, count: Count, need: Need, pace: int) -> Iterator[tuple[str, Limit, Decimal]]:
+    settings = queue.config.settings
+    where = f"agentk8sglue.queues.{queue.config.name}.queueSettings"
+    pending = settings.max_pending_pods
+    for most, used, cost, what, setting in (
+        (settings.max_pods, Decimal(count.pods), ONE, "pods", f"{where}.maxPods"),
+        (settings.max_gpus, count.uses.gpus, need.uses.gpus, "GPUs", f"{where}.maxGpus"),
+        (settings.max_cpus, count.uses.cpus, need.uses.cpus, "CPUs", f"{where}.maxCpus"),
+        (
+            pace if pending is None else pending,
+            Decimal(count.pending),
+            ONE,
+            "pods that wait for a node",
+            "agentk8sglue.maxPendingPods" if pending is None else f"{where}.maxPendingPods",
+        ),
+    ):
+        if most is not None:
+            limit = Limit(most=Decimal(str(most)), used=used, what=what, setting=setting)
+            yield f"{what} of {queue.id}", limit, cost
+
+
+def _left(quota: QuotaRecord, counts: Counts, needs: Mapping[str, Need]) -> Iterator[tuple[str, Limit]]:
+    """By resource. What is sure to come, and that the quota does not know of yet, is used."""
+    for resource, hard in quota.hard.items():
+        coming = Decimal(0)
+        for queue, need in needs.items():
+            count = counts.get(queue, EMPTY)
+            number = count.of(Stage.COMING) if resource == JOBS_COUNT else count.podless
+            if number and resource in need.demand and applies(quota, need.pod):
+                coming += number * need.demand[resource]
+        used = quota.used.get(resource, Decimal(0)) + coming
+        what = f"{resource} in the namespace"
+        yield resource, Limit(most=hard, used=used, what=what, setting=f"ResourceQuota {quota.name}")
+
+
+def _by_quota(
+    left: Iterable[tuple[QuotaRecord, Mapping[str, Limit]]], need: Need
+) -> Iterator[tuple[str, Limit, Decimal]]:
+    for quota, limits in left:
+        if need.pod and applies(quota, need.pod):
+            for resource in sorted(limits.keys() & need.demand.keys()):
+                yield f"quota {quota.uid} {resource}", limits[resource], need.demand[resource]
+
+
+def _closed(count: Count, need: Need, strange: str) -> str:
+    """Why nothing is taken from a queue, whatever is left; ``strange``: a field of a pod that is no amount."""
+    if count.refused:
+        return f"quota: {count.refused}"
+    if need.problem:
+        return need.problem
+    if strange:
+        return f"agentk8sglue.monitoredResources: {strange} of a pod that is there is no amount: the sum is not known"
+    return ""

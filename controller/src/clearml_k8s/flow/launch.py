@@ -29,8 +29,9 @@ from clearml_k8s.errors import (
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import JOBS
-from clearml_k8s.kube.slim import JobRecord, slim_job
+from clearml_k8s.kube.slim import NO_MEASURE, JobRecord, slim_job
 from clearml_k8s.kube.store import Store
+from clearml_k8s.kube.uses import Measure
 from clearml_k8s.logs import kv
 from clearml_k8s.spec.job import build_job
 
@@ -78,9 +79,12 @@ class Launcher:
         worker_id: str,
         controller: str,
         stop: asyncio.Event,
+        measure: Measure = NO_MEASURE,
     ) -> None:
-        """``stop``: set once the process is told to end, and nothing may be waited for any more."""
+        """``stop``: set once the process is told to end, and nothing may be waited for any more; ``measure``: as of the
+        watch of Jobs."""
         self._stop = stop
+        self._measure = measure
         self._config = config
         self._client = client
         self._clock = client.clock
@@ -109,7 +113,8 @@ class Launcher:
         backoff = Backoff(first=0.2, cap=5.0, random=self._client.random)
         while True:
             try:
-                made = slim_job(await self._client.create(JOBS, built.manifest, namespace=self._config.namespace))
+                answer = await self._client.create(JOBS, built.manifest, namespace=self._config.namespace)
+                made = slim_job(answer, measure=self._measure)
             except KubeAlreadyExists:
                 existing = await self._existing(built.manifest["metadata"]["name"], backoff)
                 if existing is None:
@@ -190,4 +195,4 @@ class Launcher:
 
     async def _find(self, name: str) -> JobRecord | None:
         found = await self._client.find(JOBS, name, namespace=self._config.namespace)
-        return None if found is None else slim_job(found)
+        return None if found is None else slim_job(found, measure=self._measure)

@@ -6,21 +6,21 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from clearml_k8s.clearml import queues
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.config import Config
 from clearml_k8s.errors import Fenced, Refused, Unanswered
-from clearml_k8s.flow import capacity
-from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
-from clearml_k8s.flow.capacity import MAX_IN_FLIGHT, Room
-from clearml_k8s.flow.choose import Candidate, choose
+from clearml_k8s.flow.capacity import UNDECIDED
+from clearml_k8s.flow.choose import Candidate, Choice, choose
 from clearml_k8s.flow.claim import Claims
+from clearml_k8s.flow.counting import Counting, Standing
+from clearml_k8s.flow.room import MAX_IN_FLIGHT, Room
 from clearml_k8s.flow.served import ServedQueues
-from clearml_k8s.kube.slim import JobRecord, PodRecord
-from clearml_k8s.kube.store import Store
+from clearml_k8s.logs import kv
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +40,7 @@ class Poller:
         served: ServedQueues,
         claims: Claims,
         book: ClaimBook,
-        jobs: Store[JobRecord],
-        pods: Store[PodRecord],
-        adopted: Adopted,
+        counting: Counting,
         may_take: Callable[[], bool],
     ) -> None:
         """``may_take`` is false while what exists in the cluster is not known, or whether this process leads."""
@@ -52,11 +50,11 @@ class Poller:
         self._served = served
         self._claims = claims
         self._book = book
-        self._jobs = jobs
-        self._pods = pods
-        self._adopted = adopted
+        self._counting = counting
         self._may_take = may_take
-        self._turn = 0
+        self._choice = Choice()
+        self._closed: dict[str, str] = {}
+        self._behind = False
         self._running: set[asyncio.Task[int]] = set()
         self._progress = asyncio.Event()
         self._fenced: Fenced | None = None
@@ -64,12 +62,17 @@ class Poller:
 
     def room(self) -> Room:
         """The places left now."""
-        return capacity.room(
-            max_pods=self._config.max_pods,
-            queue_limits={q.id: q.config.settings.max_pods for q in self._served.all_found()},
-            jobs=self._jobs,
-            pods=(*self._pods, *self._adopted.pods()),
-            in_flight=self._book.in_flight(),
+        return self._counting.room()
+
+    def standings(self) -> tuple[Standing, ...]:
+        """The places of each queue, and why nothing is taken from it."""
+        found = self._counting.standings()
+        kept = {queue.config.name: self._choice.kept.get(queue.id, "") for queue in self._served.all_found()}
+        return tuple(
+            replace(one, why=f"what is left is kept for queue {kept[one.queue]}, whose task needs more")
+            if not one.why and kept.get(one.queue)
+            else one
+            for one in found
         )
 
     async def run(self) -> None:
@@ -81,13 +84,17 @@ class Poller:
             await self._session.health.ready()
             # Before the look: a claim that ends from now on makes room for another look at once.
             self._progress.clear()
-            started = 0
+            started, self._behind = 0, False
             try:
                 if self._may_take():
                     started = await self._poll()
             except (Refused, Unanswered) as error:
                 log.debug("poll failed: %s", error)
-            idle = SHORTEST_SECONDS if started else min(idle * 1.5, self._config.queue_poll_frequency_seconds)
+            idle = (
+                SHORTEST_SECONDS
+                if started or self._behind
+                else min(idle * 1.5, self._config.queue_poll_frequency_seconds)
+            )
             await self._pause(idle if not started else 0.02)
 
     async def stop(self) -> None:
@@ -105,7 +112,10 @@ class Poller:
         active = self._served.active()
         free = MAX_IN_FLIGHT - self._book.active
         room = self.room()
+        self._tell(room)
         most = max((room.of(queue.id) for queue in active), default=0)
+        # Kubernetes is behind: there will be room in a moment.
+        self._behind = any(not room.of(queue.id) for queue in active) and room.limits[UNDECIDED].used > 0
         if not active or free <= 0 or most <= 0:
             return 0
         # Entries that cannot be taken stand in front of others: look as far behind them as there is room.
@@ -117,17 +127,27 @@ class Poller:
         self.last_poll = self._clock.monotonic()
         # The room again: it may have shrunk during the call.
         room = self.room()
-        chosen = choose(
+        self._choice = choose(
             queues=[(queue, found[queue.id]) for queue in active if queue.id in found],
             room=room,
             busy=self._book.busy,
-            first=self._turn,
+            turns=self._choice.turns,
             limit=free,
         )
-        self._turn += 1
+        chosen = self._choice.candidates
         for start in range(0, len(chosen), BATCH):
             self._start(self._claims.claim(chosen[start : start + BATCH]), chosen[start : start + BATCH])
         return len(chosen)
+
+    def _tell(self, room: Room) -> None:
+        """Log once what stops a queue altogether, and its end."""
+        for queue in self._served.all_found():
+            why, before = room.closed.get(queue.id, ""), self._closed.get(queue.id, "")
+            if why and not before:
+                log.warning("nothing is taken from queue", extra=kv(queue=queue.name, why=why))
+            elif before and not why:
+                log.info("queue goes on", extra=kv(queue=queue.name))
+            self._closed[queue.id] = why
 
     def _start(self, claim: Coroutine[Any, Any, int], batch: tuple[Candidate, ...]) -> None:
         self._book.begin(batch)

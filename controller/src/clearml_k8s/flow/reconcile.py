@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from clearml_k8s import names
 from clearml_k8s.clearml.session import Session
@@ -30,6 +30,7 @@ from clearml_k8s.flow.requeue import Requeued, Requeuer
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.flow.workqueue import QueueClosed, WorkQueue
 from clearml_k8s.kube.client import KubeClient
+from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.slim import JobRecord, PodRecord
 from clearml_k8s.kube.store import Store
 from clearml_k8s.logs import kv
@@ -90,6 +91,10 @@ class Reconciler:
         self._presence = Presence(session=session, jobs=jobs, namespace=config.namespace, release=config.release_name)
         self._queue = queue
         self._happenings = Happenings(client=client, clock=session.clock, namespace=config.namespace)
+
+    def events(self, job: JobRecord) -> Sequence[EventRecord]:
+        """Those of the Job and its pods, oldest first, as far as they were read."""
+        return self._happenings.of(job)
 
     # ---- loops ----------------------------------------------------------------------------------------------------
 

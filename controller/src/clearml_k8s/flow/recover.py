@@ -15,11 +15,11 @@ from clearml_k8s.errors import Refused, Unanswered
 from clearml_k8s.flow import elsewhere
 from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
-from clearml_k8s.flow.capacity import Room
 from clearml_k8s.flow.claim import Claims
 from clearml_k8s.flow.graces import Graces, Settled
 from clearml_k8s.flow.launch import Launcher
 from clearml_k8s.flow.picture import QUEUED, Verdict, picture, verdict
+from clearml_k8s.flow.room import Blocked, Room
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.taking import Taking
 from clearml_k8s.kube.slim import JobRecord
@@ -100,12 +100,11 @@ class Recovery:
         """Those that there is room for; the sweep finds the others again."""
         if not takings:
             return []
-        room = self._room()
-        left = {taking.queue.id: room.of(taking.queue.id) for taking in takings}
+        ledger = self._room().ledger()
         chosen: list[Taking] = []
         for taking in takings:
-            if left[taking.queue.id] > 0 and (room.total is None or len(chosen) < room.total):
-                left[taking.queue.id] -= 1
+            if ledger.blocked(taking.queue.id) is Blocked.NOT:
+                ledger.spend(taking.queue.id)
                 chosen.append(taking)
         return chosen
 

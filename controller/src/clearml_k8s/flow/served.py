@@ -39,7 +39,7 @@ class Served:
     template_checked: bool = False
     problem: str = "not looked up yet"
     paused_until: float = 0.0
-    pause_reason: str = ""
+    paused_why: str = ""
 
 
 class ServedQueues:
@@ -96,9 +96,13 @@ class ServedQueues:
             return  # the others of its batch meet the same
         seconds = self._pauses[key].next()
         log.warning("queue paused", extra=kv(queue=queue.name, seconds=round(seconds, 1), why=why))
-        self._served[key] = replace(
-            self._served[key], paused_until=now + seconds, pause_reason=why, template_checked=False
-        )
+        paused = replace(self._served[key], paused_until=now + seconds, paused_why=why, template_checked=False)
+        self._served[key] = paused
+
+    def paused(self, key: str) -> str:
+        """Why nothing is taken from the queue for a while; "" when it is not paused."""
+        served = self._served[key]
+        return served.paused_why if served.paused_until > self._clock.monotonic() else ""
 
     def goes_on(self, queue: ResolvedQueue) -> None:
         """A Job of the queue was made: its next pause is a short one again."""

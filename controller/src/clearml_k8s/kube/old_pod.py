@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from clearml_k8s import names
-from clearml_k8s.kube.slim import Condition, JobRecord, PodRecord, slim_pod
+from clearml_k8s.kube.slim import NO_MEASURE, Condition, JobRecord, PodRecord, slim_pod
+from clearml_k8s.kube.uses import Measure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,9 +58,9 @@ def selector(worker_id: str) -> str:
     return f"{names.LABEL_LEGACY_AGENT}={names.legacy_agent_label(worker_id)},!{names.LABEL_CONTROLLER}"
 
 
-def slim_old_pod(pod: Mapping[str, Any]) -> OldPod:
+def slim_old_pod(pod: Mapping[str, Any], *, measure: Measure = NO_MEASURE) -> OldPod:
     """The record of a Pod object. Raises KubeUnanswered for one without uid or name."""
-    record = slim_pod(pod)
+    record = slim_pod(pod, measure=measure)
     labels = pod["metadata"].get("labels")
     queue = labels.get(names.LABEL_QUEUE) if isinstance(labels, Mapping) else None
     # The pod is its own Job: the glue's Jobs are followed by their pods alone.

@@ -5,13 +5,13 @@ The chart's Role grants exactly this, docs/operations.md shows it, and `clearml-
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from clearml_k8s import names
-from clearml_k8s.kube.resources import CONFIGMAPS, EVENTS, JOBS, LEASES, NAMESPACES, PODS, Resource
+from clearml_k8s.kube.resources import CONFIGMAPS, EVENTS, JOBS, LEASES, NAMESPACES, PODS, RESOURCE_QUOTAS, Resource
 
 
 class Only(Enum):
@@ -22,15 +22,22 @@ class Only(Enum):
     NAMESPACE = "its own"
 
 
+class Feature(Enum):
+    """What a permission is granted for alone; its value: in words, for the documentation."""
+
+    RESOURCE_QUOTAS = "`agentk8sglue.respectResourceQuotas`, which is on by default"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Permission:
-    """One row; ``purpose``: in words, for the documentation."""
+    """One row; ``purpose``: in words, for the documentation; ``when``: granted with this feature alone."""
 
     resource: Resource
     verbs: tuple[str, ...]
     purpose: str
     subresource: str | None = None
     only: Only | None = None
+    when: Feature | None = None
 
     @property
     def plural(self) -> str:
@@ -73,7 +80,18 @@ PERMISSIONS: Final = (
         verbs=("get",),
         purpose="its uid is part of the controller's identity",
     ),
+    Permission(
+        resource=RESOURCE_QUOTAS,
+        verbs=("list", "watch"),
+        purpose="no task is taken whose pod a quota would refuse",
+        when=Feature.RESOURCE_QUOTAS,
+    ),
 )
+
+
+def wanted(features: Collection[Feature]) -> tuple[Permission, ...]:
+    """The rows that a controller with these features needs."""
+    return tuple(row for row in PERMISSIONS if row.when is None or row.when in features)
 
 
 def markdown() -> Iterator[str]:
@@ -82,4 +100,5 @@ def markdown() -> Iterator[str]:
     yield "|---|---|---|"
     for row in PERMISSIONS:
         resource = f"{row.plural}, {row.only.value}" if row.only else row.plural
-        yield f"| {resource} | {', '.join(row.verbs)} | {row.purpose} |"
+        purpose = f"{row.purpose}; with {row.when.value}" if row.when else row.purpose
+        yield f"| {resource} | {', '.join(row.verbs)} | {purpose} |"

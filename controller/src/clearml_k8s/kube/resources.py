@@ -41,6 +41,7 @@ CONFIGMAPS: Final = Resource(group="", version="v1", plural="configmaps", kind="
 EVENTS: Final = Resource(group="", version="v1", plural="events", kind="Event")
 SECRETS: Final = Resource(group="", version="v1", plural="secrets", kind="Secret")
 SERVICES: Final = Resource(group="", version="v1", plural="services", kind="Service")
+RESOURCE_QUOTAS: Final = Resource(group="", version="v1", plural="resourcequotas", kind="ResourceQuota")
 NODES: Final = Resource(group="", version="v1", plural="nodes", kind="Node", namespaced=False)
 NAMESPACES: Final = Resource(group="", version="v1", plural="namespaces", kind="Namespace", namespaced=False)
 LEASES: Final = Resource(group="coordination.k8s.io", version="v1", plural="leases", kind="Lease")

@@ -9,11 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from clearml_k8s import names
 from clearml_k8s.errors import KubeUnanswered, trimmed
 from clearml_k8s.hidden import without_secrets
+from clearml_k8s.kube.uses import NOTHING as USES_NOTHING
+from clearml_k8s.kube.uses import Measure, Uses
 from clearml_k8s.wire import NOTHING, got
 
 MESSAGE_LIMIT = 1024
@@ -36,6 +38,7 @@ class JobRecord:
 
     ``attempt``, ``queue`` (its id) and ``worker`` (the id under which its pod reports, without the task) are None when
     the annotation is missing. ``taken``: when its task was taken out of its queue; "" when that is not known.
+    ``uses``: what its pod takes of what is limited.
     """
 
     uid: str
@@ -50,6 +53,7 @@ class JobRecord:
     created: str
     deleted: str | None
     conditions: tuple[Condition, ...]
+    uses: Uses = USES_NOTHING
     taken: str = ""
     queue_name: str | None = None
 
@@ -89,7 +93,7 @@ class ContainerRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PodRecord:
-    """A pod. Times are the API server's strings; ``attempt`` and ``queue`` (its id) as in its `JobRecord`."""
+    """A pod. Times are the API server's strings; ``attempt``, ``queue`` (its id), ``uses`` as in its `JobRecord`."""
 
     uid: str
     name: str
@@ -107,6 +111,7 @@ class PodRecord:
     message: str
     conditions: tuple[Condition, ...]
     containers: tuple[ContainerRecord, ...]
+    uses: Uses = USES_NOTHING
 
     def condition(self, kind: str) -> Condition | None:
         """The condition of this type when it is "True"."""
@@ -123,7 +128,10 @@ class PodRecord:
         return self.phase in ("Succeeded", "Failed")
 
 
-def slim_job(job: Mapping[str, Any]) -> JobRecord:
+NO_MEASURE: Final = Measure()
+
+
+def slim_job(job: Mapping[str, Any], *, measure: Measure = NO_MEASURE) -> JobRecord:
     """The record of a Job object. Raises KubeUnanswered for one without uid or name."""
     uid, name = _identity("Job", job)
     meta, spec, status = _map(job, "metadata"), _map(job, "spec"), _map(job, "status")
@@ -143,10 +151,11 @@ def slim_job(job: Mapping[str, Any]) -> JobRecord:
         conditions=_conditions(status),
         taken=_optional(annotations, names.ANNOTATION_TAKEN) or "",
         queue_name=_shared(annotations.get(names.ANNOTATION_QUEUE_NAME)),
+        uses=measure(spec.get("template")),
     )
 
 
-def slim_pod(pod: Mapping[str, Any]) -> PodRecord:
+def slim_pod(pod: Mapping[str, Any], *, measure: Measure = NO_MEASURE) -> PodRecord:
     """The record of a Pod object. Raises KubeUnanswered for one without uid or name."""
     uid, name = _identity("Pod", pod)
     meta, spec, status = _map(pod, "metadata"), _map(pod, "spec"), _map(pod, "status")
@@ -173,6 +182,7 @@ def slim_pod(pod: Mapping[str, Any]) -> PodRecord:
             *(_container(c, init=True) for c in _items(status, "initContainerStatuses")),
             *(_container(c, init=False) for c in _items(status, "containerStatuses")),
         ),
+        uses=measure(pod),
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from clearml_k8s.backoff import Backoff
-from clearml_k8s.errors import KubeExpired, KubeRefused, KubeUnanswered, Refused, Unanswered, trimmed
+from clearml_k8s.errors import KubeExpired, KubeForbidden, KubeRefused, KubeUnanswered, Refused, Unanswered, trimmed
 from clearml_k8s.kube import status as statuses
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import Resource
@@ -77,6 +77,7 @@ class Watch(Generic[T]):
         self._version: str | None = None
         self._last_seen: float | None = None
         self._problem = ""
+        self._forbidden = False
 
     @property
     def last_seen(self) -> float | None:
@@ -88,6 +89,11 @@ class Watch(Generic[T]):
         """Why there is no stream at the moment; "" when there is."""
         return self._problem
 
+    @property
+    def forbidden(self) -> bool:
+        """The API server's last word was that this account may not list or watch it; it is asked again and again."""
+        return self._forbidden
+
     async def events(self) -> AsyncIterator[Event[T]]:
         """First `Listed`, then changes; a new `Listed` whenever changes may have been missed. Ends only by cancelling.
 
@@ -95,25 +101,28 @@ class Watch(Generic[T]):
         """
         backoff = Backoff(random=self._client.random)
         while True:
-            began = self._clock.monotonic()
+            began, repeated = self._clock.monotonic(), False
             try:
                 if self._version is None:
                     items, self._version = await self._list()
                     yield Listed(items=items, version=self._version)
                     began = self._clock.monotonic()
                 async with self._client.stream(self._path(), params=self._params(self._version)) as chunks:
-                    self._problem = ""
+                    self._problem, self._forbidden = "", False
                     async for event in self._changes(chunks):
                         yield event
                 why, text = "closed", ""
             except KubeExpired as error:
                 self._version, why, text = None, "expired", str(error)
             except KubeRefused as error:
+                # Told once: it is asked until somebody changes the Role, which may be never.
+                repeated = self._forbidden and isinstance(error, KubeForbidden)
+                self._forbidden = isinstance(error, KubeForbidden)
                 why, text = "throttled" if error.code == 429 else "refused", str(error)
                 await self._clock.sleep(error.retry_after or 0.0)
             except (Refused, Unanswered) as error:
                 why, text = "lost", str(error)
-            self._restarted(why, text)
+            self._restarted(why, text, quietly=repeated or why in ("closed", "expired"))
             if self._clock.monotonic() - began >= SOUND_SECONDS:
                 backoff.reset()
                 if why == "closed":
@@ -175,11 +184,11 @@ class Watch(Generic[T]):
             self._last_seen = self._clock.monotonic()
             yield chunk
 
-    def _restarted(self, why: str, text: str) -> None:
+    def _restarted(self, why: str, text: str, *, quietly: bool) -> None:
         self._problem = text
         if self._client.metrics:
             self._client.metrics.watch_restarts.labels(resource=self._resource.plural, reason=why).inc()
-        level = logging.DEBUG if why in ("closed", "expired") else logging.WARNING
+        level = logging.DEBUG if quietly else logging.WARNING
         log.log(level, "watch restarts", extra=kv(resource=self._resource.plural, reason=why, error=text or None))
 
     def _path(self) -> str:

@@ -1,0 +1,138 @@
+"""The room as it is now: what capacity counts, from where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from clearml_k8s.clock import Clock
+from clearml_k8s.config import Config
+from clearml_k8s.flow import capacity
+from clearml_k8s.flow.adopt import Adopted
+from clearml_k8s.flow.book import ClaimBook
+from clearml_k8s.flow.capacity import Counts, Need, max_pending, measure_of, need_of
+from clearml_k8s.flow.pace import Pace
+from clearml_k8s.flow.places import Count, Place, Stage, counted, places
+from clearml_k8s.flow.room import Room
+from clearml_k8s.flow.served import ServedQueues
+from clearml_k8s.kube.events import EventRecord
+from clearml_k8s.kube.quota import QuotaRecord
+from clearml_k8s.kube.slim import JobRecord, PodRecord
+from clearml_k8s.kube.store import Store
+from clearml_k8s.kube.uses import NOTHING, Uses
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """A queue's places, for people. ``queue``: its key in the values; ``pods``: taken places, of which ``coming`` have
+    no Job yet, ``pending`` wait for a node and ``held`` are suspended; ``left``: more that may be taken now; ``why``:
+    nothing is taken, in words, else "". Of GPUs and CPUs only where they are limited."""
+
+    queue: str
+    pods: int
+    coming: int
+    pending: int
+    held: int
+    gpus: float
+    cpus: float
+    max_pods: int | None
+    max_pending: int
+    left: int
+    why: str
+
+
+class Counting:
+    """Counts anew whenever it is asked."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        clock: Clock,
+        served: ServedQueues,
+        book: ClaimBook,
+        jobs: Store[JobRecord],
+        pods: Store[PodRecord],
+        adopted: Adopted,
+        quotas: Callable[[], Iterable[QuotaRecord]],
+        events: Callable[[JobRecord], Sequence[EventRecord]],
+        unknown: Callable[[], str],
+    ) -> None:
+        """``quotas``: none where they are not watched; ``events``: those of a Job, as far as they were read.
+        ``unknown``: why it is not known what exists in the cluster, "" when it is."""
+        self._config = config
+        self._served = served
+        self._book = book
+        self._jobs = jobs
+        self._pods = pods
+        self._adopted = adopted
+        self._quotas = quotas
+        self._events = events
+        self._unknown = unknown
+        self._measure = measure_of(config)
+        self._needs: dict[str, Need] = {}
+        self._pace = Pace(clock=clock)
+
+    def room(self) -> Room:
+        """The places left now; none while it is not known what exists."""
+        taken = self._places()
+        if not self._unknown():
+            waits = {place.job for place in taken if place.stage in (Stage.UNDECIDED, Stage.HELD)}
+            self._pace.look({job.uid for job in self._jobs if job.uid not in waits})
+        return self._room(counted(taken))
+
+    def standings(self) -> tuple[Standing, ...]:
+        """Of each queue that is on the server."""
+        counts = counted(self._places())
+        room = self._room(counts)
+        found = []
+        for queue in self._served.all_found():
+            count = counts.get(queue.id, Count())
+            settings = queue.config.settings
+            found.append(
+                Standing(
+                    queue=queue.config.name,
+                    pods=count.pods,
+                    coming=count.of(Stage.COMING),
+                    pending=count.pending,
+                    held=count.of(Stage.HELD),
+                    gpus=float(count.uses.gpus),
+                    cpus=float(count.uses.cpus),
+                    max_pods=settings.max_pods,
+                    max_pending=max_pending(self._config, queue, pace=self._pace.most),
+                    left=room.of(queue.id),
+                    why=room.why(queue.id),
+                )
+            )
+        return tuple(found)
+
+    def _room(self, counts: Counts) -> Room:
+        return capacity.room(
+            config=self._config,
+            queues=self._served.all_found(),
+            counts=counts,
+            needs=self._known_needs(),
+            quotas=self._quotas(),
+            pace=self._pace.most,
+            unknown=self._unknown(),
+        )
+
+    def _places(self) -> list[Place]:
+        self._known_needs()
+        return places(
+            jobs=self._jobs,
+            pods=(*self._pods, *self._adopted.pods()),
+            in_flight=self._book.in_flight(),
+            needs=self._uses,
+            events=self._events,
+        )
+
+    def _uses(self, queue: str) -> Uses:
+        need = self._needs.get(queue)
+        return need.uses if need is not None else NOTHING
+
+    def _known_needs(self) -> Mapping[str, Need]:
+        for queue in self._served.all_found():
+            if queue.id not in self._needs:
+                self._needs[queue.id] = need_of(self._config, queue, measure=self._measure)
+        return self._needs

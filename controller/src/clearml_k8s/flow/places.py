@@ -1,0 +1,173 @@
+"""Who holds a place: every Job that is not over, every pod that may still run, every task whose Job may come.
+
+`tests/model/room_model.py` explores what must be counted.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from clearml_k8s.flow.diagnosis import Category
+from clearml_k8s.flow.pending import pending
+from clearml_k8s.kube.events import EventRecord
+from clearml_k8s.kube.slim import JobRecord, PodRecord
+from clearml_k8s.kube.uses import NONE, NOTHING, Uses
+
+REFUSALS = frozenset({Category.QUOTA, Category.LIMIT_RANGE, Category.POD_SECURITY, Category.ADMISSION})
+
+
+class Stage(enum.Enum):
+    """How far Kubernetes is with it."""
+
+    COMING = "coming"
+    """Claimed, or in doubt, and no Job of it seen."""
+    UNDECIDED = "undecided"
+    """Its Job is there, and Kubernetes has not looked for a node yet: it may be behind."""
+    WAITING = "waiting"
+    """Kubernetes has looked: no node takes the pod, or the pod was refused."""
+    PLACED = "placed"
+    """On a node; also what is about to end."""
+    HELD = "held"
+    """Suspended, or behind a scheduling gate: Kueue, for example, decides when."""
+
+
+PENDING = frozenset({Stage.COMING, Stage.UNDECIDED, Stage.WAITING})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """One place: ``queue`` is an id, ``job`` a uid; ``podless``: its pod is still to come.
+
+    ``refused``: why Kubernetes does not take the pod, where a quota is used up; else "".
+    """
+
+    queue: str | None
+    stage: Stage
+    uses: Uses = NOTHING
+    job: str = ""
+    podless: bool = False
+    refused: str = ""
+
+
+def places(
+    *,
+    jobs: Iterable[JobRecord],
+    pods: Iterable[PodRecord],
+    in_flight: Mapping[str, str],
+    needs: Callable[[str], Uses] = lambda _: NOTHING,
+    events: Callable[[JobRecord], Sequence[EventRecord]] = lambda _: (),
+) -> list[Place]:
+    """All of them.
+
+    ``in_flight``: task -> queue id of everything claimed, or in doubt, whose Job may come; ``needs``: what a task of
+    the queue uses; ``events``: those of a Job, as far as they were read. An unfinished Job takes one place, with all
+    its pods; so does each pod that may still run and whose Job is over or gone, and each task in flight until its Job
+    is there.
+    """
+    holders = {job.uid: job for job in jobs if job.task is not None and not job.finished}
+    launched = {job.task for job in holders.values()}
+    own: dict[str, list[PodRecord]] = {}
+    found: dict[str, Place] = {}
+    for pod in pods:
+        if pod.task is None or pod.finished:
+            continue
+        if pod.job_uid in holders:
+            own.setdefault(pod.job_uid or "", []).append(pod)
+            continue
+        key = pod.job_uid or pod.uid
+        place = found.get(key) or Place(queue=pod.queue, stage=Stage.PLACED)
+        found[key] = replace(place, uses=place.uses.most(pod.uses))
+    for uid, job in holders.items():
+        found[uid] = _of_job(job, own.get(uid, ()), events)
+    coming = [
+        Place(queue=queue, stage=Stage.COMING, uses=needs(queue), podless=True)
+        for task, queue in in_flight.items()
+        if task not in launched
+    ]
+    return [*found.values(), *coming]
+
+
+def _of_job(job: JobRecord, pods: Sequence[PodRecord], events: Callable[[JobRecord], Sequence[EventRecord]]) -> Place:
+    uses = job.uses
+    for pod in pods:
+        uses = uses.most(pod.uses)
+    stage, refused = Stage.UNDECIDED, ""
+    if job.deleted is not None:
+        stage = Stage.PLACED
+    elif pods:
+        stage = min((_of_pod(pod) for pod in pods), key=_FURTHEST.index)
+    elif job.suspend:
+        stage = Stage.HELD
+    elif told := events(job):
+        why = pending(job=job, pods=(), events=told)
+        if why is not None and why.category in REFUSALS:
+            stage = Stage.WAITING
+            refused = why.summary if why.category is Category.QUOTA else ""
+    podless = not pods and job.deleted is None
+    return Place(queue=job.queue, stage=stage, uses=uses, job=job.uid, podless=podless, refused=refused)
+
+
+_FURTHEST = (Stage.PLACED, Stage.WAITING, Stage.HELD, Stage.UNDECIDED)
+
+
+def _of_pod(pod: PodRecord) -> Stage:
+    if pod.node is not None or pod.phase != "Pending" or pod.deleted is not None:
+        return Stage.PLACED
+    scheduled = pod.scheduled
+    if scheduled is None or scheduled.status != "False":
+        return Stage.UNDECIDED
+    return Stage.HELD if scheduled.reason == "SchedulingGated" else Stage.WAITING
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Count:
+    """The places of one queue, or of all: how many of each stage, how many of them have no pod yet, what they use.
+
+    ``refused``: why Kubernetes does not take a pod of it, where a quota is used up; else "".
+    """
+
+    stages: Mapping[Stage, int] = field(default_factory=dict)
+    podless: int = 0
+    uses: Uses = NOTHING
+    refused: str = ""
+
+    @property
+    def pods(self) -> int:
+        return sum(self.stages.values())
+
+    def of(self, *stages: Stage) -> int:
+        return sum(self.stages.get(stage, 0) for stage in stages)
+
+    @property
+    def pending(self) -> int:
+        """Those that wait for a node."""
+        return self.of(*PENDING)
+
+
+def counted(taken: Iterable[Place]) -> dict[str | None, Count]:
+    """By queue id; None: of all queues."""
+    by_queue: dict[str | None, list[Place]] = {}
+    everything: list[Place] = []
+    for place in taken:
+        everything.append(place)
+        by_queue.setdefault(place.queue or "", []).append(place)
+    return {queue: _count(some) for queue, some in by_queue.items()} | {None: _count(everything)}
+
+
+def _count(some: Sequence[Place]) -> Count:
+    # Nearly all use the same, or nothing.
+    uses = Counter(place.uses for place in some)
+    return Count(
+        stages=Counter(place.stage for place in some),
+        podless=sum(place.podless for place in some),
+        uses=Uses(
+            monitored=sum((one.monitored * number for one, number in uses.items()), NONE),
+            gpus=sum((one.gpus * number for one, number in uses.items()), NONE),
+            cpus=sum((one.cpus * number for one, number in uses.items()), NONE),
+            unreadable=next((one.unreadable for one in uses if one.unreadable), ""),
+        ),
+        refused=next((place.refused for place in some if place.refused), ""),
+    )
