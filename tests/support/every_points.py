@@ -2,6 +2,8 @@
 
 ELSEWHERE = {
     "poll._poll queues.get_all": "a read, before anything is begun; Side.poll does it here",
+    "lengths.look queues.get_all": "reads for the metrics alone (test_measures.py)",
+    "lengths._length queues.get_num_entries": "the same",
     "clash.found workers.get_all": "reads for a warning alone (test_clash.py)",
     "clash.found tasks.get_all": "the same",
 }

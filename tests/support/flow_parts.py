@@ -7,7 +7,7 @@ import dataclasses
 from random import Random
 from typing import Any
 
-from clearml_k8s import names
+from clearml_k8s import metrics, names
 from clearml_k8s.clearml import queues, workers
 from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.clearml.session import Session
@@ -21,6 +21,7 @@ from clearml_k8s.flow.claim import Claims
 from clearml_k8s.flow.graces import Graces
 from clearml_k8s.flow.launch import Launcher
 from clearml_k8s.flow.marking import Marking
+from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.picture import Picture
 from clearml_k8s.flow.recover import Recovery
 from clearml_k8s.flow.returning import Returning
@@ -158,6 +159,8 @@ class Side:
             grace_seconds=GRACE,
         )
         self.served = ServedQueues(config=self.config, session=self.session, client=self.client, **identity)
+        self.metrics = metrics.create()
+        self.measures = Measures(metrics=self.metrics, served=self.served)
         self.record = ClaimRecord(
             client=self.client, namespace="ns", name="gpu-clearml-agent-claims", holder=str(id(self))
         )
@@ -178,6 +181,7 @@ class Side:
             graces=self.graces,
             served=self.served,
             teller=self.teller,
+            measures=self.measures,
             controller=self.controller,
             stop=self.stop,
         )
@@ -188,6 +192,7 @@ class Side:
             client=self.client,
             old=self.old,
             teller=self.teller,
+            measures=self.measures,
             pending_queue=lambda: self.served.pending_queue,
         )
         self.marking = Marking(
@@ -208,6 +213,7 @@ class Side:
             launcher=self.launcher,
             served=self.served,
             teller=self.teller,
+            measures=self.measures,
             controller=self.controller,
             stop=self.stop,
         )

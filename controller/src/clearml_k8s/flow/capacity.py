@@ -44,17 +44,24 @@ def room(
     """
     if max_pods is None and all(limit is None for limit in queue_limits.values()):
         return Room(total=None, by_queue=dict(queue_limits))
-    holders = [job for job in jobs if job.task is not None and not job.finished]
-    launched = {job.task for job in holders}
-    places = {job.uid: job.queue for job in holders}
-    for pod in pods:
-        if pod.task is not None and not pod.finished:
-            places.setdefault(pod.job_uid or pod.uid, pod.queue)
-    places.update((f"task {task}", queue) for task, queue in in_flight.items() if task not in launched)
-    used = Counter(places.values())
+    used = places(jobs=jobs, pods=pods, in_flight=in_flight)
     return Room(
-        total=None if max_pods is None else max(0, max_pods - len(places)),
+        total=None if max_pods is None else max(0, max_pods - used.total()),
         by_queue={
             queue: None if limit is None else max(0, limit - used[queue]) for queue, limit in queue_limits.items()
         },
     )
+
+
+def places(
+    *, jobs: Iterable[JobRecord], pods: Iterable[PodRecord], in_flight: Mapping[str, str]
+) -> Counter[str | None]:
+    """The places taken, by queue id, None where it is not known; what takes one: see `room`."""
+    holders = [job for job in jobs if job.task is not None and not job.finished]
+    launched = {job.task for job in holders}
+    taken = {job.uid: job.queue for job in holders}
+    for pod in pods:
+        if pod.task is not None and not pod.finished:
+            taken.setdefault(pod.job_uid or pod.uid, pod.queue)
+    taken.update((f"task {task}", queue) for task, queue in in_flight.items() if task not in launched)
+    return Counter(taken.values())

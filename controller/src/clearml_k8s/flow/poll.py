@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from typing import Any
 
 from clearml_k8s.clearml import queues
@@ -61,6 +63,8 @@ class Poller:
         self._progress = asyncio.Event()
         self._fenced: Fenced | None = None
         self.last_poll: float | None = None
+        self.last_round: datetime | None = None
+        """When a round of the poll last went as it should, whether there was something to ask for or not."""
 
     def room(self) -> Room:
         """The places left now."""
@@ -70,6 +74,12 @@ class Poller:
             jobs=self._jobs,
             pods=(*self._pods, *self._adopted.pods()),
             in_flight=self._book.in_flight(),
+        )
+
+    def places(self) -> Counter[str | None]:
+        """The places taken now, by queue id."""
+        return capacity.places(
+            jobs=self._jobs, pods=(*self._pods, *self._adopted.pods()), in_flight=self._book.in_flight()
         )
 
     async def run(self) -> None:
@@ -85,6 +95,7 @@ class Poller:
             try:
                 if self._may_take():
                     started = await self._poll()
+                    self.last_round = self._clock.now()
             except (Refused, Unanswered) as error:
                 log.debug("poll failed: %s", error)
             idle = SHORTEST_SECONDS if started else min(idle * 1.5, self._config.queue_poll_frequency_seconds)

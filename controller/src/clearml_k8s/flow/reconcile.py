@@ -21,6 +21,7 @@ from clearml_k8s.flow.ends import Ends
 from clearml_k8s.flow.explain import Explainer
 from clearml_k8s.flow.happenings import AGAIN_SECONDS, EXPLAINED_BY_EVENTS, Happenings
 from clearml_k8s.flow.lasting import Lasting
+from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.presence import Presence
 from clearml_k8s.flow.reads import TaskReads
 from clearml_k8s.flow.requeue import Requeued, Requeuer
@@ -57,6 +58,7 @@ class Reconciler:
         pods: Store[PodRecord],
         reads: TaskReads,
         teller: Teller,
+        measures: Measures,
         work: WorkQueue[str],
         worker_id: str,
         controller: str,
@@ -80,12 +82,14 @@ class Reconciler:
             session=session,
             client=client,
             explain=self._explain,
+            measures=measures,
             namespace=config.namespace,
             pending_queue=pending_queue,
         )
-        self._requeuer = Requeuer(session=session, teller=teller)
+        self._requeuer = Requeuer(session=session, teller=teller, measures=measures)
         self._presence = Presence(session=session, jobs=jobs, namespace=config.namespace, release=config.release_name)
         self._queue = queue
+        self._measures = measures
         self._happenings = Happenings(client=client, clock=session.clock, namespace=config.namespace)
 
     # ---- loops ----------------------------------------------------------------------------------------------------
@@ -225,6 +229,7 @@ class Reconciler:
                 return 0.0
             case Step.EXPLAIN_FAILURE:
                 await self._explain.failed(job, diagnosis)
+                self._measures.failed(job.queue, diagnosis.category)
                 self._explained.add(job.uid)
                 return 0.0
             case Step.DISRUPTED:
