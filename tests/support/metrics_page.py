@@ -23,8 +23,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 HEADER = """\
 # Metrics
 
-Built by `make generate` from `metrics.py` and the lists of the code. `/metrics`, port 8080 of the controller's pod; what
-to watch, the alerts and what to do: [operations](operations.md#metrics-and-alerts).
+Built by `make generate` from `metrics.py` and the lists of the code. `/metrics`, port 8080 of the controller's pod; the
+alerts, and what to do: [operations](operations.md#metrics-and-alerts).
 
 - A `queue` is named by its key under `agentk8sglue.queues`; empty: tasks of a queue that is not served (any more). No
   label names a task, a Job or a pod, so the number of series depends on the number of queues alone: some 80 for each.

@@ -198,7 +198,7 @@ class ServedQueues:
         return not problem
 
     async def template_problem(self, queue: ResolvedQueue) -> tuple[str, State]:
-        """Why Kubernetes refuses Jobs of this queue, by a server-side dry run, and of what kind that is; "": it does not."""
+        """Why Kubernetes refuses Jobs of this queue, by a server-side dry run, and of what kind; "": it does not."""
         where = f"agentk8sglue.queues.{queue.config.name}.templateOverrides or agentk8sglue.basePodTemplate"
         try:
             probe = template_probe_job(self._config, queue, worker_id=self._worker_id, controller_id=self._controller)
