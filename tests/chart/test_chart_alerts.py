@@ -68,7 +68,10 @@ ELSEWHERE: dict[str, str] = {
     'tasks_failed_total{pod="z",queue="gpu",reason="image-pull"}': rising(10),
 }
 
-IDLE = {'queue_entries{pod="a",queue="gpu"}': always(0), 'launches_total{pod="a",queue="gpu",result="created"}': always(9)}
+IDLE = {
+    'queue_entries{pod="a",queue="gpu"}': always(0),
+    'launches_total{pod="a",queue="gpu",result="created"}': always(9),
+}
 FULL = {
     'queue_room{pod="a",queue="gpu"}': always(0),
     'queue_places_used{pod="a",queue="gpu"}': always(10),
@@ -123,7 +126,7 @@ PLAYS: dict[str, tuple[Series, list[tuple[str, dict[str, str]]]]] = {
         [],
     ),
     "a task in an idle queue": (
-        {**IDLE, **QUIET, 'queue_entries{pod="a",queue="gpu"}': f"0x{MINUTES - 5} 1x5"},
+        {**IDLE, **QUIET, 'queue_entries{pod="a",queue="gpu"}': f"0x{MINUTES - 15} 1x15"},
         [],
     ),
     "a queue that is not there": (
@@ -134,7 +137,10 @@ PLAYS: dict[str, tuple[Series, list[tuple[str, dict[str, str]]]]] = {
         {'queue_state{pod="a",queue="cpu",state="jobs-refused"}': always(1)},
         [("QueueNotServed", {"queue": "cpu", "state": "jobs-refused"})],
     ),
-    "a queue not looked up yet": ({'queue_state{pod="a",queue="cpu",state="not-looked-up"}': f"_x{MINUTES - 5} 1x5"}, []),
+    "a queue not looked up yet": (
+        {'queue_state{pod="a",queue="cpu",state="not-looked-up"}': f"_x{MINUTES - 5} 1x5"},
+        [],
+    ),
     "a template that is refused": (
         {'queue_state{pod="a",queue="cpu",state="template-invalid"}': always(1)},
         [("TemplateInvalid", {"queue": "cpu"})],
@@ -230,8 +236,7 @@ def promtool(folder: Path, rules: Path, test: dict[str, Any]) -> str:
 def test_these_alerts_and_no_others(rules: Path, tmp_path: Path, name: str) -> None:
     changes, expected = PLAYS[name]
     severity = {
-        rule["alert"]: rule["labels"]["severity"]
-        for rule in yaml.safe_load(rules.read_text())["groups"][0]["rules"]
+        rule["alert"]: rule["labels"]["severity"] for rule in yaml.safe_load(rules.read_text())["groups"][0]["rules"]
     }
     firing = [
         {
@@ -279,7 +284,10 @@ def test_the_words_name_the_queue(
 ) -> None:
     found = yaml.safe_load(rules.read_text())["groups"][0]["rules"]
     (rule,) = [rule for rule in found if rule["alert"] == "ClearMLAgentLimitFull"]
-    expected = {"exp_labels": {**rule["labels"], **labels}, "exp_annotations": {**rule["annotations"], "summary": words}}
+    expected = {
+        "exp_labels": {**rule["labels"], **labels},
+        "exp_annotations": {**rule["annotations"], "summary": words},
+    }
     test = {
         "input_series": series({**WELL, **NONE_RUNS, **QUIET, **changes}),
         "alert_rule_test": [
