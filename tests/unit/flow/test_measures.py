@@ -127,8 +127,12 @@ class Watched:
 
     def __init__(self, side: Side) -> None:
         self.side = side
-        self.jobs: Store[JobRecord] = Store(dirty=lambda task: self.starts.changed(task))
-        self.pods: Store[PodRecord] = Store(dirty=lambda task: self.starts.changed(task))
+
+        def changed(task: str) -> None:
+            self.starts.changed(task)
+
+        self.jobs: Store[JobRecord] = Store(dirty=changed)
+        self.pods: Store[PodRecord] = Store(dirty=changed)
         self.starts = Starts(jobs=self.jobs, pods=self.pods, measures=side.measures)
         self.queue = side.served.all_found()[0].id
 
