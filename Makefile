@@ -72,6 +72,7 @@ cluster-status: ## health of each component, and the variables to use the cluste
 generate: ## write the generated files anew (schemas, values.yaml, docs, the chart's README)
 	@$(RUN) python values-schema/build.py
 	@$(RUN) python tests/support/reconcile_page.py
+	@$(RUN) python tests/support/metrics_page.py
 	@$(RUN) --tools helm-docs python -m ci.charts readme
 
 .PHONY: lint
@@ -86,6 +87,7 @@ lint: ## ruff, mypy, import layers, actionlint
 verify: lint ct-lint ## lint, and fail when a generated file is not up to date
 	@$(RUN) python values-schema/build.py --check || { echo "generated files are out of date: make generate, then commit them" >&2; exit 1; }
 	@$(RUN) python tests/support/reconcile_page.py --check
+	@$(RUN) python tests/support/metrics_page.py --check
 	@$(RUN) --tools helm-docs python -m ci.charts readme --check || { echo "the chart's README is out of date: make generate, then commit it" >&2; exit 1; }
 
 .PHONY: ct-lint

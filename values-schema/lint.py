@@ -46,6 +46,9 @@ NOT_IN_EVERYTHING = {
     ("agentk8sglue", "image", "digest"): "stands against image.tag",
     ("agentk8sglue", "extraInitContainers"): "there is no image that every cluster has",
     ("agentk8sglue", "serviceExistingAccountName"): "stands against serviceAccountAnnotations",
+    ("metrics", "serviceMonitor", "enabled"): "not every cluster has the types of Prometheus' operator",
+    ("metrics", "podMonitor", "enabled"): "the same",
+    ("metrics", "prometheusRule", "enabled"): "the same",
     ("agentk8sglue", "queue"): "stands against queues",
     ("agentk8sglue", "createQueueIfNotExists"): "is another name of createQueues",
 }

@@ -23,6 +23,8 @@ need git git
 if [ "${1:-}" = tests ]; then
     need docker-registry docker-registry
     need gpg gnupg
+    need promtool prometheus
+    need prometheus prometheus
 fi
 [ -x /usr/lib/cni/ptp ] || [ -x /opt/cni/bin/ptp ] || missing="$missing containernetworking-plugins"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
@@ -44,4 +46,6 @@ fi
 apt-get update -q
 # shellcheck disable=SC2086
 apt-get install -q -y --no-install-recommends --no-remove $missing
-case $missing in *docker-registry*) systemctl disable docker-registry >/dev/null 2>&1 || true ;; esac # nor after a boot
+for service in docker-registry prometheus; do # nor after a boot
+    case $missing in *"$service"*) systemctl disable "$service" >/dev/null 2>&1 || true ;; esac
+done

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate  # type: ignore[import-untyped]
 import yaml
+from monitoring_types import MONITORING
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "clearml-agent"
@@ -97,7 +99,7 @@ class Rendered:
 
     @property
     def config(self) -> dict[str, Any]:
-        data = next(o for o in self.objects if o["kind"] == "ConfigMap")["data"]
+        (data,) = [o["data"] for o in self.objects if o["kind"] == "ConfigMap" and "config.yaml" in o["data"]]
         assert set(data) == {"config.yaml"}
         config: dict[str, Any] = yaml.safe_load(data["config.yaml"])
         return config
@@ -145,6 +147,9 @@ def _render(name: str, values: str, release: str, namespace: str) -> tuple[Objec
 
 @functools.cache
 def _validate(text: str) -> None:
+    if (kind := json.loads(text)["kind"]) in MONITORING:
+        jsonschema.validate(json.loads(text), MONITORING[kind])
+        return
     for version in KUBERNETES_VERSIONS:
         kubernetes_validate.validate(json.loads(text), version, strict=True)
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 import yaml
-from chart_render import CHART, HELMS, KUBERNETES_VERSIONS, ci_values, helm
+from chart_render import CHART, CREDENTIALS, HELMS, KUBERNETES_VERSIONS, ci_values, helm, merged
+from monitoring_types import MONITORING
 
 TEMPLATE = "{{.NormalizedKubernetesVersion}}/{{.ResourceKind}}{{.KindSuffix}}.json"
 
@@ -48,6 +49,8 @@ def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
             whole.pop("$id", None)
             text = json.dumps(whole).replace('"/api/_definitions.json#', '"#')
             (folder / f"v{version}.0" / file.name).write_text(text)
+        for kind, schema in MONITORING.items():
+            (folder / f"v{version}.0" / f"{kind.lower()}-monitoring-v1.json").write_text(json.dumps(schema))
     return folder
 
 
@@ -93,3 +96,14 @@ def test_it_finds_mistakes(schemas: Path, old: str, new: str, complaint: str) ->
     (wrong,) = [one for one in found if one["status"] != "statusValid"]
     assert wrong["kind"] == "Deployment"
     assert complaint in wrong["msg"]
+
+
+@pytest.mark.parametrize("monitor", ["serviceMonitor", "podMonitor"])
+def test_objects_for_prometheus(schemas: Path, monitor: str) -> None:
+    enabled = {key: {"enabled": True} for key in (monitor, "prometheusRule", "grafanaDashboard")}
+    values = json.dumps(merged(CREDENTIALS, {"metrics": enabled}))
+    done = helm(HELMS[0], "template", "rel", str(CHART), "--kube-version", "1.37.0", values=values)
+    assert done.returncode == 0, done.stderr
+    found = kubeconform(schemas, done.stdout, version=KUBERNETES_VERSIONS[0])
+    assert [one for one in found if one["status"] != "statusValid"] == []
+    assert {"PrometheusRule", monitor[0].upper() + monitor[1:]} <= {one["kind"] for one in found}

@@ -114,6 +114,7 @@ class ControllerProcess:
         }
         self._blocks = folder / f"{self.pod}.blocks"
         self._process: asyncio.subprocess.Process | None = None
+        self.port = 0  # of probes and metrics, of its present life
 
     async def __aenter__(self) -> ControllerProcess:
         await self.start()
@@ -146,6 +147,7 @@ class ControllerProcess:
 
     async def start(self) -> None:
         """A new process; returns at once."""
+        self.port = free_port()
         with self.log.open("ab") as sink:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-c", _WATCHED, str(self._blocks), "run"),
@@ -153,7 +155,7 @@ class ControllerProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
-                env={**self._environment, "CLEARML_K8S_PORT": str(free_port())},
+                env={**self._environment, "CLEARML_K8S_PORT": str(self.port)},
             )
 
     async def kill(self) -> None:

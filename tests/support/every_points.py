@@ -2,6 +2,8 @@
 
 ELSEWHERE = {
     "poll._poll queues.get_all": "a read, before anything is begun; Side.poll does it here",
+    "lengths.look queues.get_all": "reads for the metrics alone (test_measures.py)",
+    "lengths._length queues.get_num_entries": "the same",
 }
 
 # By scenario, in the order of their first time. "-": not of the flow.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-from clearml_k8s import names
+from clearml_k8s import metrics, names
 from clearml_k8s.clearml import queues, workers
 from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.clearml.session import Session
@@ -23,6 +23,7 @@ from clearml_k8s.flow.counting import Counting
 from clearml_k8s.flow.graces import Graces
 from clearml_k8s.flow.launch import Launcher
 from clearml_k8s.flow.marking import Marking
+from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.picture import Picture
 from clearml_k8s.flow.recover import Recovery
 from clearml_k8s.flow.returning import Returning
@@ -164,6 +165,8 @@ class Side:
             grace_seconds=GRACE,
         )
         self.served = ServedQueues(config=self.config, session=self.session, client=self.client, **identity)
+        self.metrics = metrics.create()
+        self.measures = Measures(metrics=self.metrics, served=self.served)
         self.record = ClaimRecord(
             client=self.client, namespace="ns", name="gpu-clearml-agent-claims", holder=str(id(self))
         )
@@ -185,6 +188,7 @@ class Side:
             graces=self.graces,
             served=self.served,
             teller=self.teller,
+            measures=self.measures,
             controller=self.controller,
             stop=self.stop,
         )
@@ -195,6 +199,7 @@ class Side:
             client=self.client,
             old=self.old,
             teller=self.teller,
+            measures=self.measures,
             pending_queue=lambda: self.served.pending_queue,
         )
         self.marking = Marking(
@@ -215,6 +220,7 @@ class Side:
             launcher=self.launcher,
             served=self.served,
             teller=self.teller,
+            measures=self.measures,
             controller=self.controller,
             stop=self.stop,
         )

@@ -31,6 +31,7 @@ class Loop:
             pods=self.pods,
             reads=self.reads,
             teller=side.teller,
+            measures=side.measures,
             work=self.work,
             worker_id=side.worker_id,
             controller=side.controller,

@@ -50,6 +50,14 @@ alias of a dependency that has one, so that two aliases in one release do not ta
 {{- include "clearml-agent.fullname" . }}-leader
 {{- end -}}
 
+{{- define "clearml-agent.metricsName" -}}
+{{- include "clearml-agent.fullname" . }}-metrics
+{{- end -}}
+
+{{- define "clearml-agent.dashboardName" -}}
+{{- include "clearml-agent.fullname" . }}-dashboard
+{{- end -}}
+
 {{- define "clearml-agent.testName" -}}
 {{- include "clearml-agent.fullname" . }}-test
 {{- end -}}

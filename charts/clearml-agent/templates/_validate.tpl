@@ -16,6 +16,7 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.taskTemplates" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.taskFiles" (dict "state" $state "values" .Values "conf" (include "clearml-agent.confSecretName" .)) -}}
 {{- include "clearml-agent.validate.networkPolicy" (dict "state" $state "values" .Values) -}}
+{{- include "clearml-agent.validate.metrics" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.extraObjects" (dict "state" $state "context" .) -}}
 {{- include "clearml-agent.validate.labels" (dict "state" $state "values" .Values) -}}
 {{- with $state.problems -}}
@@ -238,6 +239,13 @@ and what to write instead. Values of secrets are never shown.
 {{- end -}}
 {{- end -}}
 
+{{- define "clearml-agent.validate.metrics" -}}
+{{- $metrics := .values.metrics -}}
+{{- if and $metrics.serviceMonitor.enabled $metrics.podMonitor.enabled -}}
+{{- include "clearml-agent.validate.add" (dict "state" .state "key" "metrics.podMonitor.enabled" "found" "true, and metrics.serviceMonitor.enabled, too" "advice" "leave one of them false: with both everything is scraped, and counted, twice") -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Takes {state, context}. An entry that renders to nothing is none. */}}
 {{- define "clearml-agent.validate.extraObjects" -}}
 {{- $state := .state -}}
@@ -264,6 +272,9 @@ and what to write instead. Values of secrets are never shown.
 {{- $places := dict "agentk8sglue.labels" $glue.labels "agentk8sglue.basePodTemplate.labels" (get ($glue.basePodTemplate | default dict) "labels") -}}
 {{- range $name, $queue := $glue.queues -}}
 {{- $_ := set $places (printf "agentk8sglue.queues.%s.templateOverrides.labels" $name) (get (get ($queue | default dict) "templateOverrides" | default dict) "labels") -}}
+{{- end -}}
+{{- range $name := list "serviceMonitor" "podMonitor" "prometheusRule" "grafanaDashboard" -}}
+{{- $_ := set $places (printf "metrics.%s.labels" $name) (get $.values.metrics $name).labels -}}
 {{- end -}}
 {{- $reserved := include "clearml-agent.reservedLabels" $state -}}
 {{- range $place, $labels := $places -}}

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
@@ -196,8 +197,9 @@ async def test_the_status_tells_why_a_task_waits_and_shows_no_secret(
     assert found["state"] == "serving"
     assert found["clearml"] == {"address": server.url, "state": "healthy", "reason": ""}
     (queue,) = found["queues"]
-    assert {key: queue[key] for key in ("key", "pending", "running", "placesLeft", "problem", "reason")} == {
+    assert {key: queue[key] for key in ("key", "waiting", "pending", "running", "placesLeft", "problem", "reason")} == {
         "key": "default",
+        "waiting": 0,
         "pending": 1,
         "running": 0,
         "placesLeft": 0,
@@ -220,6 +222,68 @@ async def test_a_lookup_that_fails_as_a_whole_is_a_warning(
     server.add_fault(kind="error_before", endpoint="^queues.get_all$", status=403, subcode=20)
     await running.until(lambda: told(caplog, logging.WARNING, "looking the queues up failed"), step=1.0)
     assert "403/20" in told(caplog, logging.WARNING, "looking the queues up failed")[0]
+
+
+# ---- metrics --------------------------------------------------------------------------------------------------------
+
+
+async def test_what_prometheus_sees_of_a_task(start: Start, server: DevServer, cluster: Cluster) -> None:
+    running = await start()
+    await running.serving()
+    tasks = server.bulk_tasks(3, queue="default")
+    await running.until(lambda: len(cluster.objects.get("jobs", {})) == 3)
+
+    async def shown() -> dict[str, float]:
+        text = (await running.get("metrics"))[1]
+        assert not any(task in text for task in tasks)
+        lines = (line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
+        return {name: float(number) for name, number in lines}
+
+    async with asyncio.timeout(30):
+        while (found := await shown()).get('clearml_k8s_queue_entries{queue="default"}') != 0:
+            await running.clock.advance(1.0)
+            await asyncio.sleep(0.005)
+    names = {name.partition("{")[0].removeprefix("clearml_k8s_") for name in found}
+    bases = {re.sub("_(total|created|bucket|count|sum)$", "", name) for name in names}
+    assert bases - {metric.name.removeprefix(metrics.PREFIX) for metric in metrics.ALL} == set()
+    assert found['clearml_k8s_launches_total{queue="default",result="created"}'] == 3
+    assert found['clearml_k8s_take_to_job_seconds_count{queue="default"}'] == 3
+    assert found['clearml_k8s_queue_places_used{queue="default"}'] == 3
+    assert found['clearml_k8s_jobs_not_running{queue="default",state="starting"}'] == 3
+    assert found["clearml_k8s_leader"] == found['clearml_k8s_api_healthy{api="kubernetes"}'] == 1
+    assert found["clearml_k8s_last_poll_timestamp_seconds"] > 0
+
+
+async def test_the_last_poll_goes_on_without_room_and_stands_still_without_a_server(
+    start: Start, server: DevServer, cluster: Cluster
+) -> None:
+    running = await start(make_config(api_server=server.url, max_pods=1))
+    await running.serving()
+    server.bulk_tasks(2, queue="default")
+    await running.until(lambda: len(cluster.objects.get("jobs", {})) == 1)
+
+    async def last() -> float:
+        text = (await running.get("metrics"))[1]
+        return float(re.findall(r"^clearml_k8s_last_poll_timestamp_seconds (\S+)$", text, flags=re.MULTILINE)[0])
+
+    async def goes_on(*, seconds: int = 30) -> bool:
+        before = await last()
+        for _ in range(5 * seconds):  # slowly: answers come in real time
+            await running.clock.advance(0.2)
+            await asyncio.sleep(0.005)
+        return await last() > before
+
+    assert await goes_on()
+    server.down(mode="503")
+    async with asyncio.timeout(30):
+        while "clearml: healthy" in (await running.get("readyz"))[1]:
+            await running.clock.advance(1.0)
+            await asyncio.sleep(0.005)
+    assert not await goes_on()
+    server.up()
+    async with asyncio.timeout(30):
+        while not await goes_on(seconds=5):
+            pass
 
 
 # ---- two instances --------------------------------------------------------------------------------------------------
@@ -248,6 +312,8 @@ async def test_the_second_of_one_release_stands_by_and_takes_over(
     assert (await two.get("healthz"))[0] == (await two.get("readyz"))[0] == 200
     assert "clearml_k8s_leader 1.0" in (await one.get("metrics"))[1]
     assert "clearml_k8s_leader 0.0" in (await two.get("metrics"))[1]
+    assert 'clearml_k8s_queue_state{queue="default",state="served"} 1.0' in (await one.get("metrics"))[1]
+    assert "clearml_k8s_queue_state{" not in (await two.get("metrics"))[1]
     # It did nothing: the first one's record is as it was, and a task is that one's.
     assert cluster.objects["configmaps"]["gpu-clearml-agent-claims"]["metadata"]["annotations"] == {
         "clearml-k8s.io/holder": one.lease.holder

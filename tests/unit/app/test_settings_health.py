@@ -51,7 +51,7 @@ async def get(port: int, path: str) -> tuple[int, str]:
 async def test_probes_and_metrics() -> None:
     late: dict[str, float] = {}
     instruments = metrics.create()
-    instruments.api_healthy.labels(api="clearml").set(1)
+    instruments.leader.set(1)
     runner = await health.serve(
         health=health.Health(
             late=lambda: late,
@@ -70,7 +70,7 @@ async def test_probes_and_metrics() -> None:
         assert await get(port, "/status") == (200, '{"state": "serving", "queues": []}')
         code, text = await get(port, "/metrics")
         assert code == 200
-        assert 'clearml_k8s_api_healthy{api="clearml"} 1.0' in text
+        assert "clearml_k8s_leader 1.0" in text
         assert (await get(port, "/other"))[0] == 404
         late = {"take": 130.4, "record": 121.0}
         assert await get(port, "/healthz") == (

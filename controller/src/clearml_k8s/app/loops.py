@@ -30,6 +30,9 @@ LOOK_SECONDS = 10.0
 CLASH_SECONDS = 60.0
 """Between two looks at the list of workers, which may be long."""
 
+LENGTHS_SECONDS = 15.0
+"""Between two looks at how long the queues are, as often as Prometheus may ask."""
+
 FLUSH_SECONDS = 1.0
 HEALTH_SECONDS = 0.5
 
@@ -68,6 +71,7 @@ class Loops:
             "task states": parts.reconciler.follow_states(),
             "console": parts.teller.run(),
             "server state": self._tell_health(),
+            "queue lengths": self._measure(),
             **self._old_pods(),
             **({"watch of quotas": _follow(cluster.quota_watch, cluster.quotas)} if cluster.quota_watch else {}),
             **({"worker id": self._look_for(parts.clash)} if parts.clash else {}),
@@ -132,6 +136,13 @@ class Loops:
             await self._clock.sleep(LOOK_SECONDS)
             while self._clock.monotonic() < due and not served.troubled:
                 await self._clock.sleep(LOOK_SECONDS)
+
+    async def _measure(self) -> None:
+        rounds = Rounds("looking at how long the queues are")
+        while True:
+            if self.serving and self._session.health.healthy:
+                await rounds.once(self._parts.lengths.look)
+            await self._clock.sleep(LENGTHS_SECONDS if self.serving else RECOVER_SECONDS)
 
     async def _flush(self) -> None:
         rounds = Rounds("writing the claim record")

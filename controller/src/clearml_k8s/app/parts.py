@@ -22,13 +22,16 @@ from clearml_k8s.flow.clash import WorkerClash
 from clearml_k8s.flow.counting import Counting
 from clearml_k8s.flow.graces import Graces
 from clearml_k8s.flow.launch import Launcher
+from clearml_k8s.flow.lengths import QueueLengths
 from clearml_k8s.flow.marking import Marking
+from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.poll import Poller
 from clearml_k8s.flow.reads import TaskReads
 from clearml_k8s.flow.reconcile import Reconciler
 from clearml_k8s.flow.recover import Recovery
 from clearml_k8s.flow.returning import Returning
 from clearml_k8s.flow.served import ServedQueues
+from clearml_k8s.flow.starts import Starts
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.flow.workqueue import WorkQueue
 from clearml_k8s.kube import old_pod
@@ -41,6 +44,7 @@ from clearml_k8s.kube.slim import JobRecord, PodRecord, slim_job, slim_pod
 from clearml_k8s.kube.store import Store
 from clearml_k8s.kube.watch import Watch
 from clearml_k8s.logs import Redactor
+from clearml_k8s.metrics import Metrics
 
 STALE_SECONDS = 120.0
 """A watch silent for longer says nothing about what exists."""
@@ -113,8 +117,11 @@ class Parts:
     reconciler: Reconciler
     adopted: Adopted
     teller: Teller
+    lengths: QueueLengths
+    max_pods: int | None
     clash: WorkerClash | None
     graces: Graces
+    counting: Counting
 
 
 def make(
@@ -127,6 +134,7 @@ def make(
     holder: str,
     grace_seconds: float,
     redact: Redactor,
+    metrics: Metrics,
     leads: Callable[[], bool],
     stop: asyncio.Event,
 ) -> Parts:
@@ -139,8 +147,13 @@ def make(
     session.health.use_probe(lambda: workers.probe(session, worker_id))
     teller = Teller(session=session, worker_id=worker_id, redact=redact)
     work: WorkQueue[str] = WorkQueue(clock=session.clock)
-    jobs: Store[JobRecord] = Store(dirty=work.put, keep_gone=True)
-    pods: Store[PodRecord] = Store(dirty=work.put, keep_gone=True)
+
+    def changed(task: str) -> None:
+        starts.changed(task)
+        work.put(task)
+
+    jobs: Store[JobRecord] = Store(dirty=changed, keep_gone=True)
+    pods: Store[PodRecord] = Store(dirty=changed, keep_gone=True)
     old: Store[OldPod] = Store(keep_gone=True)
     quotas: Store[QuotaRecord] = Store()
     measure = measure_of(config)
@@ -179,6 +192,8 @@ def make(
         else None,
     )
     served = ServedQueues(config=config, session=session, client=client, worker_id=worker_id, controller=controller)
+    measures = Measures(metrics=metrics, served=served)
+    starts = Starts(jobs=jobs, pods=pods, measures=measures)
     graces = Graces(
         session=session,
         controller=controller,
@@ -210,6 +225,7 @@ def make(
         graces=graces,
         served=served,
         teller=teller,
+        measures=measures,
         controller=controller,
         stop=stop,
     )
@@ -219,6 +235,7 @@ def make(
         client=client,
         old=old,
         teller=teller,
+        measures=measures,
         pending_queue=lambda: served.pending_queue,
     )
     marking = Marking(
@@ -240,6 +257,7 @@ def make(
         launcher=launcher,
         served=served,
         teller=teller,
+        measures=measures,
         controller=controller,
         stop=stop,
     )
@@ -255,6 +273,7 @@ def make(
         pods=pods,
         reads=TaskReads(session=session),
         teller=teller,
+        measures=measures,
         work=work,
         worker_id=worker_id,
         controller=controller,
@@ -308,6 +327,9 @@ def make(
         reconciler=reconciler,
         adopted=adopted,
         teller=teller,
+        lengths=QueueLengths(session=session, served=served),
+        max_pods=config.max_pods,
         clash=WorkerClash(session=session, worker_id=worker_id, controller=controller) if config.worker_id else None,
         graces=graces,
+        counting=counting,
     )

@@ -15,6 +15,7 @@ from typing import Any, Never
 from clearml_k8s import health, logs, metrics, names
 from clearml_k8s.app import status
 from clearml_k8s.app.connect import clearml_session, identity_of
+from clearml_k8s.app.gauges import StateGauges
 from clearml_k8s.app.heartbeat import Heartbeats
 from clearml_k8s.app.loops import Loops
 from clearml_k8s.app.parts import Parts, make
@@ -127,6 +128,7 @@ class Controller:
         self._parts: Parts | None = None
         self._loops: Loops | None = None
         self._ending = False
+        instruments.registry.register(StateGauges(parts=lambda: self._parts, leads=lambda: lease.certain))
 
     async def run(self, stop: asyncio.Event) -> int:
         """Serve until ``stop``."""
@@ -193,6 +195,7 @@ class Controller:
             holder=self._lease.holder,
             grace_seconds=self._settings.grace_seconds,
             redact=self._redact,
+            metrics=self._instruments,
             leads=lambda: self._lease.certain,
             stop=stop,
         )

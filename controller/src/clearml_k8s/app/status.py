@@ -12,6 +12,7 @@ from typing import Any
 
 from clearml_k8s.app.parts import Parts
 from clearml_k8s.flow.counting import Standing
+from clearml_k8s.flow.lengths import Length
 from clearml_k8s.flow.overview import Phase, Row
 from clearml_k8s.flow.served import Served
 from clearml_k8s.hidden import without_secrets
@@ -33,7 +34,11 @@ def document(*, parts: Parts, server: str) -> dict[str, Any]:
         "kubernetes": {"known": not unknown, "reason": unknown},
         "secondsSinceLastPoll": None if polled is None else round(clock.monotonic() - polled, 1),
         "queues": queues(
-            parts.served.states, rows=rows, standings=parts.poller.standings(), paused=parts.served.paused
+            parts.served.states,
+            rows=rows,
+            standings=parts.poller.standings(),
+            paused=parts.served.paused,
+            lengths=parts.lengths.known(),
         ),
         **tasks(rows, held=[(held.task, held.queue, held.why) for held in parts.graces]),
     }
@@ -51,15 +56,21 @@ def hidden(value: Any, *, redact: Callable[[str], str]) -> Any:
 
 
 def queues(
-    states: Mapping[str, Served], *, rows: Iterable[Row], standings: Iterable[Standing], paused: Callable[[str], str]
+    states: Mapping[str, Served],
+    *,
+    rows: Iterable[Row],
+    standings: Iterable[Standing],
+    paused: Callable[[str], str],
+    lengths: Mapping[str, Length],
 ) -> list[dict[str, Any]]:
     """One member for each configured queue. ``problem``: somebody has to mend it; ``reason``: why nothing is taken from
-    it now, "" when tasks are taken; ``taking``: claimed, and no Job yet. ``standings`` and ``paused`` by its key."""
+    it now, "" when tasks are taken; ``waiting``: entries on the server, None while not known, ``oldest`` since when;
+    ``taking``: claimed, and no Job yet. ``standings``, ``paused`` and ``lengths`` by its key."""
     counts = Counter((row.queue, row.phase) for row in rows)
     known = {one.queue: one for one in standings}
     found = []
     for key, served in states.items():
-        queue, standing = served.queue, known.get(key)
+        queue, standing, length = served.queue, known.get(key), lengths.get(key)
         reason = served.problem or paused(key) or (standing.why if standing else "")
         found.append(
             {
@@ -68,6 +79,8 @@ def queues(
                 "name": queue.name if queue else None,
                 "problem": bool(served.problem),
                 "reason": without_secrets(reason),
+                "waiting": length.entries if length else None,
+                "oldest": length.oldest.isoformat() if length and length.oldest else None,
                 "taking": standing.coming if standing else 0,
                 **{phase.value: counts[queue.id if queue else "", phase] for phase in Phase},
                 "maxPods": served.config.settings.max_pods,

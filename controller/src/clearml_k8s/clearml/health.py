@@ -15,7 +15,6 @@ from random import Random
 from clearml_k8s.backoff import Backoff
 from clearml_k8s.clock import Clock, holding
 from clearml_k8s.errors import ApiRefused, AuthRefused, Refused, Unanswered
-from clearml_k8s.metrics import Metrics
 
 Probe = Callable[[], Awaitable[None]]
 
@@ -37,18 +36,14 @@ class State(enum.Enum):
 class ServerHealth:
     """State and reason; `ready` waits for HEALTHY and runs the probes, one at a time, at most 30 s apart."""
 
-    def __init__(
-        self, *, clock: Clock, probe: Probe, random: Random | None = None, metrics: Metrics | None = None
-    ) -> None:
+    def __init__(self, *, clock: Clock, probe: Probe, random: Random | None = None) -> None:
         self._clock = clock
         self._probe = probe
-        self._metrics = metrics
         self._backoff = Backoff(first=0.5, cap=MAX_WAIT_SECONDS, random=random)
         self._lock = asyncio.Lock()
         self._state = State.HEALTHY
         self._reason = ""
         self._since = clock.monotonic()
-        self._show()
 
     @property
     def healthy(self) -> bool:
@@ -80,7 +75,6 @@ class ServerHealth:
         if self._state is State.HEALTHY:
             self._since = self._clock.monotonic()
         self._state = state
-        self._show()
 
     def answered(self) -> None:
         """Note that a call was answered, which ends every state but HALF_WAY."""
@@ -116,8 +110,3 @@ class ServerHealth:
         self._reason = ""
         self._since = self._clock.monotonic()
         self._backoff.reset()
-        self._show()
-
-    def _show(self) -> None:
-        if self._metrics:
-            self._metrics.api_healthy.labels(api="clearml").set(1.0 if self.healthy else 0.0)

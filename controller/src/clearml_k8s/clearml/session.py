@@ -68,7 +68,7 @@ class Session:
         self._token: tokens.Token | None = None
         self._token_of = ""
         self._login_lock = asyncio.Lock()
-        self.health = ServerHealth(clock=clock, probe=self.ping, random=self._random, metrics=metrics)
+        self.health = ServerHealth(clock=clock, probe=self.ping, random=self._random)
 
     async def __aenter__(self) -> Session:
         return self

@@ -17,6 +17,7 @@ from clearml_k8s.health import PORT
 
 TIMEOUT_SECONDS: Final = 10.0
 MOST_BYTES: Final = 8 * 1024 * 1024
+_COUNTS: Final = ("waiting", "taking", "pending", "running", "ending", "placesLeft")
 _CLEAR_SCREEN: Final = "\x1b[H\x1b[2J"
 
 
@@ -99,12 +100,11 @@ def page(document: Mapping[str, Any]) -> Iterator[str]:
     yield f"{'queues':<12}" + ("not read yet" if polled is None else f"read {polled} s ago")
     yield ""
     yield from table(
-        ["QUEUE", "TAKING", "PENDING", "RUNNING", "ENDING", "LEFT", "STATE"],
+        ["QUEUE", "WAITING", "TAKING", "PENDING", "RUNNING", "ENDING", "LEFT", "STATE"],
         [
             [
                 queue["name"] or queue["key"],
-                *(str(queue[key]) for key in ("taking", "pending", "running", "ending")),
-                "-" if queue["placesLeft"] is None else str(queue["placesLeft"]),
+                *("-" if queue[key] is None else str(queue[key]) for key in _COUNTS),
                 queue["reason"] or "served",
             ]
             for queue in document["queues"]

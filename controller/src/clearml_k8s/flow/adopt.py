@@ -21,6 +21,7 @@ from clearml_k8s.flow.ends import Ends
 from clearml_k8s.flow.explain import Explainer
 from clearml_k8s.flow.happenings import EXPLAINED_BY_EVENTS
 from clearml_k8s.flow.lasting import Lasting
+from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.old_pod import OldPod
@@ -51,6 +52,7 @@ class Adopted:
         client: KubeClient,
         old: Store[OldPod],
         teller: Teller,
+        measures: Measures,
         pending_queue: Callable[[], str | None],
     ) -> None:
         """``old`` keeps what is gone. ``pending_queue``: its id, if known."""
@@ -65,6 +67,7 @@ class Adopted:
             session=session,
             client=client,
             explain=self._explain,
+            measures=measures,
             namespace=config.namespace,
             pending_queue=pending_queue,
         )

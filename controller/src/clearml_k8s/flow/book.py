@@ -30,6 +30,7 @@ class ClaimBook:
         self._perhaps: dict[str, str] = {}
         self._begun = 0
         self._order: dict[str, int] = {}
+        self._since: dict[str, float] = {}
         self._marks: dict[str, tuple[str, str]] = {}  # task -> attempt, queue id
 
     # ---- under way --------------------------------------------------------------------------------------------------
@@ -41,15 +42,21 @@ class ClaimBook:
             self._active[task] = claim.queue.id
             self._begun += 1
             self._order[task] = self._begun
+            self._since[task] = self._clock.monotonic()
 
     def end(self, tasks: Iterable[str]) -> None:
         for task in tasks:
             self._active.pop(task, None)
             self._order.pop(task, None)
+            self._since.pop(task, None)
 
     def order(self, task: str) -> int:
         """The place of the claim among those under way: as they began, which is their queue's order."""
         return self._order[task]
+
+    def seconds(self, task: str) -> float:
+        """How long its claim has been under way."""
+        return self._clock.monotonic() - self._since[task]
 
     def under_way(self, task: str) -> bool:
         """A claim of this process works on the task at this moment."""

@@ -19,6 +19,7 @@ from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.choose import Candidate
 from clearml_k8s.flow.launch import Launch, Launched, Launcher
 from clearml_k8s.flow.marking import Marking
+from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.returning import Returned, Returning
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.taking import Taking
@@ -53,6 +54,7 @@ class Claims:
         launcher: Launcher,
         served: ServedQueues,
         teller: Teller,
+        measures: Measures,
         controller: str,
         stop: asyncio.Event,
     ) -> None:
@@ -65,6 +67,7 @@ class Claims:
         self._launcher = launcher
         self._served = served
         self._teller = teller
+        self._measures = measures
         self._controller = controller
         self._stop = stop
         self.launched = 0
@@ -258,6 +261,9 @@ class Claims:
         """Create the Job and see to all ends but those that are given back together."""
         task = taking.task.id
         launched = await self._launch(taking)
+        # What goes on after a grace was chosen long ago, perhaps by another process.
+        seconds = None if taking.resumed else self._book.seconds(task)
+        self._measures.launched(taking.queue, launched.how, seconds=seconds)
         match launched.how:
             case Launch.CREATED:
                 self.launched += 1

@@ -81,6 +81,10 @@ class Counting:
             self._pace.look({job.uid for job in self._jobs if job.uid not in waits})
         return self._room(counted(taken))
 
+    def pods(self) -> dict[str, int]:
+        """The places that are taken, by queue id; "" where that is not known."""
+        return {queue: count.pods for queue, count in counted(self._places()).items() if queue is not None}
+
     def standings(self) -> tuple[Standing, ...]:
         """Of each queue that is on the server."""
         counts = counted(self._places())

@@ -12,6 +12,7 @@ from clearml_k8s.errors import InvalidStatus, KubeConflict, Unanswered
 from clearml_k8s.flow.decide import TOLD
 from clearml_k8s.flow.diagnosis import Diagnosis
 from clearml_k8s.flow.explain import Explainer
+from clearml_k8s.flow.measures import Measures
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import JOBS
 from clearml_k8s.kube.slim import JobRecord, PodRecord
@@ -29,6 +30,7 @@ class Ends:
         session: Session,
         client: KubeClient,
         explain: Explainer,
+        measures: Measures,
         namespace: str,
         pending_queue: Callable[[], str | None],
     ) -> None:
@@ -36,6 +38,7 @@ class Ends:
         self._session = session
         self._client = client
         self._explain = explain
+        self._measures = measures
         self._namespace = namespace
         self._pending_queue = pending_queue
 
@@ -57,6 +60,7 @@ class Ends:
             # It may be done, and then nobody comes back here to tell.
             await self._explain.ended(job, pods, diagnosis, why=why)
             raise
+        self._measures.failed(job.queue, diagnosis.category)
         await self._explain.ended(job, pods, diagnosis, why=why)
         if task.status == "queued":
             await self.hide(task.id)

@@ -43,16 +43,16 @@ MOST_FAILURES = 5
 
 
 class Launch(enum.Enum):
-    """How a launch ended."""
+    """How a launch ended; in metrics, too."""
 
-    CREATED = enum.auto()
-    IMPOSSIBLE = enum.auto()
+    CREATED = "created"
+    IMPOSSIBLE = "impossible"
     """The cluster refuses this Job: by the task's own settings, unless it refuses the queue's template as well."""
-    NOT_NOW = enum.auto()
+    NOT_NOW = "not-now"
     """The cluster takes no more Jobs at the moment (quota)."""
-    IN_THE_WAY = enum.auto()
+    IN_THE_WAY = "in-the-way"
     """A Job of an older attempt, or a foreign object, has the name."""
-    DOUBT = enum.auto()
+    DOUBT = "doubt"
     """The Job may be there, or come; or it came and went."""
 
 

@@ -7,6 +7,7 @@ import contextvars
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from clearml_k8s.clearml import queues
@@ -59,6 +60,8 @@ class Poller:
         self._progress = asyncio.Event()
         self._fenced: Fenced | None = None
         self.last_poll: float | None = None
+        self.last_round: datetime | None = None
+        """When a round of the poll last went as it should, whether there was something to ask for or not."""
 
     def room(self) -> Room:
         """The places left now."""
@@ -88,6 +91,7 @@ class Poller:
             try:
                 if self._may_take():
                     started = await self._poll()
+                    self.last_round = self._clock.now()
             except (Refused, Unanswered) as error:
                 log.debug("poll failed: %s", error)
             idle = (

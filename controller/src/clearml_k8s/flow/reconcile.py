@@ -22,6 +22,7 @@ from clearml_k8s.flow.ends import Ends
 from clearml_k8s.flow.explain import Explainer
 from clearml_k8s.flow.happenings import AGAIN_SECONDS, EXPLAINED_BY_EVENTS, Happenings
 from clearml_k8s.flow.lasting import Lasting
+from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.overview import Row
 from clearml_k8s.flow.pending import pending
 from clearml_k8s.flow.presence import Presence
@@ -61,6 +62,7 @@ class Reconciler:
         pods: Store[PodRecord],
         reads: TaskReads,
         teller: Teller,
+        measures: Measures,
         work: WorkQueue[str],
         worker_id: str,
         controller: str,
@@ -84,12 +86,14 @@ class Reconciler:
             session=session,
             client=client,
             explain=self._explain,
+            measures=measures,
             namespace=config.namespace,
             pending_queue=pending_queue,
         )
-        self._requeuer = Requeuer(session=session, teller=teller)
+        self._requeuer = Requeuer(session=session, teller=teller, measures=measures)
         self._presence = Presence(session=session, jobs=jobs, namespace=config.namespace, release=config.release_name)
         self._queue = queue
+        self._measures = measures
         self._happenings = Happenings(client=client, clock=session.clock, namespace=config.namespace)
 
     def events(self, job: JobRecord) -> Sequence[EventRecord]:
@@ -244,6 +248,7 @@ class Reconciler:
                 return 0.0
             case Step.EXPLAIN_FAILURE:
                 await self._explain.failed(job, diagnosis)
+                self._measures.failed(job.queue, diagnosis.category)
                 self._explained.add(job.uid)
                 return 0.0
             case Step.DISRUPTED:

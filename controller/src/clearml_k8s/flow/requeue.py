@@ -14,6 +14,7 @@ from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.errors import MAX_REQUEST_SECONDS, ApiRefused, InvalidStatus, NotFound, Refused, Unanswered
 from clearml_k8s.flow.decide import RUNS, TOLD
 from clearml_k8s.flow.diagnosis import Diagnosis
+from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.tally import Tally
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.slim import JobRecord
@@ -35,9 +36,10 @@ class Requeued(enum.Enum):
 class Requeuer:
     """Counts, ends and enqueues: each step shows on the task, so that the next life goes on where this one ended."""
 
-    def __init__(self, *, session: Session, teller: Teller) -> None:
+    def __init__(self, *, session: Session, teller: Teller, measures: Measures) -> None:
         self._session = session
         self._teller = teller
+        self._measures = measures
         self._sent: dict[str, float] = {}  # Job uid -> when an enqueue ended in doubt
 
     def doubt(self, job: JobRecord) -> float:
@@ -84,6 +86,7 @@ class Requeuer:
         self._teller.say(
             task.id, f"{diagnosis}. Put back to the front of its queue, time {tally.count} of {most}", level="WARNING"
         )
+        self._measures.requeued(job.queue, diagnosis.category)
         log.warning("task put back", extra=kv(**job.fields, why=diagnosis.summary, time=tally.count))
         await self._finish(task.id, queue=queue, tally=tally)
         return Requeued.DONE

@@ -16,6 +16,7 @@ from clearml_k8s.flow import elsewhere
 from clearml_k8s.flow.batch import gathered
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.graces import Graces
+from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.picture import picture
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.taking import Taking
@@ -58,6 +59,7 @@ class Returning:
         graces: Graces,
         served: ServedQueues,
         teller: Teller,
+        measures: Measures,
         controller: str,
         stop: asyncio.Event,
     ) -> None:
@@ -68,6 +70,7 @@ class Returning:
         self._graces = graces
         self._served = served
         self._teller = teller
+        self._measures = measures
         self._mark = names.mark_key(controller)
         self._stop = stop
         self._front: list[Front] = []
@@ -81,6 +84,7 @@ class Returning:
                 self._teller.say(task, f"The task cannot be launched: {returned.why}", level="ERROR")
                 # Status first, then the entry: the status alone tells whether a task is wanted.
                 await tasks.failed(self._session, task, reason="cannot be launched", message=returned.why, force=True)
+                self._measures.failed(taking.queue.id, None)
                 log.warning(
                     "task failed: it cannot be launched", extra=kv(task=task, queue=taking.queue.name, why=returned.why)
                 )

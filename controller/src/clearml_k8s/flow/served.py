@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -30,14 +31,31 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
 
+class State(enum.Enum):
+    """How it is with a queue, for metrics; names do not change between versions."""
+
+    SERVED = "served"
+    PAUSED = "paused"
+    NOT_LOOKED_UP = "not-looked-up"
+    MISSING = "missing"
+    AMBIGUOUS = "ambiguous"
+    NAMED_TWICE = "named-twice"
+    NOT_CREATED = "not-created"
+    TEMPLATE_INVALID = "template-invalid"
+    TEMPLATE_UNCHECKED = "template-unchecked"
+    JOBS_REFUSED = "jobs-refused"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Served:
-    """One configured queue. ``problem`` says in words why nothing is taken from it, "" when tasks are taken."""
+    """One configured queue. ``problem`` says in words why nothing is taken from it, "" when tasks are taken; ``kind``:
+    which problem that is."""
 
     config: QueueConfig
     queue: ResolvedQueue | None = None
     template_checked: bool = False
     problem: str = "not looked up yet"
+    kind: State = State.NOT_LOOKED_UP
     paused_until: float = 0.0
     paused_why: str = ""
 
@@ -71,6 +89,13 @@ class ServedQueues:
     def troubled(self) -> bool:
         """Some queue is not served, or its template is to be checked again."""
         return any(s.problem or not s.template_checked for s in self._served.values())
+
+    def state_of(self, key: str) -> State:
+        """The state of the queue of this key of ``queues``."""
+        served = self._served[key]
+        if served.problem:
+            return served.kind
+        return State.PAUSED if served.paused_until > self._clock.monotonic() else State.SERVED
 
     def active(self) -> tuple[ResolvedQueue, ...]:
         """The queues to take from now."""
@@ -118,35 +143,38 @@ class ServedQueues:
         keys: dict[str, str] = {}  # queue id -> the key that serves it
         for key, served in list(self._served.items()):
             found = resolution.found.get(key)
-            problem = ""
+            problem, kind = "", State.SERVED
             if key in resolution.ambiguous:
                 ids = ", ".join(queue.id for queue in resolution.ambiguous[key])
+                kind = State.AMBIGUOUS
                 problem = f"the server has several queues of that name: name one of them by its id ({ids})"
             elif found is None and self._config.create_queues:
                 try:
                     found = await queues.ensure_queue(self._session, key)
                     log.info("queue created", extra=kv(queue=key))
                 except (Refused, Unanswered) as error:
+                    kind = State.NOT_CREATED
                     problem = f"it does not exist and cannot be created: {error}"
             elif found is None:
+                kind = State.MISSING
                 problem = (
                     "the server has no queue of that name or id: create it, correct the name under "
                     "agentk8sglue.queues, or set agentk8sglue.createQueues: true"
                 )
             if found is None:
-                self._set(key, replace(served, queue=None, problem=problem))
+                self._set(key, replace(served, queue=None, problem=problem, kind=kind))
                 continue
             if keys.setdefault(found.id, key) != key:
                 problem = (
                     f"agentk8sglue.queues names the same queue twice, as {keys[found.id]!r} and as {key!r}: remove one"
                 )
-                self._set(key, replace(served, queue=None, problem=problem))
+                self._set(key, replace(served, queue=None, problem=problem, kind=State.NAMED_TWICE))
                 continue
             queue = ResolvedQueue(config=served.config, id=found.id, name=found.name)
             checked = served.template_checked and served.queue == queue
             if not checked:
-                problem = await self.template_problem(queue)
-            self._set(key, replace(served, queue=queue, problem=problem, template_checked=not problem))
+                problem, kind = await self.template_problem(queue)
+            self._set(key, replace(served, queue=queue, problem=problem, kind=kind, template_checked=not problem))
 
     async def _find_pending_queue(self) -> None:
         """It is for people alone, so whatever is wrong with it stops nothing; tried again with the next refresh."""
@@ -171,32 +199,34 @@ class ServedQueues:
         key = queue.config.name
         if self._served[key].problem:
             return False
-        problem = await self.template_problem(queue)
+        problem, kind = await self.template_problem(queue)
         if problem:
-            self._set(key, replace(self._served[key], problem=problem, template_checked=False))
+            self._set(key, replace(self._served[key], problem=problem, kind=kind, template_checked=False))
         return not problem
 
-    async def template_problem(self, queue: ResolvedQueue) -> str:
-        """Why Kubernetes refuses Jobs of this queue, by a server-side dry run; "" when it does not."""
+    async def template_problem(self, queue: ResolvedQueue) -> tuple[str, State]:
+        """Why Kubernetes refuses Jobs of this queue, by a server-side dry run, and of what kind; "": it does not."""
         where = f"agentk8sglue.queues.{queue.config.name}.templateOverrides or agentk8sglue.basePodTemplate"
         try:
             probe = template_probe_job(self._config, queue, worker_id=self._worker_id, controller_id=self._controller)
             await self._client.create(JOBS, probe.manifest, namespace=self._config.namespace, dry_run=True, strict=True)
         except SpecError as error:
-            return f"its pod template cannot be used: {error}"
+            return f"its pod template cannot be used: {error}", State.TEMPLATE_INVALID
         except KubeInvalid as error:
-            return f"Kubernetes refuses its pod template ({where}): {error.message}"
+            return f"Kubernetes refuses its pod template ({where}): {error.message}", State.TEMPLATE_INVALID
         except KubeForbidden as error:
             if error.quota_exceeded:
-                return ""
-            return f"Kubernetes does not allow Jobs in namespace {self._config.namespace}: {error.message}"
+                return "", State.SERVED
+            why = f"Kubernetes does not allow Jobs in namespace {self._config.namespace}: {error.message}"
+            return why, State.JOBS_REFUSED
         except KubeRefused as error:
-            return f"Kubernetes refuses Jobs in namespace {self._config.namespace}: {error.reason}: {error.message}"
+            why = f"Kubernetes refuses Jobs in namespace {self._config.namespace}: {error.reason}: {error.message}"
+            return why, State.JOBS_REFUSED
         except ClearMLK8sError as error:
-            return f"its pod template is not checked yet: {error}"
+            return f"its pod template is not checked yet: {error}", State.TEMPLATE_UNCHECKED
         for ignored in probe.ignored:
             log.warning("template setting not used", extra=kv(queue=queue.name, setting=str(ignored)))
-        return ""
+        return "", State.SERVED
 
     def _set(self, key: str, served: Served) -> None:
         before = self._served[key]
