@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from clearml_k8s.config.dashboard import DashboardConfig
+
 RawTemplate = Mapping[str, Any]
 """Part of a pod template as it stands in values.yaml; never changed in place."""
 
@@ -66,6 +68,8 @@ class QueueSettings:
     """How long a task may run; None: as `Config.max_run_minutes`."""
     max_requeues: Mapping[str, int | None] = field(default_factory=dict)
     """By how its pod ended: how often a task is put back; None: that of `Config.max_requeues`."""
+    worker_id_template: str | None = None
+    """Of the worker ids of this queue's tasks; None: `Config.task_worker_id`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,3 +122,10 @@ class Config:
     base_pod_template: RawTemplate = field(default_factory=dict)
     base_pod_spec: RawTemplate | None = None
     """A whole PodSpec below the named keys of the templates; only the flags of `run` set it, no config file does."""
+    cluster_access: bool = False
+    """The account may read the cluster's nodes."""
+    status_report_seconds: float = 30.0
+    """Between two reports of the controller as a worker of the server."""
+    task_worker_id: str | None = None
+    """Template of the worker ids of tasks (`config.worker_ids`); None: ``<worker id>:<task id>``."""
+    dashboard: DashboardConfig = field(default_factory=DashboardConfig)

@@ -8,7 +8,7 @@ never quoted.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,8 @@ from clearml_k8s.config import (
     TaskCredentials,
     TaskPodConfig,
     address,
+    dashboard,
+    worker_ids,
 )
 from clearml_k8s.config.problems import find_problems
 
@@ -144,7 +146,22 @@ def _semantic_problems(document: Mapping[str, Any]) -> list[str]:
             problems.append(f"queues: {name!r} and {name.strip()!r} are the same queue (the server strips names)")
     addresses = {kind: document["clearml"].get(kind.key) for kind in address.KINDS}
     keys = {kind: f"clearml.{kind.key}" for kind in address.KINDS}
-    return problems + address.address_problems(addresses, names=keys)
+    problems += address.address_problems(addresses, names=keys)
+    problems += dashboard.problems(
+        document.get("orchestrationDashboard"), cluster_access=bool(document.get("clusterAccess"))
+    )
+    return problems + list(_worker_id_problems(document))
+
+
+def _worker_id_problems(document: Mapping[str, Any]) -> Iterator[str]:
+    templates = {"taskWorkerId": document.get("taskWorkerId")}
+    for name, queue in document["queues"].items():
+        settings = (queue or {}).get("queueSettings") or {}
+        key = f"queues[{json.dumps(name, ensure_ascii=False)}].queueSettings.customWorkerIdTemplate"
+        templates[key] = settings.get("customWorkerIdTemplate")
+    for key, template in templates.items():
+        if template and (problem := worker_ids.template_problem(template)):
+            yield f"{key}: {problem}"
 
 
 def _build(document: Mapping[str, Any]) -> Config:
@@ -164,6 +181,8 @@ def _build(document: Mapping[str, Any]) -> Config:
             ("patienceSeconds", "patience_seconds"),
             ("maxRunMinutes", "max_run_minutes"),
             ("maxRequeues", "max_requeues"),
+            ("clusterAccess", "cluster_access"),
+            ("statusReportFrequencySeconds", "status_report_seconds"),
         )
         if key in given
     }
@@ -178,6 +197,8 @@ def _build(document: Mapping[str, Any]) -> Config:
             image_pull_secrets=tuple(task.get("imagePullSecrets") or ()),
         ),
         queues={name.strip(): _queue(name.strip(), queue or {}) for name, queue in given["queues"].items()},
+        task_worker_id=given.get("taskWorkerId") or None,
+        dashboard=dashboard.read(given.get("orchestrationDashboard"), namespace=given["namespace"]),
         **optional,
     )
 
@@ -212,6 +233,7 @@ def _queue(name: str, raw: Mapping[str, Any]) -> QueueConfig:
             patience_seconds=settings.get("patienceSeconds") or {},
             max_run_minutes=settings.get("maxRunMinutes"),
             max_requeues=settings.get("maxRequeues") or {},
+            worker_id_template=settings.get("customWorkerIdTemplate") or None,
         ),
     )
 

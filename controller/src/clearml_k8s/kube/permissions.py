@@ -5,13 +5,23 @@ The chart's Role grants exactly this, docs/operations.md shows it, and `clearml-
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from clearml_k8s import names
-from clearml_k8s.kube.resources import CONFIGMAPS, EVENTS, JOBS, LEASES, NAMESPACES, PODS, Resource
+from clearml_k8s.kube.resources import (
+    CONFIGMAPS,
+    EVENTS,
+    JOBS,
+    LEASES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    RESOURCEQUOTAS,
+    Resource,
+)
 
 
 class Only(Enum):
@@ -22,15 +32,23 @@ class Only(Enum):
     NAMESPACE = "its own"
 
 
+class Feature(Enum):
+    """What a permission is needed for, where it is not always; in words for the documentation."""
+
+    CLUSTER_ACCESS = "`serviceAccountClusterAccess`"
+    CPU_QUOTA = "`orchestrationDashboard.cpu.reportNamespaced`"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Permission:
-    """One row; ``purpose``: in words, for the documentation."""
+    """One row; ``purpose``: in words, for the documentation; ``when``: granted only with this feature."""
 
     resource: Resource
     verbs: tuple[str, ...]
     purpose: str
     subresource: str | None = None
     only: Only | None = None
+    when: Feature | None = None
 
     @property
     def plural(self) -> str:
@@ -73,7 +91,24 @@ PERMISSIONS: Final = (
         verbs=("get",),
         purpose="its uid is part of the controller's identity",
     ),
+    Permission(
+        resource=NODES,
+        verbs=("list", "watch"),
+        purpose="the GPUs and CPUs of the cluster",
+        when=Feature.CLUSTER_ACCESS,
+    ),
+    Permission(
+        resource=RESOURCEQUOTAS,
+        verbs=("list",),
+        purpose="the CPUs of the namespace that is reported",
+        when=Feature.CPU_QUOTA,
+    ),
 )
+
+
+def needed(features: Collection[Feature]) -> tuple[Permission, ...]:
+    """The rows that are needed with these features."""
+    return tuple(row for row in PERMISSIONS if row.when is None or row.when in features)
 
 
 def markdown() -> Iterator[str]:
@@ -82,4 +117,5 @@ def markdown() -> Iterator[str]:
     yield "|---|---|---|"
     for row in PERMISSIONS:
         resource = f"{row.plural}, {row.only.value}" if row.only else row.plural
-        yield f"| {resource} | {', '.join(row.verbs)} | {row.purpose} |"
+        purpose = f"{row.purpose}; with {row.when.value} only" if row.when else row.purpose
+        yield f"| {resource} | {', '.join(row.verbs)} | {purpose} |"

@@ -43,6 +43,7 @@ SECRETS: Final = Resource(group="", version="v1", plural="secrets", kind="Secret
 SERVICES: Final = Resource(group="", version="v1", plural="services", kind="Service")
 NODES: Final = Resource(group="", version="v1", plural="nodes", kind="Node", namespaced=False)
 NAMESPACES: Final = Resource(group="", version="v1", plural="namespaces", kind="Namespace", namespaced=False)
+RESOURCEQUOTAS: Final = Resource(group="", version="v1", plural="resourcequotas", kind="ResourceQuota")
 LEASES: Final = Resource(group="coordination.k8s.io", version="v1", plural="leases", kind="Lease")
 SELF_SUBJECT_ACCESS_REVIEWS: Final = Resource(
     group="authorization.k8s.io",

@@ -50,6 +50,8 @@ class JobRecord:
     created: str
     deleted: str | None
     conditions: tuple[Condition, ...]
+    reports_as: str | None = None
+    """The worker id of its pod as a whole, where a template made it."""
 
     def condition(self, kind: str) -> Condition | None:
         """The condition of this type when it is "True"."""
@@ -129,6 +131,7 @@ def slim_job(job: Mapping[str, Any]) -> JobRecord:
         attempt=_optional(annotations, names.ANNOTATION_ATTEMPT),
         queue=_shared(annotations.get(names.ANNOTATION_QUEUE_ID)),
         worker=_shared(annotations.get(names.ANNOTATION_WORKER)),
+        reports_as=_optional(annotations, names.ANNOTATION_REPORTS_AS),
         controller=_shared(labels.get(names.LABEL_CONTROLLER)),
         suspend=spec.get("suspend") is True,
         created=_optional(meta, "creationTimestamp") or "",
