@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from clearml_k8s import names
 from clearml_k8s.app.connect import Identity
 from clearml_k8s.clearml import workers
+from clearml_k8s.clearml.projects import ProjectNames
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import Clock
 from clearml_k8s.config import Config
@@ -29,13 +30,20 @@ from clearml_k8s.flow.tell import Teller
 from clearml_k8s.flow.workqueue import WorkQueue
 from clearml_k8s.kube import old_pod
 from clearml_k8s.kube.client import KubeClient
+from clearml_k8s.kube.node import NodeRecord, NodeSlimmer
 from clearml_k8s.kube.old_pod import OldPod, slim_old_pod
 from clearml_k8s.kube.record import ClaimRecord
-from clearml_k8s.kube.resources import JOBS, PODS
+from clearml_k8s.kube.resources import JOBS, NODES, PODS
 from clearml_k8s.kube.slim import JobRecord, PodRecord, slim_job, slim_pod
 from clearml_k8s.kube.store import Store
 from clearml_k8s.kube.watch import Watch
 from clearml_k8s.logs import Redactor
+from clearml_k8s.report.capacity import Capacity, Unknown, capacity
+from clearml_k8s.report.dashboard import Dashboard
+from clearml_k8s.report.discovery import Discovery
+from clearml_k8s.report.nodes import Nodes
+from clearml_k8s.report.quota import CpuQuota
+from clearml_k8s.report.worker import ControllerWorker
 
 STALE_SECONDS = 120.0
 """A watch silent for longer says nothing about what exists."""
@@ -66,6 +74,22 @@ class Followed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reports:
+    """What the server is told of the controller and its cluster.
+
+    ``watch`` and ``discovery``: None where the account may not read nodes; ``dashboard``: None without reports;
+    ``quota``: None where no namespace's quota is reported.
+    """
+
+    worker: ControllerWorker
+    nodes: Nodes
+    watch: Watch[NodeRecord] | None
+    discovery: Discovery | None
+    quota: CpuQuota | None
+    dashboard: Dashboard | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parts:
     """What the loops of the process drive. ``may_begin``: it certainly leads, and knows what exists in the cluster;
     ``clash`` is None where the worker id is made of the namespace's uid, so that nobody else has it."""
@@ -83,6 +107,7 @@ class Parts:
     adopted: Adopted
     teller: Teller
     clash: WorkerClash | None
+    reports: Reports
 
 
 def make(
@@ -154,6 +179,7 @@ def make(
         worker_id=worker_id,
         controller=controller,
         stop=stop,
+        projects=ProjectNames(session=session),
     )
     book = ClaimBook(session=session, record=record, graces=graces, controller=controller)
     returning = Returning(
@@ -251,4 +277,65 @@ def make(
         adopted=adopted,
         teller=teller,
         clash=WorkerClash(session=session, worker_id=worker_id, controller=controller) if config.worker_id else None,
+        reports=make_reports(config=config, session=session, client=client, worker_id=worker_id, served=served),
+    )
+
+
+NODE_PAGE = 50
+"""Nodes that are held whole at a time: each takes some 50 KiB."""
+
+
+def make_reports(
+    *, config: Config, session: Session, client: KubeClient, worker_id: str, served: ServedQueues
+) -> Reports:
+    """The parts that report; asks nobody anything."""
+    nodes = Nodes()
+    watch: Watch[NodeRecord] | None = None
+    discovery: Discovery | None = None
+    if config.cluster_access:
+        discovery = Discovery(config=config.dashboard, nodes=nodes)
+        watch = Watch(
+            client=client,
+            resource=NODES,
+            slim=NodeSlimmer(config.dashboard.label_keys),
+            page_size=NODE_PAGE,
+            permission="agentk8sglue.serviceAccountClusterAccess: true gives it, with a ClusterRole",
+        )
+    quota = None
+    if config.dashboard.reads_quota and config.dashboard.reports and config.dashboard.cpu_namespace:
+        quota = CpuQuota(client=client, namespace=config.dashboard.cpu_namespace)
+
+    def numbers() -> Capacity | Unknown:
+        seen = watch.last_seen if watch else None
+        fresh = seen is not None and session.clock.monotonic() - seen < STALE_SECONDS
+        found = capacity(
+            config,
+            summary=discovery.summary if discovery and discovery.known and fresh else None,
+            quota_cpus=quota.cpus if quota else None,
+            quota_problem=quota.problem if quota else "",
+        )
+        if isinstance(found, Unknown) and watch is not None and watch.problem:
+            return Unknown(why=f"{found.why}: {watch.problem}")
+        return found
+
+    return Reports(
+        worker=ControllerWorker(
+            session=session,
+            worker_id=worker_id,
+            seconds=config.status_report_seconds,
+            queues=lambda: [queue.id for queue in served.all_found()],
+        ),
+        nodes=nodes,
+        watch=watch,
+        discovery=discovery,
+        quota=quota,
+        dashboard=Dashboard(
+            config=config,
+            session=session,
+            worker_id=worker_id,
+            capacity=numbers,
+            queue_names=lambda: {key: one.queue.name for key, one in served.states.items() if one.queue},
+        )
+        if config.dashboard.reports
+        else None,
     )

@@ -16,13 +16,13 @@ from clearml_k8s import health, logs, metrics, names
 from clearml_k8s.app.connect import clearml_session, identity_of
 from clearml_k8s.app.heartbeat import Heartbeats
 from clearml_k8s.app.loops import Loops
-from clearml_k8s.app.parts import Parts, make
+from clearml_k8s.app.parts import Parts, Reports, make
 from clearml_k8s.app.waiting import patiently, until
 from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import Clock, SystemClock
 from clearml_k8s.config import Config
-from clearml_k8s.errors import ClearMLK8sError
+from clearml_k8s.errors import ClearMLK8sError, Refused, Unanswered
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.lease import Lease
 from clearml_k8s.logs import kv
@@ -30,6 +30,7 @@ from clearml_k8s.settings import Settings
 
 log = logging.getLogger(__name__)
 
+WITHDRAW_SECONDS = 5.0
 FINISH_SECONDS, STOP_SECONDS = 35.0, 45.0
 """For claims under way when the process is told to stop; what is not done by then is found in the record."""
 
@@ -219,6 +220,7 @@ class Controller:
         await self._within(FINISH_SECONDS, parts, self._finish(parts))
         # Whatever became of the claims: what is only marked is freed.
         await self._within(STOP_SECONDS - FINISH_SECONDS, parts, self._release(parts))
+        await self._within(WITHDRAW_SECONDS, parts, self._withdraw(parts))
         log.info("stopped", extra=kv(launched=parts.claims.launched))
 
     async def _finish(self, parts: Parts) -> None:
@@ -229,6 +231,16 @@ class Controller:
         await parts.claims.release()
         await parts.teller.flush()
         await parts.book.flush()
+
+    async def _withdraw(self, parts: Parts) -> None:
+        """Only whoever leads: another process reports under the same id."""
+        reports = parts.reports
+        steps = [reports.worker.withdraw(), *([reports.dashboard.withdraw()] if reports.dashboard else [])]
+        for found in await asyncio.gather(*steps, return_exceptions=True):
+            if isinstance(found, Refused | Unanswered):
+                log.info("the server keeps what was reported to it until its time is over: %s", found)
+            elif isinstance(found, BaseException):
+                raise found
 
     async def _within(self, seconds: float, parts: Parts, step: Coroutine[Any, Any, None]) -> None:
         try:
@@ -253,6 +265,17 @@ class Controller:
         }
         if self._parts and self._parts.clash and self._parts.clash.problem:
             report["worker id"] = self._parts.clash.problem
+        if self._parts:
+            report |= self._reports(self._parts.reports)
         for key, queue in (self._parts.served.states if self._parts else {}).items():
             report[f"queue {key}"] = queue.problem or "served"
         return report
+
+    def _reports(self, reports: Reports) -> dict[str, str]:
+        said = {}
+        if reports.watch is not None and reports.discovery is not None:
+            seen = reports.discovery.summary.text if reports.discovery.known else "not known yet"
+            said["nodes"] = reports.watch.problem or seen
+        if reports.dashboard is not None:
+            said["dashboard"] = reports.dashboard.state.text
+        return said

@@ -21,7 +21,8 @@ _PREFIX: Final = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z
 _KEY = re.compile(rf"(?:(?=[^/]{{1,253}}/){_PREFIX}/)?{_NAME}")
 _VALUE = re.compile(rf"(?:{_NAME})?")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
-_WORD = re.compile(r"\s*(?P<word>[^\s,()=!<>]+|==|!=|[,()=!<>])\s*")
+_WORD = re.compile(r"[^\s,()=!<>]+|==|!=|[,()=!<>]")
+"""With blanks between them, words are all that a text consists of."""
 
 
 class SelectorError(ConfigError):
@@ -86,18 +87,8 @@ class _Words:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._words = list(self._split(text))
+        self._words = _WORD.findall(text)
         self._at = 0
-
-    @staticmethod
-    def _split(text: str) -> Iterator[str]:
-        at = 0
-        while at < len(text):
-            # Every character is a blank, a sign or part of a word.
-            match = _WORD.match(text, at)
-            assert match is not None
-            yield match["word"]
-            at = match.end()
 
     def peek(self) -> str | None:
         return self._words[self._at] if self._at < len(self._words) else None

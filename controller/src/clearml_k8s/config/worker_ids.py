@@ -1,6 +1,6 @@
-"""Worker ids: the controller's, those of task pods made by a template, and what the Orchestration Dashboard reads in them.
+"""Worker ids: the controller's, those of task pods, made by a template, and what the dashboard reads in them.
 
-The dashboard sorts workers by their ids, ``<category>:<resource group>:<workload>``.
+The Orchestration Dashboard sorts workers by their ids, ``<category>:<resource group>:<workload>``.
 """
 
 from __future__ import annotations
@@ -43,14 +43,18 @@ def template_problem(template: str) -> str:
     for variable in _VARIABLE.findall(template):
         if variable not in VARIABLES and not _PART.fullmatch(variable):
             known = ", ".join(f"{{{name}}}" for name in VARIABLES)
-            return f"found the variable {names.shown('{' + variable + '}')}; known are {known} and {{worker_id_parts[n]}}"
+            return (
+                f"found the variable {names.shown('{' + variable + '}')}; known are {known} and {{worker_id_parts[n]}}"
+            )
     rest = _VARIABLE.sub("", template)
     if "{" in rest or "}" in rest:
         return "found a brace without its counterpart; write variables as in {task_id}"
     if re.search(r"\s", rest):
         return "found a blank; write it without"
     if "{task_id}" not in template and "{pod_name}" not in template:
-        return "found neither {task_id} nor {pod_name} in it: the server would take all tasks' workers for one; write one of them"
+        return (
+            "found neither {task_id} nor {pod_name}: the server would take the workers of all tasks for one; write one"
+        )
     return ""
 
 
@@ -64,13 +68,10 @@ def controller_worker_id(*, chosen: str | None, release: str, namespace_uid: str
     return chosen or (f"{CATEGORY}:{made}" if reports else made)
 
 
-def task_worker_id(
-    template: str | None, *, worker_id: str, namespace: str, task: TaskFacts, plain: bool = True
-) -> str:
+def task_worker_id(template: str | None, *, worker_id: str, namespace: str, task: TaskFacts) -> str:
     """The worker id of one task's pod; without a template ``<worker id>:<task id>``. Raises WorkerIdError.
 
-    In names of tasks, projects and queues blanks, colons and braces become ``-``: a colon would be another group
-    (``plain`` False: what cannot be shown stays).
+    In names of tasks, projects and queues blanks, colons and braces become ``-``: a colon would be another group.
     """
     if not template:
         return names.task_worker_id(worker_id=worker_id, task_id=task.task_id)
@@ -90,8 +91,7 @@ def task_worker_id(
             return worker_id
         if variable == "namespace":
             return namespace
-        text: str = getattr(task, variable)
-        return _NOT_PLAIN.sub("-", text)[:_LONGEST_VALUE] if plain else text
+        return _NOT_PLAIN.sub("-", getattr(task, variable))[:_LONGEST_VALUE]
 
     return _VARIABLE.sub(value, template)
 

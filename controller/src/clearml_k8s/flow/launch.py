@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clearml_k8s import names
 from clearml_k8s.backoff import Backoff
+from clearml_k8s.clearml.projects import ProjectNames
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.clock import sleep_until
 from clearml_k8s.config import Config, ResolvedQueue
@@ -32,7 +33,7 @@ from clearml_k8s.kube.resources import JOBS
 from clearml_k8s.kube.slim import JobRecord, slim_job
 from clearml_k8s.kube.store import Store
 from clearml_k8s.logs import kv
-from clearml_k8s.spec.job import build_job
+from clearml_k8s.spec.job import build_job, names_project
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +79,13 @@ class Launcher:
         worker_id: str,
         controller: str,
         stop: asyncio.Event,
+        projects: ProjectNames | None = None,
     ) -> None:
-        """``stop``: set once the process is told to end, and nothing may be waited for any more."""
+        """``stop``: set once the process is told to end, and nothing may be waited for any more.
+
+        ``projects``: for worker ids with a project's name; without it, its id stands there.
+        """
+        self._projects = projects
         self._stop = stop
         self._config = config
         self._client = client
@@ -94,6 +100,8 @@ class Launcher:
 
         Waits, until the process is told to end, while the API takes nothing.
         """
+        if self._projects is not None and names_project(config=self._config, queue=queue):
+            task = replace(task, project_name=await self._projects.of(task.project))
         try:
             built = build_job(
                 config=self._config,

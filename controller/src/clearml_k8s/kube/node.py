@@ -1,7 +1,7 @@
 """What is kept of a Node: thousands of them cost little, and a heartbeat of one changes nothing.
 
-A full Node takes some 50 KiB in memory, most of it names of images. Nodes of a kind are alike, so what they have in common
-is kept once.
+A full Node takes some 50 KiB in memory, most of it names of images. Nodes of a kind are alike, so what they have in
+common is kept once.
 """
 
 from __future__ import annotations
@@ -61,15 +61,11 @@ class NodeSlimmer:
         if not isinstance(name, str) or not name:
             raise KubeUnanswered("Node", f"metadata.name: {got(name, expected='text')}")
         labels = _map(meta, "labels")
+        kept = [(sys.intern(key), sys.intern(text)) for key in self._keys if isinstance(text := labels.get(key), str)]
         cpus = quantity(_map(status, "capacity").get("cpu"))
         return NodeRecord(
             name=name,
-            labels=_one(
-                self._pairs,
-                tuple(
-                    (sys.intern(key), sys.intern(value)) for key in self._keys if isinstance(value := labels.get(key), str)
-                ),
-            ),
+            labels=_one(self._pairs, tuple(kept)),
             ready=_ready(status),
             cordoned=spec.get("unschedulable") is True,
             cpus_milli=max(0, int(cpus * 1000)) if cpus is not None else 0,

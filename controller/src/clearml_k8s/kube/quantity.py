@@ -6,7 +6,9 @@ import re
 from fractions import Fraction
 from typing import Final
 
-_QUANTITY = re.compile(r"(?P<number>[+-]?(?:[0-9]{1,24}(?:\.[0-9]{0,24})?|\.[0-9]{1,24}))(?P<suffix>[A-Za-z]{0,2}|[eE][+-]?[0-9]{1,2})")
+_QUANTITY = re.compile(
+    r"(?P<number>[+-]?(?:[0-9]{1,24}(?:\.[0-9]{0,24})?|\.[0-9]{1,24}))(?P<suffix>[A-Za-z]{0,2}|[eE][+-]?[0-9]{1,2})"
+)
 _SUFFIXES: Final = {
     "": Fraction(1),
     **{suffix: Fraction(1, 1000**power) for power, suffix in enumerate("mun", start=1)},

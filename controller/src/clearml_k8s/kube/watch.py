@@ -77,7 +77,7 @@ class Watch(Generic[T]):
         page_size: int = PAGE_SIZE,
         permission: str = "",
     ) -> None:
-        """``page_size``: objects that are held whole at a time; ``permission``: which value gives it where it is missing."""
+        """``page_size``: objects that are held whole at a time; ``permission``: what gives it where it is missing."""
         self._client = client
         self._clock = client.clock
         self._resource = resource

@@ -124,6 +124,11 @@ def build_job(
     return BuiltJob(manifest=manifest, ignored=ignored)
 
 
+def names_project(*, config: Config, queue: ResolvedQueue) -> bool:
+    """Whether the worker ids of the queue's tasks hold the project's name, which a task as read does not."""
+    return "{project}" in (queue.config.settings.worker_id_template or config.task_worker_id or "")
+
+
 def _kept_minutes(config: Config) -> float:
     """The longest time for which a finished Job is kept."""
     return max(config.completed_pod_deletion_delay_minutes, config.failed_pod_deletion_delay_minutes or 0.0)
