@@ -33,6 +33,7 @@ OPEN_OBJECTS = {
 PASSED_WHOLE = {
     ("agentk8sglue", "basePodTemplate"): "goes to the controller as it is",
     ("agentk8sglue", "maxRequeues"): "goes to the controller as it is",
+    ("agentk8sglue", "orchestrationDashboard"): "goes to the controller in the newest of its names",
     ("agentk8sglue", "patienceSeconds"): "goes to the controller as it is",
 }
 #: Values that ci/everything-values.yaml leaves at their defaults, with the reason.
@@ -47,6 +48,9 @@ NOT_IN_EVERYTHING = {
     ("agentk8sglue", "serviceExistingAccountName"): "stands against serviceAccountAnnotations",
     ("agentk8sglue", "queue"): "stands against queues",
     ("agentk8sglue", "createQueueIfNotExists"): "is another name of createQueues",
+    ("agentk8sglue", "orchestrationDashboard", "reportMaxGpu"): "is another name of gpu.reportMax",
+    ("agentk8sglue", "orchestrationDashboard", "discovery"): "is another name of gpu.discovery",
+    ("agentk8sglue", "dashboardReportMaxGpu"): "is another name of orchestrationDashboard.gpu.reportMax",
 }
 
 
