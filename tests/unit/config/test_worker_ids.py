@@ -6,12 +6,14 @@ import re
 
 import pytest
 from clearml_k8s.config import worker_ids
-from clearml_k8s.config.worker_ids import Place, TaskFacts, WorkerIdError, place_of, task_worker_id, template_problem
+from clearml_k8s.config.worker_ids import Place, TaskFacts, WorkerIdError, place_of, task_worker_id
 
 UID = "1234abcd-0000-0000-0000-000000000000"
 # Of ClearML's server chart: workers that its dashboard does not show.
 HIDDEN = (r"^apps-agent.*", r"^services-agent.*", r"^clearml-agent[^:]*$", r"^k8s:clearml-agent[^:]*$")
-FACTS = TaskFacts(task_id="5e6f", pod_name="clearml-id-5e6f", task_name="my train: 1", project="a/b c", queue="Big GPUs")
+FACTS = TaskFacts(
+    task_id="5e6f", pod_name="clearml-id-5e6f", task_name="my train: 1", project="a/b c", queue="Big GPUs"
+)
 
 
 def filled(template: str | None, worker_id: str = "k8s:glue-agent:my-agent") -> str:
@@ -31,27 +33,12 @@ def filled(template: str | None, worker_id: str = "k8s:glue-agent:my-agent") -> 
     ],
 )
 def test_every_variable(template: str | None, made: str) -> None:
-    assert template_problem(template or "{task_id}") == ""
     assert filled(template) == made
 
 
 def test_a_part_that_the_id_does_not_have() -> None:
     with pytest.raises(WorkerIdError, match=r"no part 1 of the controller's worker id 'my-agent', which has 1"):
         filled("{worker_id_parts[1]}:{task_id}", "my-agent")
-
-
-@pytest.mark.parametrize(
-    ("template", "said"),
-    [
-        ("k8s:{taskid}", "found the variable '{taskid}'; known are {worker_id}, {task_id}"),
-        ("k8s:{worker_id_parts}:{task_id}", "found the variable '{worker_id_parts}'"),
-        ("k8s:{task_id", "found a brace without its counterpart"),
-        ("k8s:my group:{task_id}", "found a blank"),
-        ("k8s:group:{task_name}", "found neither {task_id} nor {pod_name}"),
-    ],
-)
-def test_templates_that_cannot_be_used(template: str, said: str) -> None:
-    assert said in template_problem(template)
 
 
 @pytest.mark.parametrize(("reports", "made"), [(False, ""), (True, "k8s:")])

@@ -62,7 +62,14 @@ def test_the_least_quota_holds() -> None:
 
 @pytest.mark.parametrize(
     ("all_queues", "own", "most"),
-    [(None, [None, None], 0), (10, [None, 3], 10), (None, [4, 3], 7), (5, [4, 3], 5), (20, [4, 3], 7), (None, [4, None], 0)],
+    [
+        (None, [None, None], 0),
+        (10, [None, 3], 10),
+        (None, [4, 3], 7),
+        (5, [4, 3], 5),
+        (20, [4, 3], 7),
+        (None, [4, None], 0),
+    ],
 )
 def test_workers(all_queues: int | None, own: list[int | None], most: int) -> None:
     queues = {f"q{i}": QueueConfig(name=f"q{i}", settings=QueueSettings(max_pods=n)) for i, n in enumerate(own)}
@@ -78,7 +85,9 @@ def test_what_no_node_has() -> None:
     assert asked(pod({"nvidia.com/gpu": 1, "cpu": 2}, {"nvidia.com/gpu": "2"})) == (("nvidia.com/gpu", 3),)
     assert lacking(pod({"nvidia.com/gpu": 4, "cpu": 200, "memory": "9Ti"}), largest=largest) == ()
     (text,) = lacking(pod({"amd.com/gpu": 2}), largest=largest)
-    assert text.startswith("asks for amd.com/gpu: 2, which no node of the cluster has: is the operator or device plugin")
+    assert text.startswith(
+        "asks for amd.com/gpu: 2, which no node of the cluster has: is the operator or device plugin"
+    )
     (text,) = lacking(pod({"nvidia.com/gpu": 3}, {"nvidia.com/gpu": 3}), largest=largest)
     assert text == "asks for nvidia.com/gpu: 6 in one pod, and no node of the cluster has more than 4"
     assert lacking({"containers": [{"name": "task"}]}, largest=()) == ()

@@ -8,7 +8,7 @@ never quoted.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +26,6 @@ from clearml_k8s.config import (
     TaskPodConfig,
     address,
     dashboard,
-    worker_ids,
 )
 from clearml_k8s.config.problems import find_problems
 
@@ -150,18 +149,7 @@ def _semantic_problems(document: Mapping[str, Any]) -> list[str]:
     problems += dashboard.problems(
         document.get("orchestrationDashboard"), cluster_access=bool(document.get("clusterAccess"))
     )
-    return problems + list(_worker_id_problems(document))
-
-
-def _worker_id_problems(document: Mapping[str, Any]) -> Iterator[str]:
-    templates = {"taskWorkerId": document.get("taskWorkerId")}
-    for name, queue in document["queues"].items():
-        settings = (queue or {}).get("queueSettings") or {}
-        key = f"queues[{json.dumps(name, ensure_ascii=False)}].queueSettings.customWorkerIdTemplate"
-        templates[key] = settings.get("customWorkerIdTemplate")
-    for key, template in templates.items():
-        if template and (problem := worker_ids.template_problem(template)):
-            yield f"{key}: {problem}"
+    return problems
 
 
 def _build(document: Mapping[str, Any]) -> Config:

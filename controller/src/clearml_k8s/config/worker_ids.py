@@ -16,7 +16,6 @@ CATEGORY: Final = "k8s"
 GROUP: Final = "group"
 """Those of ClearML's own chart, where an id names none."""
 
-VARIABLES: Final = ("worker_id", "task_id", "pod_name", "namespace", "project", "task_name", "queue")
 _VARIABLE = re.compile(r"\{([^{}]*)\}")
 _PART = re.compile(r"worker_id_parts\[([0-9]{1,3})\]")
 _NOT_PLAIN = re.compile(r"[\s:{}\x00-\x1f\x7f]+")
@@ -38,26 +37,6 @@ class TaskFacts:
     queue: str = ""
 
 
-def template_problem(template: str) -> str:
-    """Why the text is no template of a task's worker id, with what to write; "" when it is one."""
-    for variable in _VARIABLE.findall(template):
-        if variable not in VARIABLES and not _PART.fullmatch(variable):
-            known = ", ".join(f"{{{name}}}" for name in VARIABLES)
-            return (
-                f"found the variable {names.shown('{' + variable + '}')}; known are {known} and {{worker_id_parts[n]}}"
-            )
-    rest = _VARIABLE.sub("", template)
-    if "{" in rest or "}" in rest:
-        return "found a brace without its counterpart; write variables as in {task_id}"
-    if re.search(r"\s", rest):
-        return "found a blank; write it without"
-    if "{task_id}" not in template and "{pod_name}" not in template:
-        return (
-            "found neither {task_id} nor {pod_name}: the server would take the workers of all tasks for one; write one"
-        )
-    return ""
-
-
 def controller_worker_id(*, chosen: str | None, release: str, namespace_uid: str, reports: bool) -> str:
     """The controller's id: the chosen one, else one of the release's name and the namespace's uid.
 
@@ -71,7 +50,7 @@ def controller_worker_id(*, chosen: str | None, release: str, namespace_uid: str
 def task_worker_id(template: str | None, *, worker_id: str, namespace: str, task: TaskFacts) -> str:
     """The worker id of one task's pod; without a template ``<worker id>:<task id>``. Raises WorkerIdError.
 
-    In names of tasks, projects and queues blanks, colons and braces become ``-``: a colon would be another group.
+    The schema knows which variables there are. In names of tasks, projects and queues blanks, colons and braces become ``-``: a colon would be another group.
     """
     if not template:
         return names.task_worker_id(worker_id=worker_id, task_id=task.task_id)
