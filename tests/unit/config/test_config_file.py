@@ -235,9 +235,9 @@ def test_each_problem_has_its_path_what_was_found_and_what_is_expected(changes: 
 @pytest.mark.parametrize(
     ("template", "advice"),
     [
-        ("k8s:{taskid}", "write it without blanks, with the variables"),
+        ("k8s:{taskid}:{task_id}", "write it without blanks, with the variables"),
         ("k8s:{worker_id_parts}:{task_id}", "write it without blanks, with the variables"),
-        ("k8s:{task_id", "write it without blanks, with the variables"),
+        ("k8s:{x:{task_id}", "write it without blanks, with the variables"),
         ("k8s:my group:{task_id}", "write it without blanks, with the variables"),
         ("k8s:group:{task_name}", "write {task_id} or {pod_name} into it, too"),
     ],

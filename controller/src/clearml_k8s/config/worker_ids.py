@@ -50,7 +50,8 @@ def controller_worker_id(*, chosen: str | None, release: str, namespace_uid: str
 def task_worker_id(template: str | None, *, worker_id: str, namespace: str, task: TaskFacts) -> str:
     """The worker id of one task's pod; without a template ``<worker id>:<task id>``. Raises WorkerIdError.
 
-    The schema knows which variables there are. In names of tasks, projects and queues blanks, colons and braces become ``-``: a colon would be another group.
+    The schema knows which variables there are. In names of tasks, projects and queues blanks, colons and braces become
+    ``-``: a colon would be another group.
     """
     if not template:
         return names.task_worker_id(worker_id=worker_id, task_id=task.task_id)
