@@ -559,7 +559,9 @@ async def test_nodes_are_followed_and_reported(
     start: Start, enterprise: DevServer, cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     cluster.put("nodes", "a", **gpu_node())
-    running = await start(make_config(api_server=enterprise.url, cluster_access=True, dashboard=REPORTS))
+    template = {"resources": {"limits": {"amd.com/gpu": 1}}}
+    config = make_config(api_server=enterprise.url, cluster_access=True, dashboard=REPORTS, base_pod_template=template)
+    running = await start(config)
     worker = "k8s:clearml-agent-gpu-12345678"
 
     def gpus() -> int | None:
@@ -569,6 +571,7 @@ async def test_nodes_are_followed_and_reported(
     await running.until(lambda: gpus() == 8, step=0.5)
     assert "nodes: 1 nodes; 8 GPUs on 1 nodes" in (await running.get("readyz"))[1]
     assert "dashboard: reported as the total of category k8s: 8 GPUs" in (await running.get("readyz"))[1]
+    assert "queue default: served; asks for amd.com/gpu: 1, which no node of" in (await running.get("readyz"))[1]
     cluster.put("nodes", "b", **gpu_node("4"))
     await running.until(lambda: gpus() == 12, step=2.0)
     cluster.put("nodes", "a", **gpu_node(**{"nvidia.com/gpu.present": "false"}))

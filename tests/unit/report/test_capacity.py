@@ -10,7 +10,7 @@ from clearml_k8s.config import QueueConfig, QueueSettings
 from clearml_k8s.config.dashboard import CpuDiscovery, DashboardConfig, GpuDiscovery
 from clearml_k8s.report.capacity import Capacity, Unknown, capacity, cpus_of, workers
 from clearml_k8s.report.discovery import Summary
-from clearml_k8s.report.lacking import asked, lacking
+from clearml_k8s.report.lacking import asked, by_queue, lacking
 from flow_parts import make_config
 
 NODES = Summary(nodes=3, gpus=24, gpus_usable=8, cpus_milli=383900)
@@ -76,8 +76,8 @@ def test_workers(all_queues: int | None, own: list[int | None], most: int) -> No
     assert workers(make_config(max_pods=all_queues, queues=queues)) == most
 
 
-def pod(*limits: dict[str, Any]) -> dict[str, Any]:
-    return {"containers": [{"name": "task", "resources": {"limits": found}} for found in limits]}
+def pod(*limits: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"name": "task", "resources": {"limits": found}} for found in limits]
 
 
 def test_what_no_node_has() -> None:
@@ -90,4 +90,16 @@ def test_what_no_node_has() -> None:
     )
     (text,) = lacking(pod({"nvidia.com/gpu": 3}, {"nvidia.com/gpu": 3}), largest=largest)
     assert text == "asks for nvidia.com/gpu: 6 in one pod, and no node of the cluster has more than 4"
-    assert lacking({"containers": [{"name": "task"}]}, largest=()) == ()
+    assert lacking([{"name": "task"}], largest=()) == ()
+
+
+def test_queues_that_lack_something() -> None:
+    def queue(name: str, **limits: Any) -> QueueConfig:
+        return QueueConfig(name=name, template_overrides={"resources": {"limits": limits}} if limits else {})
+
+    queues = {"cpu": queue("cpu", cpu=4), "base": queue("base"), "amd": queue("amd", **{"amd.com/gpu": 1})}
+    base = {"resources": {"limits": {"nvidia.com/gpu": 2}}}
+    config = make_config(queues=queues, base_pod_template=base)
+    assert set(by_queue(config, largest=())) == {"base", "amd"}
+    assert set(by_queue(config, largest=(("nvidia.com/gpu", 8),))) == {"amd"}
+    assert by_queue(config, largest=(("amd.com/gpu", 1), ("nvidia.com/gpu", 8))) == {}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import TextIO
 
 from clearml_k8s.app.connect import Identity, clearml_session, identity_of
 from clearml_k8s.clearml import queues
@@ -31,8 +30,8 @@ from clearml_k8s.kube.node import NodeSlimmer
 from clearml_k8s.kube.permissions import Feature, needed
 from clearml_k8s.kube.resources import JOBS, NODES, PODS, RESOURCEQUOTAS, Resource
 from clearml_k8s.kube.watch import Listed
-from clearml_k8s.report.discovery import Discovery, Summary
-from clearml_k8s.report.lacking import lacking
+from clearml_k8s.report.discovery import Discovery
+from clearml_k8s.report.lacking import by_queue
 from clearml_k8s.report.nodes import Nodes
 from clearml_k8s.spec.job import pod_of, template_probe_job
 
@@ -85,12 +84,11 @@ async def check(
             if session is not None and config.worker_id:
                 await _worker_id(session, identity, lines)
             await _permissions(config, client, lines)
-            summary = await _nodes(config, client, lines) if config.cluster_access else None
+            if config.cluster_access:
+                await _nodes(config, client, lines)
             for queue in config.queues.values():
                 resolved = ResolvedQueue(config=queue, id=queue.name, name=queue.name)
-                job = await _template(config, client, resolved, identity, lines)
-                if job is not None and summary is not None:
-                    _resources(queue.name, job, summary, lines)
+                await _template(config, client, resolved, identity, lines)
     print(f"{lines.problems} problem(s) found" if lines.problems else "all well", file=lines.out)
     return 1 if lines.problems else 0
 
@@ -206,15 +204,15 @@ def _asked_namespace(resource: Resource, config: Config) -> str | None:
     return config.dashboard.cpu_namespace if resource == RESOURCEQUOTAS else config.namespace
 
 
-async def _nodes(config: Config, client: KubeClient, lines: Lines) -> Summary | None:
-    """What the nodes have, as it would be reported; None when they cannot be listed."""
+async def _nodes(config: Config, client: KubeClient, lines: Lines) -> None:
+    """What the nodes have, as it would be reported, and what queues ask for and no node has."""
     slim, nodes, records = NodeSlimmer(config.dashboard.label_keys), Nodes(), []
     try:
         async for page in client.list_pages(NODES, limit=100):
             records += [slim(item) for item in page["items"]]
     except ClearMLK8sError as error:
         lines.bad(f"nodes cannot be listed: {error}")
-        return None
+        return
     nodes.apply(Listed(items=tuple(records)))
     summary = Discovery(config=config.dashboard, nodes=nodes).summary
     lines.good(f"nodes: {summary.text}")
@@ -223,40 +221,33 @@ async def _nodes(config: Config, client: KubeClient, lines: Lines) -> Summary | 
             "nodes: discovery finds no GPUs: compare agentk8sglue.orchestrationDashboard.gpu.discovery with "
             "kubectl get nodes --show-labels (the GPU operator sets nvidia.com/gpu.present and nvidia.com/gpu.count)"
         )
-    return summary
+    for key, texts in by_queue(config, largest=summary.largest).items():
+        for text in texts:
+            # No failure: an autoscaler may add such a node when a pod waits for it.
+            lines.note(f"queue {key}: {text}; its tasks wait until one has")
 
 
-def _resources(queue: str, job: Mapping[str, Any], summary: Summary, lines: Lines) -> None:
-    """No failure: an autoscaler may add such a node when a pod waits for it."""
-    for text in lacking(job["spec"]["template"]["spec"], largest=summary.largest):
-        lines.note(f"queue {queue}: {text}; its tasks wait until one has")
-
-
-async def _template(
-    config: Config, client: KubeClient, queue: ResolvedQueue, identity: Identity, lines: Lines
-) -> dict[str, Any] | None:
-    """The Job that was checked; None where Kubernetes does not take it."""
+async def _template(config: Config, client: KubeClient, queue: ResolvedQueue, identity: Identity, lines: Lines) -> None:
     where = f"agentk8sglue.queues.{queue.name}.templateOverrides or agentk8sglue.basePodTemplate"
     try:
         probe = template_probe_job(config, queue, worker_id=identity.worker_id, controller_id=identity.controller)
         await client.create(JOBS, probe.manifest, namespace=config.namespace, dry_run=True, strict=True)
     except SpecError as error:
         lines.bad(f"template of queue {queue.name}: {error}")
-        return None
+        return
     except KubeNotFound:
         lines.bad(f"template of queue {queue.name}: namespace {config.namespace} does not exist")
-        return None
+        return
     except KubeRefused as error:
         lines.bad(f"template of queue {queue.name}: Kubernetes refuses it ({where}): {error.message}")
-        return None
+        return
     except ClearMLK8sError as error:
         lines.bad(f"template of queue {queue.name}: not checked: {error}")
-        return None
+        return
     for ignored in probe.ignored:
         lines.note(f"template of queue {queue.name}: {ignored}")
     lines.good(f"template of queue {queue.name}: Kubernetes takes the Job")
     await _pod(config, client, queue, probe.manifest, lines)
-    return probe.manifest
 
 
 async def _pod(config: Config, client: KubeClient, queue: ResolvedQueue, job: dict[str, object], lines: Lines) -> None:

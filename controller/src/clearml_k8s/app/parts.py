@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from clearml_k8s import names
@@ -41,6 +41,7 @@ from clearml_k8s.logs import Redactor
 from clearml_k8s.report.capacity import Capacity, Unknown, capacity
 from clearml_k8s.report.dashboard import Dashboard
 from clearml_k8s.report.discovery import Discovery
+from clearml_k8s.report.lacking import by_queue
 from clearml_k8s.report.nodes import Nodes
 from clearml_k8s.report.quota import CpuQuota
 from clearml_k8s.report.worker import ControllerWorker
@@ -87,6 +88,14 @@ class Reports:
     discovery: Discovery | None
     quota: CpuQuota | None
     dashboard: Dashboard | None
+    config: Config
+
+    @property
+    def lacking(self) -> Mapping[str, tuple[str, ...]]:
+        """By key of ``queues`` what its pods ask for and no node has, in words; empty while the nodes are not known."""
+        if self.discovery is None or not self.discovery.known:
+            return {}
+        return by_queue(self.config, largest=self.discovery.summary.largest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,6 +338,7 @@ def make_reports(
         watch=watch,
         discovery=discovery,
         quota=quota,
+        config=config,
         dashboard=Dashboard(
             config=config,
             session=session,

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Never
 
@@ -265,10 +265,12 @@ class Controller:
         }
         if self._parts and self._parts.clash and self._parts.clash.problem:
             report["worker id"] = self._parts.clash.problem
+        lacking: Mapping[str, tuple[str, ...]] = {}
         if self._parts:
             report |= self._reports(self._parts.reports)
+            lacking = self._parts.reports.lacking
         for key, queue in (self._parts.served.states if self._parts else {}).items():
-            report[f"queue {key}"] = queue.problem or "served"
+            report[f"queue {key}"] = "; ".join([queue.problem or "served", *lacking.get(key, ())])
         return report
 
     def _reports(self, reports: Reports) -> dict[str, str]:
