@@ -34,6 +34,7 @@ PASSED_WHOLE = {
     ("agentk8sglue", "basePodTemplate"): "goes to the controller as it is",
     ("agentk8sglue", "maxRequeues"): "goes to the controller as it is",
     ("agentk8sglue", "monitoredResources"): "goes to the controller as it is",
+    ("agentk8sglue", "orchestrationDashboard"): "goes to the controller in the newest of its names",
     ("agentk8sglue", "patienceSeconds"): "goes to the controller as it is",
 }
 #: Values that ci/everything-values.yaml leaves at their defaults, with the reason.
@@ -51,6 +52,9 @@ NOT_IN_EVERYTHING = {
     ("metrics", "prometheusRule", "enabled"): "the same",
     ("agentk8sglue", "queue"): "stands against queues",
     ("agentk8sglue", "createQueueIfNotExists"): "is another name of createQueues",
+    ("agentk8sglue", "orchestrationDashboard", "reportMaxGpu"): "is another name of gpu.reportMax",
+    ("agentk8sglue", "orchestrationDashboard", "discovery"): "is another name of gpu.discovery",
+    ("agentk8sglue", "dashboardReportMaxGpu"): "is another name of orchestrationDashboard.gpu.reportMax",
 }
 
 

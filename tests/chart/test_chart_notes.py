@@ -34,8 +34,23 @@ def test_say_what_was_installed_and_how_to_look_at_it() -> None:
     assert "fake-secret-key" not in text
 
 
+def test_resources_that_nodes_have_to_offer_are_named() -> None:
+    queues = {
+        "a": {"templateOverrides": {"resources": {"limits": {"nvidia.com/gpu": 1, "memory": "1Gi"}}}},
+        "b": {"templateOverrides": {"resources": {"limits": {"amd.com/gpu": 1}}}},
+        "c": {},
+    }
+    base = {"resources": {"limits": {"rdma/hca": 1, "cpu": 2}}}
+    text = notes({"agentk8sglue": {"queues": queues, "basePodTemplate": base}})
+    assert "Task pods ask for amd.com/gpu, nvidia.com/gpu, rdma/hca: they wait until a node has it" in text
+    assert "names each queue" not in text
+    text = notes({"agentk8sglue": {"queues": {"b": queues["b"]}, "serviceAccountClusterAccess": True}})
+    assert "The check above names each queue that asks for what no node has." in text
+
+
 def test_defaults() -> None:
     text = notes({})
+    assert "Task pods ask for" not in text
     assert "Queues       default\n" in text
     assert "no limit on task pods" in text
     assert "clearml.conf" not in text

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from chart_render import FULLNAME, NAMESPACE, ROOT, Rendered
-from clearml_k8s.kube.permissions import Feature, markdown, wanted
+from clearml_k8s.kube.permissions import PERMISSIONS, Feature, Permission, markdown, wanted
+
+BASE = frozenset({Feature.RESOURCE_QUOTAS})
+"""What is on by default."""
 
 Render = Callable[..., Rendered]
 Grant = tuple[str, str, str | None, str]
 """Group, resource, the one object's name, verb."""
 
 
-def of_the_table(features: frozenset[Feature] = frozenset(Feature)) -> list[Grant]:
+def of_the_table(rows: Iterable[Permission] = PERMISSIONS) -> list[Grant]:
     return [
         (row.resource.group, row.plural, row.name(fullname=FULLNAME, namespace=NAMESPACE), verb)
-        for row in wanted(features)
+        for row in rows
         for verb in row.verbs
     ]
 
 
-def of_the_role(rendered: Rendered) -> list[Grant]:
+def of_the_role(rendered: Rendered, kind: str = "Role", name: str | None = None) -> list[Grant]:
     return [
         (group, resource, name, verb)
-        for rule in rendered.one("Role")["rules"]
+        for rule in rendered.one(kind, name)["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for name in rule.get("resourceNames", [None])
@@ -35,14 +38,56 @@ def of_the_role(rendered: Rendered) -> list[Grant]:
 @pytest.mark.parametrize("account", [None, "mine"])
 def test_the_role_is_the_table(render: Render, account: str | None) -> None:
     rendered = render({"agentk8sglue": {"serviceExistingAccountName": account}})
-    assert sorted(of_the_role(rendered), key=str) == sorted(of_the_table(), key=str)
+    assert sorted(of_the_role(rendered), key=str) == sorted(of_the_table(wanted(BASE)), key=str)
 
 
 def test_what_is_off_is_not_granted(render: Render) -> None:
     rendered = render({"agentk8sglue": {"respectResourceQuotas": False}})
-    granted = of_the_table(frozenset({*Feature} - {Feature.RESOURCE_QUOTAS}))
-    assert sorted(of_the_role(rendered), key=str) == sorted(granted, key=str)
-    assert not any(resource == "resourcequotas" for _, resource, _, _ in granted)
+    assert sorted(of_the_role(rendered), key=str) == sorted(of_the_table(wanted(())), key=str)
+    assert not any(resource == "resourcequotas" for _, resource, _, _ in of_the_table(wanted(())))
+
+
+ACCESS = {"serviceAccountClusterAccess": True}
+NODES = [("", "nodes", None, "list"), ("", "nodes", None, "watch")]
+QUOTA = [("", "resourcequotas", None, "list")]
+
+
+def test_features_add_their_rows_and_nothing_else() -> None:
+    base = set(of_the_table(wanted(BASE)))
+    assert set(of_the_table(wanted({*BASE, Feature.CLUSTER_ACCESS}))) - base == set(NODES)
+    assert set(of_the_table(wanted({*BASE, Feature.CPU_QUOTA}))) - base == set(QUOTA)
+
+
+def test_nodes_are_read_by_a_cluster_role(render: Render) -> None:
+    rendered = render({"agentk8sglue": ACCESS})
+    assert of_the_role(rendered, "ClusterRole") == NODES
+    role, binding = rendered.one("ClusterRole"), rendered.one("ClusterRoleBinding")
+    assert role["metadata"]["name"].startswith(f"{NAMESPACE}-{FULLNAME}-")
+    assert binding["roleRef"] == {
+        "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role["metadata"]["name"]
+    }  # fmt: skip
+    assert binding["subjects"] == rendered.one("RoleBinding")["subjects"]
+    assert sorted(of_the_role(rendered), key=str) == sorted(of_the_table(wanted(BASE)), key=str)
+    other = render({"agentk8sglue": ACCESS}, namespace="other")
+    assert other.one("ClusterRole")["metadata"]["name"] != role["metadata"]["name"]
+
+
+def test_the_quota_of_the_own_namespace_needs_a_rule(render: Render) -> None:
+    rendered = render({"agentk8sglue": {"orchestrationDashboard": {"cpu": {"reportNamespaced": True}}}})
+    assert sorted(of_the_role(rendered), key=str) == sorted(of_the_table(wanted({*BASE, Feature.CPU_QUOTA})), key=str)
+    assert not any(kind.startswith("Cluster") for kind, _ in rendered.names())
+
+
+def test_the_quota_of_another_namespace_needs_a_role_there(render: Render) -> None:
+    cpu = {"reportNamespaced": True, "reportNamespaceOverride": "other"}
+    rendered = render({"agentk8sglue": {**ACCESS, "orchestrationDashboard": {"cpu": cpu}}})
+    (role,) = [o for o in rendered.objects if o["kind"] == "Role" and o["metadata"]["namespace"] == "other"]
+    (binding,) = [o for o in rendered.objects if o["kind"] == "RoleBinding" and o["metadata"]["namespace"] == "other"]
+    assert of_the_role(rendered, "Role", role["metadata"]["name"]) == QUOTA
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"][0]["namespace"] == NAMESPACE
+    own = of_the_role(rendered, "Role", f"{FULLNAME}-controller")
+    assert not set(QUOTA) & set(own)
 
 
 def test_the_table_gives_no_way_to_a_secret_or_to_more_rights() -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
+
+import pytest
+from clearml_server.process import DevServer
 
 from .client import Client
 from .conftest import Maker
@@ -56,10 +60,66 @@ def test_cluster_reports_belong_to_the_enterprise_edition(api: Client, make: Mak
     }
     if api.claims()["feature_set"] == "basic":
         assert api.code("workers.cluster_report", **report) == "404/0"
+        assert api.code("workers.cluster_unregister", key=key) == "404/0"
         assert api.request("POST", "workers.cluster_unregister").code == "404/0"
     else:
         assert api.code("workers.cluster_report", **report) == "200/0"
         assert api.code("workers.cluster_unregister", key=key) == "200/0"
+
+
+@pytest.fixture(scope="module")
+def enterprise() -> Iterator[DevServer]:
+    with DevServer(edition="enterprise") as server:
+        yield server
+
+
+@pytest.mark.devserver
+def test_reports_of_the_enterprise_edition(enterprise: DevServer) -> None:
+    """Section 11, as the development server has it: shares side by side, a total in place of all, each for its time."""
+    api = Client(enterprise.url, enterprise.access_key, enterprise.secret_key)
+    assert api.claims()["feature_set"] != "basic"
+
+    def send(worker: str, *, partial: bool, timeout: int = 60) -> None:
+        api.ok(
+            "workers.cluster_report",
+            worker=worker,
+            partial=partial,
+            key="k8s",
+            timestamp=_now(),
+            timeout=timeout,
+            resource_groups=["k8s:group"],
+            properties={"max_gpus": 8, "max_cpus": 0, "max_workers": 0},
+        )
+
+    send("a", partial=True)
+    send("b", partial=True, timeout=600)
+    assert {worker: report["partial"] for worker, report in enterprise.cluster_reports()["k8s"].items()} == {
+        "a": True,
+        "b": True,
+    }
+    enterprise.advance_clock(61)
+    assert list(enterprise.cluster_reports()["k8s"]) == ["b"]
+    send("c", partial=False)
+    assert list(enterprise.cluster_reports()["k8s"]) == ["c"]
+    assert enterprise.cluster_reports()["k8s"]["c"]["properties"] == {"max_gpus": 8, "max_cpus": 0, "max_workers": 0}
+    assert api.code("workers.cluster_unregister") == "400/12"
+    assert api.code("workers.cluster_report", worker="c", partial=False) == "400/12"
+    api.ok("workers.cluster_unregister", key="k8s")
+    assert enterprise.cluster_reports() == {}
+    api.ok("workers.cluster_unregister", key="k8s")
+
+
+def test_a_worker_shows_the_queues_that_it_reports(api: Client, make: Maker) -> None:
+    worker, one, two = make.worker(), make.queue(), make.queue()
+    api.ok("workers.register", worker=worker, queues=[one], timeout=600)
+    assert [queue["id"] for queue in _workers(api)[worker]["queues"]] == [one]
+    api.ok("workers.status_report", worker=worker, queues=[one, two], timestamp=_now())
+    assert sorted(queue["id"] for queue in _workers(api)[worker]["queues"]) == sorted([one, two])
+    api.ok("workers.status_report", worker=worker, timestamp=_now())
+    assert sorted(queue["id"] for queue in _workers(api)[worker]["queues"]) == sorted([one, two])
+    # Registered again, in place of the first time.
+    api.ok("workers.register", worker=worker, queues=[two], timeout=600)
+    assert [queue["id"] for queue in _workers(api)[worker]["queues"]] == [two]
 
 
 def _now() -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from clearml_k8s import metrics, names
 from clearml_k8s.clearml import queues, workers
 from clearml_k8s.clearml.keys import Credentials
+from clearml_k8s.clearml.projects import ProjectNames
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import ClearMLConfig, Config, QueueConfig, QueueSettings, ResolvedQueue, TaskCredentials
@@ -179,6 +180,7 @@ class Side:
             **identity,
             stop=self.stop,
             measure=measure_of(self.config),
+            projects=ProjectNames(session=self.session),
         )
         self.book = ClaimBook(session=self.session, record=self.record, graces=self.graces, controller=self.controller)
         self.returning = Returning(

@@ -59,6 +59,8 @@ class Api:
         self.tokens = {}
         self.logins = 0
         self.life = 30 * 86400
+        self.feature_set = "basic"
+        self.version = "2.3.0"
         self.server = None
         self.arrived = asyncio.Event()
         self._held = asyncio.Event()
@@ -119,9 +121,9 @@ class Api:
             iat=1_800_000_000,
             exp=1_800_000_000 + self.life,
             session_id=str(self.logins),
-            feature_set="basic",
+            feature_set=self.feature_set,
             api_version="2.34",
-            server_version="2.3.0",
+            server_version=self.version,
             identity={"user": "u1", "company": "c1", "role": "admin"},
         )
         self.tokens[token] = self.logins

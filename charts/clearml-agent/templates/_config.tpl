@@ -75,6 +75,30 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
 {{- $result | toJson -}}
 {{- end -}}
 
+{{/* agentk8sglue.orchestrationDashboard as JSON, in the newest of its names; validate refuses two names of one thing. */}}
+{{- define "clearml-agent.dashboard" -}}
+{{- $given := .Values.agentk8sglue.orchestrationDashboard -}}
+{{- $max := $given.gpu.reportMax | default $given.reportMaxGpu | default .Values.agentk8sglue.dashboardReportMaxGpu | default 0 -}}
+{{- $discovery := mergeOverwrite (deepCopy $given.gpu.discovery) ($given.discovery | default dict | deepCopy) -}}
+{{- dict
+      "reportType" ($given.reportType | default "disabled")
+      "reportSeconds" $given.reportSeconds
+      "gpu" (dict "reportMax" $max "discovery" $discovery)
+      "cpu" (dict
+        "reportMax" ($given.cpu.reportMax | default 0)
+        "discovery" $given.cpu.discovery
+        "reportNamespaced" $given.cpu.reportNamespaced
+        "reportNamespaceOverride" ($given.cpu.reportNamespaceOverride | default nil)) | toJson -}}
+{{- end -}}
+
+{{/* The namespace whose quota is reported, where it is. */}}
+{{- define "clearml-agent.quotaNamespace" -}}
+{{- $cpu := .Values.agentk8sglue.orchestrationDashboard.cpu -}}
+{{- if and $cpu.reportNamespaced (not $cpu.reportMax) -}}
+{{- $cpu.reportNamespaceOverride | default .Release.Namespace -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "clearml-agent.config" -}}
 {{- $template := dict -}}
 {{- include "clearml-agent.podTemplate" (dict "context" . "template" .Values.agentk8sglue.basePodTemplate "queue" "" "into" $template) -}}
@@ -117,6 +141,10 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
         "serviceAccountName" (include "clearml-agent.taskServiceAccountName" .)
         "imagePullSecrets" (include "clearml-agent.pullSecrets" . | fromJson).names)
       "basePodTemplate" $template
-      "queues" $queues -}}
+      "queues" $queues
+      "clusterAccess" .Values.agentk8sglue.serviceAccountClusterAccess
+      "statusReportFrequencySeconds" .Values.agentk8sglue.statusReportFrequencySeconds
+      "taskWorkerId" (.Values.agentk8sglue.taskWorkerIdOverride | default nil)
+      "orchestrationDashboard" (include "clearml-agent.dashboard" . | fromJson) -}}
 {{- toYaml $config -}}
 {{- end -}}

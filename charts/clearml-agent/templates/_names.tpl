@@ -140,6 +140,15 @@ At most 63 characters. Takes {context, parts, suffix}.
 {{- include "clearml-agent.hashedName" (dict "context" .context "parts" (list .context.Release.Namespace (include "clearml-agent.fullname" .context) .role)) -}}
 {{- end -}}
 
+{{- define "clearml-agent.nodesRoleName" -}}
+{{- include "clearml-agent.hashedName" (dict "context" . "parts" (list .Release.Namespace (include "clearml-agent.fullname" .)) "suffix" "-nodes") -}}
+{{- end -}}
+
+{{/* In another namespace than the release's. */}}
+{{- define "clearml-agent.quotaRoleName" -}}
+{{- include "clearml-agent.hashedName" (dict "context" . "parts" (list .Release.Namespace (include "clearml-agent.fullname" .)) "suffix" "-quota") -}}
+{{- end -}}
+
 {{- define "clearml-agent.controllerFilesSecretName" -}}
 {{- include "clearml-agent.fullname" . }}-afm
 {{- end -}}

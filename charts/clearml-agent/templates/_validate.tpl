@@ -19,6 +19,7 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.metrics" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.extraObjects" (dict "state" $state "context" .) -}}
 {{- include "clearml-agent.validate.labels" (dict "state" $state "values" .Values) -}}
+{{- include "clearml-agent.validate.dashboard" (dict "state" $state "context" .) -}}
 {{- with $state.problems -}}
 {{- fail (printf "\n\nThe values of chart %s cannot be used:\n\n%s\n" $.Chart.Name (join "\n" .)) -}}
 {{- end -}}
@@ -282,6 +283,59 @@ and what to write instead. Values of secrets are never shown.
 {{- if or (regexMatch $reserved $key) (and (eq $place "agentk8sglue.labels") (eq $key "app.kubernetes.io/version")) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" $key "advice" "this label belongs to the chart and its controller; choose another key") -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Takes {state, context}. */}}
+{{- define "clearml-agent.validate.dashboard" -}}
+{{- $state := .state -}}
+{{- $glue := .context.Values.agentk8sglue -}}
+{{- $dashboard := $glue.orchestrationDashboard -}}
+{{- $place := "agentk8sglue.orchestrationDashboard" -}}
+{{- $maxima := dict -}}
+{{- if $dashboard.gpu.reportMax -}}{{- $_ := set $maxima (printf "%s.gpu.reportMax" $place) $dashboard.gpu.reportMax -}}{{- end -}}
+{{- if $dashboard.reportMaxGpu -}}{{- $_ := set $maxima (printf "%s.reportMaxGpu" $place) $dashboard.reportMaxGpu -}}{{- end -}}
+{{- if $glue.dashboardReportMaxGpu -}}{{- $_ := set $maxima "agentk8sglue.dashboardReportMaxGpu" $glue.dashboardReportMaxGpu -}}{{- end -}}
+{{- if gt (len $maxima) 1 -}}
+{{- range $key := keys $maxima | sortAlpha -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" (get $maxima $key | toJson) "advice" (printf "%s are names of one setting: keep one of them, best %s.gpu.reportMax" (keys $maxima | sortAlpha | join " and ") $place)) -}}
+{{- end -}}
+{{- end -}}
+{{- $gpuKey := printf "%s.gpu.discovery" $place -}}
+{{- $gpu := $dashboard.gpu.discovery -}}
+{{- if $dashboard.discovery -}}
+{{- if or $gpu.enabled $gpu.nodeSelector -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "%s.discovery" $place) "found" (printf "settings, and others in %s" $gpuKey) "advice" (printf "both are names of one setting: keep %s" $gpuKey)) -}}
+{{- end -}}
+{{- $gpuKey = printf "%s.discovery" $place -}}
+{{- $gpu = mergeOverwrite (deepCopy $gpu) $dashboard.discovery -}}
+{{- end -}}
+{{- $cpu := $dashboard.cpu -}}
+{{- $access := "set agentk8sglue.serviceAccountClusterAccess: true, which gives the controller a ClusterRole to list and watch nodes, or write the number into" -}}
+{{- if and $gpu.enabled (not $maxima) (not $glue.serviceAccountClusterAccess) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "%s.enabled" $gpuKey) "found" "true, but no access to nodes" "advice" (printf "%s %s.gpu.reportMax" $access $place)) -}}
+{{- end -}}
+{{- if and $cpu.discovery.enabled (not $cpu.reportMax) (not $cpu.reportNamespaced) (not $glue.serviceAccountClusterAccess) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "%s.cpu.discovery.enabled" $place) "found" "true, but no access to nodes" "advice" (printf "%s %s.cpu.reportMax" $access $place)) -}}
+{{- end -}}
+{{- $key := "([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?" -}}
+{{- $value := "([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?" -}}
+{{- $one := printf "(!\\s*%s|%s(\\s*(==|=|!=)\\s*%s|\\s+(in|notin)\\s*\\(\\s*%s\\s*(,\\s*%s\\s*)*\\)|\\s*[<>]\\s*[+-]?[0-9]{1,18})?)" $key $key $value $value $value -}}
+{{- $selectors := dict (printf "%s.baseSelector" $gpuKey) $gpu.baseSelector (printf "%s.nodeSelector" $gpuKey) $gpu.nodeSelector (printf "%s.cpu.discovery.nodeSelector" $place) $cpu.discovery.nodeSelector -}}
+{{- range $name, $selector := $selectors -}}
+{{- if and $selector (trim $selector) (or (regexMatch "\\(\\s*\\)" $selector) (not (regexMatch (printf "^\\s*%s(\\s*,\\s*%s)*\\s*$" $one $one) $selector))) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $name "found" ($selector | quote) "advice" "write a label selector as kubectl -l takes it, such as nodepool=gpu-a100 or pool in (a,b),!spot" ) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (regexMatch (printf "^\\s*%s\\s*(,\\s*%s\\s*)*$" $key $key) ($gpu.gpuCountSelector | default "")) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "%s.gpuCountSelector" $gpuKey) "found" ($gpu.gpuCountSelector | default "" | quote) "advice" "write the keys of labels, separated by commas, such as nvidia.com/gpu.count" ) -}}
+{{- end -}}
+{{- with $cpu.reportNamespaceOverride -}}
+{{- if not $cpu.reportNamespaced -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "%s.cpu.reportNamespaceOverride" $place) "found" (printf "%s, but reportNamespaced is false" .) "advice" "set reportNamespaced: true, or leave it out") -}}
+{{- else if and (ne . $.context.Release.Namespace) (not $glue.serviceAccountClusterAccess) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "%s.cpu.reportNamespaceOverride" $place) "found" (printf "%s, which is not the release's namespace" .) "advice" "set agentk8sglue.serviceAccountClusterAccess: true, which lets the chart make a Role in it, or leave it out") -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

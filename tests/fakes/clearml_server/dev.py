@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -99,7 +100,16 @@ class DevApi:
         }
 
     async def _cluster_reports(self, request: web.BaseRequest, body: dict[str, Any]) -> dict[str, Any]:
-        return {"reports": self._server.store.cluster_reports}
+        now = self._server.clock.now()
+        valid = {
+            key: {
+                worker: report
+                for worker, report in reports.items()
+                if (now - report["received"]).total_seconds() <= report.get("timeout", math.inf)
+            }
+            for key, reports in self._server.store.cluster_reports.items()
+        }
+        return {"reports": {key: reports for key, reports in valid.items() if reports}}
 
     async def _list_faults(self, request: web.BaseRequest, body: dict[str, Any]) -> dict[str, Any]:
         return {"rules": [asdict(rule) for rule in self._server.faults.rules]}

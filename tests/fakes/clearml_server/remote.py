@@ -185,7 +185,7 @@ class RemoteServer:
         return self._dev("GET", "state")
 
     def cluster_reports(self) -> dict[str, Any]:
-        """Enterprise edition: the last ``workers.cluster_report`` of each key."""
+        """Enterprise edition: by key and worker the last ``workers.cluster_report`` whose time is not over."""
         reports: dict[str, Any] = self._dev("GET", "cluster_reports")["reports"]
         return reports
 

@@ -194,7 +194,7 @@ class Store:
         self.projects: dict[str, Document] = {}
         self.models: dict[str, Document] = {}
         self.workers: dict[str, Document] = {}
-        self.cluster_reports: dict[str, Document] = {}
+        self.cluster_reports: dict[str, dict[str, Document]] = {}
         # by task, then in order of arrival
         self.events: dict[str, list[Document]] = {}
         self.files: dict[str, bytes] = {}

@@ -150,7 +150,11 @@ class WorkerService:
         properties="dict",
     )
     def cluster_report(self, call: Call) -> dict[str, Any]:
-        self._store.cluster_reports[call.data["key"]] = {**call.data, "received": self._clock.stored_now()}
+        data = call.data
+        reports = self._store.cluster_reports.setdefault(data["key"], {})
+        if not data.get("partial"):
+            reports.clear()  # one for the whole category
+        reports[data["worker"]] = {**data, "received": self._clock.stored_now()}
         return {}
 
     @endpoint("workers.cluster_unregister", enterprise=True, key="!str")

@@ -10,6 +10,7 @@ import pytest
 from clearml_k8s.app.checks import check
 from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.config import Config, QueueConfig
+from clearml_k8s.config.dashboard import DashboardConfig, GpuDiscovery
 from clearml_server.process import DevServer
 from flow_parts import make_config
 from scripted_kube import Cluster, Fault, status
@@ -149,3 +150,80 @@ async def test_another_one_of_the_worker_id_is_named(
     line = starting(found, "FAIL  worker id 'lab' is also that of an agent that is none of this chart's")
     assert task in line
     assert "agentk8sglue.workerIdOverride" in line
+
+
+# ---- nodes ----------------------------------------------------------------------------------------------------------
+
+
+def gpu_node(cluster: Cluster, name: str, gpus: str = "8") -> None:
+    labels = {"kubernetes.io/os": "linux", "nvidia.com/gpu.present": "true", "nvidia.com/gpu.count": gpus}
+    cluster.put(
+        "nodes",
+        name,
+        metadata={"labels": labels},
+        status={"allocatable": {"nvidia.com/gpu": gpus}, "conditions": [{"type": "Ready", "status": "True"}]},
+    )
+
+
+def asking(config: Config, **limits: Any) -> Config:
+    queue = QueueConfig(name="default", template_overrides={"resources": {"limits": limits}})
+    return dataclasses.replace(config, queues={"default": queue}, cluster_access=True)
+
+
+async def test_a_queue_that_asks_for_what_no_node_has_is_named(
+    config: Config, server: DevServer, cluster: Cluster, kubeconfig: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_all(cluster, monkeypatch)
+    code, found = await lines(asking(config, **{"nvidia.com/gpu": 1}), kubeconfig, server)
+    assert code == 0
+    line = starting(found, "note  queue default: asks for nvidia.com/gpu: 1, which no node of the cluster has")
+    assert "operator or device plugin" in line
+    for name in ("a", "b"):
+        gpu_node(cluster, name)
+    _, found = await lines(asking(config, **{"nvidia.com/gpu": 8}), kubeconfig, server)
+    assert not [line for line in found if "asks for" in line]
+    _, found = await lines(asking(config, **{"nvidia.com/gpu": 9}), kubeconfig, server)
+    starting(
+        found, "note  queue default: asks for nvidia.com/gpu: 9 in one pod, and no node of the cluster has more than 8"
+    )
+    # Without access to nodes nothing is asked.
+    before = len(cluster.seen)
+    _, found = await lines(config, kubeconfig, server)
+    assert not [seen for seen in cluster.seen[before:] if "nodes" in seen.path]
+
+
+async def test_what_discovery_finds_is_shown(
+    config: Config, server: DevServer, cluster: Cluster, kubeconfig: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_all(cluster, monkeypatch)
+    dashboard = DashboardConfig(report_type="global", gpu_discovery=GpuDiscovery(enabled=True))
+    config = dataclasses.replace(config, cluster_access=True, dashboard=dashboard)
+    _, found = await lines(config, kubeconfig, server)
+    assert starting(found, "note  nodes: discovery finds no GPUs").endswith("nvidia.com/gpu.count)")
+    gpu_node(cluster, "a", "4")
+    _, found = await lines(config, kubeconfig, server)
+    assert starting(found, "ok    nodes: ") == "ok    nodes: 1 nodes; 4 GPUs on 1 nodes"
+
+
+async def test_permissions_of_features_are_asked_for(
+    config: Config, server: DevServer, cluster: Cluster, kubeconfig: str
+) -> None:
+    def asked() -> set[tuple[str, str, str | None]]:
+        bodies: list[Any] = [seen.body for seen in cluster.of("POST", "selfsubjectaccessreviews")]
+        found = [body["spec"]["resourceAttributes"] for body in bodies]
+        return {(one["resource"], one["verb"], one.get("namespace")) for one in found}
+
+    await lines(config, kubeconfig, server)
+    base = asked()
+    dashboard = DashboardConfig(cpu_namespace="other")
+    await lines(dataclasses.replace(config, cluster_access=True, dashboard=dashboard), kubeconfig, server)
+    assert asked() - base == {("nodes", "list", None), ("nodes", "watch", None), ("resourcequotas", "list", "other")}
+
+
+async def test_nodes_that_cannot_be_listed(
+    config: Config, server: DevServer, cluster: Cluster, kubeconfig: str
+) -> None:
+    cluster.fault("GET", Fault(code=403, status=status(403, "Forbidden", "nodes is forbidden")), path="/nodes")
+    code, found = await lines(dataclasses.replace(config, cluster_access=True), kubeconfig, server)
+    assert code == 1
+    assert "403" in starting(found, "FAIL  nodes cannot be listed: ")

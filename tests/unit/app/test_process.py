@@ -9,7 +9,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -22,6 +22,7 @@ from clearml_k8s.app.heartbeat import LIMIT_SECONDS, Heartbeats
 from clearml_k8s.app.process import Controller, lease_of
 from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.config import Config, QueueConfig
+from clearml_k8s.config.dashboard import CpuDiscovery, DashboardConfig, GpuDiscovery
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.poll import Poller
 from clearml_k8s.flow.reads import TaskReads
@@ -676,3 +677,136 @@ async def test_quotas_are_not_asked_for_where_they_do_not_count(
     await running.serving()
     await running.until(lambda: cluster.objects.get("jobs"))
     assert cluster.of("GET", "resourcequotas") == []
+
+
+# ---- what the server is told ----------------------------------------------------------------------------------------
+
+REPORTS = DashboardConfig(
+    report_type="global", report_seconds=60, gpu_discovery=GpuDiscovery(enabled=True), cpu_discovery=CpuDiscovery()
+)
+
+
+def gpu_node(gpus: str = "8", **labels: str) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "labels": {
+                "kubernetes.io/os": "linux",
+                "nvidia.com/gpu.present": "true",
+                "nvidia.com/gpu.count": gpus,
+                **labels,
+            }
+        },
+        "status": {"conditions": [{"type": "Ready", "status": "True"}], "capacity": {"cpu": "64"}},
+    }
+
+
+def on_page(server: DevServer) -> dict[str, list[str]]:
+    """The workers that the server knows, each with the ids of its queues."""
+    found = server.call("workers.get_all")["workers"]
+    return {worker["id"]: [queue["id"] for queue in worker["queues"]] for worker in found}
+
+
+async def test_the_controller_is_a_worker_as_long_as_it_serves(start: Start, server: DevServer) -> None:
+    running = await start()
+    worker = "clearml-agent-gpu-12345678"
+    await running.until(lambda: on_page(server) == {worker: [server.queue_id("default")]})
+    before = server.last_call()
+    await running.until(lambda: server.calls(since=before, endpoint="workers.status_report"), step=1.0)
+    running.stop.set()
+    assert running.task is not None
+    await running.until(running.task.done)
+    assert on_page(server) == {}
+
+
+async def test_a_standby_is_no_worker_and_takes_none_off_the_page(start: Start, server: DevServer) -> None:
+    one = await start(pod="pod-1")
+    await one.until(lambda: on_page(server))
+    two = await start(pod="pod-2")
+    before = server.last_call()
+    for _ in range(20):
+        await two.clock.advance(0.5)
+        await one.clock.advance(0.5)
+        await asyncio.sleep(0.005)
+    two.stop.set()
+    assert two.task is not None
+    await both(one, two, two.task.done)
+    assert server.calls(since=before, endpoint="workers.unregister") == []
+    assert list(on_page(server)) == ["clearml-agent-gpu-12345678"]
+
+
+async def test_a_server_without_a_dashboard_is_told_once_and_served(
+    start: Start, server: DevServer, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    dashboard = DashboardConfig(report_type="aggregate", report_seconds=5, max_gpus=2)
+    running = await start(make_config(api_server=server.url, dashboard=dashboard))
+    await running.serving()
+    task = server.create_task(queue="default")
+    await running.until(lambda: cluster.objects.get("jobs"))
+    await running.until(lambda: told(caplog, logging.WARNING, "this server has no Orchestration Dashboard"))
+    await running.passes(60)
+    assert list(cluster.objects["jobs"]) == [f"clearml-id-{task}"]
+    assert len(told(caplog, logging.WARNING, "this server has no Orchestration Dashboard")) == 1
+    assert "dashboard: this server has no Orchestration Dashboard" in (await running.get("readyz"))[1]
+    assert server.calls(endpoint="workers.cluster_") == []
+    running.stop.set()
+    assert running.task is not None
+    await running.until(running.task.done)
+    assert running.task.result() == 0
+
+
+@pytest.fixture(scope="module")
+def enterprise() -> Iterator[DevServer]:
+    with DevServer(edition="enterprise") as server:
+        yield server
+
+
+async def test_nodes_are_followed_and_reported(
+    start: Start, enterprise: DevServer, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.put("nodes", "a", **gpu_node())
+    template = {"resources": {"limits": {"amd.com/gpu": 1}}}
+    config = make_config(api_server=enterprise.url, cluster_access=True, dashboard=REPORTS, base_pod_template=template)
+    running = await start(config)
+    worker = "k8s:clearml-agent-gpu-12345678"
+
+    def gpus() -> int | None:
+        found = enterprise.cluster_reports().get("k8s", {}).get(worker)
+        return found["properties"]["max_gpus"] if found else None
+
+    await running.until(lambda: gpus() == 8, step=0.5)
+    assert "nodes: 1 nodes; 8 GPUs on 1 nodes" in (await running.get("readyz"))[1]
+    assert "dashboard: reported as the total of category k8s: 8 GPUs" in (await running.get("readyz"))[1]
+    assert "queue default: served; asks for amd.com/gpu: 1, which no node of" in (await running.get("readyz"))[1]
+    cluster.put("nodes", "b", **gpu_node("4"))
+    await running.until(lambda: gpus() == 12, step=2.0)
+    cluster.put("nodes", "a", **gpu_node(**{"nvidia.com/gpu.present": "false"}))
+    await running.until(lambda: gpus() == 4, step=2.0)
+    cluster.drop("nodes", "b")
+    await running.until(lambda: gpus() == 0, step=2.0)
+    lists = [seen for seen in cluster.of("GET", "/nodes") if seen.path == "/api/v1/nodes"]
+    assert len(lists) == 1, "from the watch, not from a list for each report"
+    running.stop.set()
+    assert running.task is not None
+    await running.until(running.task.done)
+    assert enterprise.cluster_reports() == {}
+    assert on_page(enterprise) == {}
+
+
+async def test_nodes_that_may_not_be_read(
+    start: Start, enterprise: DevServer, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    enterprise.reset()
+    no = Fault(code=403, status=status(403, "Forbidden", "nodes is forbidden"))
+    cluster.fault("GET", *[no] * 1000, path="/nodes")
+    running = await start(make_config(api_server=enterprise.url, cluster_access=True, dashboard=REPORTS))
+    await running.serving()
+    await running.until(lambda: told(caplog, logging.ERROR, "may not list and watch nodes"))
+    await running.passes(60)
+    assert len(told(caplog, logging.ERROR, "may not list and watch nodes")) == 1
+    report = (await running.get("readyz"))[1]
+    assert "controller: serving" in report
+    assert "nodes: this account may not list and watch nodes of the cluster: agentk8sglue.serviceAccount" in report
+    assert "dashboard: the nodes are not known: this account may not list and watch nodes" in report
+    assert enterprise.cluster_reports() == {}
+    task = enterprise.create_task(queue="default")
+    await running.until(lambda: f"clearml-id-{task}" in cluster.objects.get("jobs", {}))

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from clearml_k8s.clearml import events, workers
 from clearml_k8s.clearml.events import LogLine
+from clearml_k8s.clearml.projects import ProjectNames
 from hypothesis import given
 from hypothesis import strategies as st
 from scripted_clearml import Reply
@@ -69,6 +70,50 @@ async def test_worker_calls(api, session):
         {"worker": "w", "timestamp": int(at.timestamp()), "queues": ["q"], "task": "ab"}
     ]
     assert api.of("workers.unregister") == [{"worker": "w"}]
+
+
+async def test_cluster_reports(api, session):
+    for action in ("cluster_report", "cluster_unregister"):
+        api.script(f"workers.{action}", Reply())
+    await workers.cluster_report(
+        session,
+        workers.ClusterReport(
+            worker="k8s:w",
+            category="k8s",
+            resource_groups=("k8s:a", "k8s:b"),
+            partial=True,
+            at=datetime(2026, 1, 1, 0, 0, 0, 500_000, tzinfo=UTC),
+            timeout_seconds=1200,
+            max_gpus=8,
+            max_cpus=64,
+            max_workers=0,
+        ),
+    )
+    await workers.cluster_unregister(session, "k8s")
+    assert api.of("workers.cluster_report") == [
+        {
+            "worker": "k8s:w",
+            "partial": True,
+            "key": "k8s",
+            "timestamp": 1767225600500,
+            "timeout": 1200,
+            "resource_groups": ["k8s:a", "k8s:b"],
+            "properties": {"max_gpus": 8, "max_cpus": 64, "max_workers": 0},
+        }
+    ]
+    assert api.of("workers.cluster_unregister") == [{"key": "k8s"}]
+
+
+async def test_names_of_projects_are_read_once(api, session, caplog):
+    names = ProjectNames(session=session)
+    assert await names.of(None) == ""
+    api.script("projects.get_all", Reply(code=403, subcode=20), Reply(data={"projects": [{"id": "p", "name": "a/b"}]}))
+    assert await names.of("p") == ""
+    assert "the name of project p cannot be read" in caplog.text
+    assert [await names.of("p") for _ in range(3)] == ["a/b"] * 3
+    assert api.of("projects.get_all") == [{"id": ["p"], "only_fields": ["id", "name"]}] * 2
+    api.script("projects.get_all", Reply(data={"projects": []}))
+    assert await names.of("gone") == ""
 
 
 async def test_the_probe_touches_what_a_take_touches(api, session):

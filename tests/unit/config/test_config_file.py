@@ -8,6 +8,7 @@ import pytest
 import yaml
 from clearml_k8s import errors
 from clearml_k8s.config import Config, QueueConfig, QueueSettings, SecretKey, TaskCredentials, TaskPodConfig
+from clearml_k8s.config.dashboard import CpuDiscovery, DashboardConfig, GpuDiscovery
 from clearml_k8s.config.file import ConfigProblems, load_config_file, parse_config
 
 # The document of docs/architecture.md, "The config file".
@@ -40,13 +41,32 @@ task:
   imagePullSecrets: [gpu-clearml-agent-ark]
 basePodTemplate:
   nodeSelector: {pool: gpu}
+clusterAccess: true
+statusReportFrequencySeconds: 15
+taskWorkerId: "k8s:group:{task_id}"
+orchestrationDashboard:
+  reportType: aggregate
+  reportSeconds: 60
+  gpu:
+    reportMax: 2
+    discovery: {enabled: true, baseSelector: "a=b", nodeSelector: "c in (d,e)", gpuCountSelector: "x,y"}
+  cpu:
+    reportMax: 3
+    discovery: {enabled: true, nodeSelector: "f"}
+    reportNamespaced: true
+    reportNamespaceOverride: other
 queues:
   default: {}
   big:
     templateOverrides:
       resources: {limits: {nvidia.com/gpu: 4}}
     queueSettings:
-      {maxPods: 2, defaultImage: "a:1", maxRunMinutes: 5, maxRequeues: {evicted: 1}, patienceSeconds: {quota: 9}}
+      maxPods: 2
+      defaultImage: "a:1"
+      maxRunMinutes: 5
+      maxRequeues: {evicted: 1}
+      patienceSeconds: {quota: 9}
+      customWorkerIdTemplate: "k8s:big:{task_id}"
 """
 
 
@@ -109,7 +129,19 @@ def test_every_key_reaches_the_dataclass(tmp_path: Path) -> None:
             max_run_minutes=5,
             max_requeues={"evicted": 1},
             patience_seconds={"quota": 9},
+            worker_id_template="k8s:big:{task_id}",
         ),
+    )
+    assert (config.cluster_access, config.status_report_seconds) == (True, 15)
+    assert config.task_worker_id == "k8s:group:{task_id}"
+    assert config.dashboard == DashboardConfig(
+        report_type="aggregate",
+        report_seconds=60,
+        max_gpus=2,
+        gpu_discovery=GpuDiscovery(enabled=True, base_selector="a=b", node_selector="c in (d,e)", count_labels="x,y"),
+        max_cpus=3,
+        cpu_discovery=CpuDiscovery(enabled=True, node_selector="f"),
+        cpu_namespace="other",
     )
 
 
@@ -121,6 +153,28 @@ def test_absent_keys_have_their_defaults() -> None:
     assert (config.queue_poll_frequency_seconds, config.completed_pod_deletion_delay_minutes) == (5.0, 0.0)
     assert config.default_container_image == "python:3.11"
     assert config.clearml.verify_certificate is True
+
+
+@pytest.mark.parametrize(
+    "dashboard",
+    [
+        ...,
+        {},
+        {"gpu": {}, "cpu": {"reportMax": None}},
+        {"reportType": "", "gpu": {"discovery": {}}},
+        {"reportType": None},
+    ],
+)
+def test_a_dashboard_of_nothing_has_its_defaults(dashboard: Any) -> None:
+    config = parse_config(document(orchestrationDashboard=dashboard, taskWorkerId=..., clusterAccess=...))
+    assert config.dashboard == DashboardConfig()
+    assert not config.dashboard.reports
+    assert (config.task_worker_id, config.cluster_access) == (None, False)
+
+
+def test_the_reported_namespace_is_its_own_unless_another_is_named() -> None:
+    cpu = {"reportNamespaced": True}
+    assert parse_config(document(orchestrationDashboard={"cpu": cpu})).dashboard.cpu_namespace == "clearml"
 
 
 def test_empty_parts_of_a_queue_are_as_good_as_none() -> None:
@@ -137,6 +191,25 @@ def test_empty_parts_of_a_queue_are_as_good_as_none() -> None:
         ({"clearml.apiServer": ...}, "clearml.apiServer: missing; expected a value"),
         ({"createQueues": "yes"}, 'createQueues: found "yes"; expected true or false'),
         ({"maxPods": 0}, "maxPods: found 0; expected at least 1"),
+        (
+            {"clusterAccess": False, "orchestrationDashboard": {"gpu": {"discovery": {"enabled": True}}}},
+            "orchestrationDashboard.gpu.discovery.enabled: found true, but clusterAccess is false; nodes are only read "
+            "with clusterAccess: true, which needs a ClusterRole to list and watch nodes",
+        ),
+        (
+            {"clusterAccess": False, "orchestrationDashboard": {"cpu": {"discovery": {"enabled": True}}}},
+            "orchestrationDashboard.cpu.discovery.enabled: found true, but clusterAccess is false; nodes are only read "
+            "with clusterAccess: true, which needs a ClusterRole to list and watch nodes",
+        ),
+        (
+            {"orchestrationDashboard": {"gpu": {"discovery": {"nodeSelector": "a b"}}}},
+            "orchestrationDashboard.gpu.discovery.nodeSelector: found 'a b'; at 'b' expected one of = == != in notin < "
+            "> or a comma",
+        ),
+        (
+            {"orchestrationDashboard": {"gpu": {"discovery": {"gpuCountSelector": ""}}}},
+            "orchestrationDashboard.gpu.discovery.gpuCountSelector: found ''; expected label keys separated by commas",
+        ),
         ({"maxPods": "3"}, 'maxPods: found "3"; expected a whole number or null'),
         ({"releaseName": 12}, "releaseName: found 12; expected text; write it in quotes"),
         ({"queues": {}}, "queues: found a mapping; expected at least 1 entries"),
@@ -157,6 +230,32 @@ def test_empty_parts_of_a_queue_are_as_good_as_none() -> None:
 )
 def test_each_problem_has_its_path_what_was_found_and_what_is_expected(changes: dict[str, Any], expected: str) -> None:
     assert problems(document(**changes)) == (f"config.yaml: {expected}",)
+
+
+@pytest.mark.parametrize(
+    ("template", "advice"),
+    [
+        ("k8s:{taskid}:{task_id}", "write it without blanks, with the variables"),
+        ("k8s:{worker_id_parts}:{task_id}", "write it without blanks, with the variables"),
+        ("k8s:{x:{task_id}", "write it without blanks, with the variables"),
+        ("k8s:my group:{task_id}", "write it without blanks, with the variables"),
+        ("k8s:group:{task_name}", "write {task_id} or {pod_name} into it, too"),
+    ],
+)
+def test_templates_of_worker_ids_that_cannot_be_used(template: str, advice: str) -> None:
+    settings = {"queueSettings": {"customWorkerIdTemplate": template}}
+    found = problems(document(taskWorkerId=template, queues={"q": settings}))
+    assert [problem.split(": ")[1] for problem in found] == [
+        "queues.q.queueSettings.customWorkerIdTemplate",
+        "taskWorkerId",
+    ]
+    assert all(advice in problem for problem in found)
+
+
+@pytest.mark.parametrize("name", ["task_id", "pod_name", "worker_id", "worker_id_parts[2]", "namespace", "project"])
+def test_variables_of_worker_ids(name: str) -> None:
+    template = f"k8s:{{{name}}}:{{task_id}}"
+    assert parse_config(document(taskWorkerId=template)).task_worker_id == template
 
 
 def test_all_problems_are_told_at_once() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from clearml_k8s import names
-from clearml_k8s.config import QueueConfig
+from clearml_k8s.config import QueueConfig, QueueSettings, ResolvedQueue
 from clearml_k8s.errors import Unreachable
 from clearml_k8s.flow.launch import MOST_FAILURES, Launch
 from clearml_k8s.flow.served import FIRST_PAUSE, LONGEST_PAUSE
@@ -35,6 +35,23 @@ async def test_created_and_known_at_once(side: Side) -> None:
     assert await launch(side) == (Launch.CREATED, "")
     (job,) = side.jobs
     assert (job.name, job.controller) == (NAME, side.controller)
+
+
+async def test_a_projects_name_is_read_for_the_worker_ids_that_hold_it(side: Side, server: DevServer) -> None:
+    project = server.call("projects.create", name="vision/one", description="")["id"]
+    queue = ResolvedQueue(
+        config=QueueConfig(name="default", settings=QueueSettings(worker_id_template="k8s:{project}:{task_id}")),
+        id="id-default",
+        name="default",
+    )
+    found = await side.launcher.launch(make_task(project=project), queue=queue)
+    assert found.how is Launch.CREATED
+    (job,) = side.jobs
+    assert job.reports_as == f"k8s:vision/one:{TASK}"
+    assert len(server.calls(endpoint="projects.get_all")) == 1
+    before = server.last_call()
+    await launch(side, task="0" * 32, project=project)
+    assert server.calls(since=before, endpoint="projects.get_all") == []
 
 
 @pytest.mark.parametrize(

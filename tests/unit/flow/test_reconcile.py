@@ -245,6 +245,15 @@ async def test_the_job_says_under_which_worker_its_pod_reports(loop: Loop, serve
     assert server.task(task)["status"] == "failed"
 
 
+async def test_the_job_says_what_a_template_made_of_its_worker_id(loop: Loop, server: DevServer) -> None:
+    task = await loop.launched()
+    loop.side.jobs._put(dataclasses.replace(loop.job(task), reports_as=f"k8s:H100:{task}"))
+    start(server, task, worker=f"k8s:H100:{task}")
+    loop.pod(task, ENDED, phase="Failed")
+    await loop.looks(task)
+    assert server.task(task)["status"] == "failed"
+
+
 async def aborting(loop: Loop, server: DevServer) -> str:
     """A task that runs, and whose user has aborted it, as the server takes it: its agent is to end it."""
     task = await loop.launched()

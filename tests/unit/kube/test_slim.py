@@ -57,3 +57,10 @@ def test_a_record_is_small():
         return own
 
     assert size(slim_pod(pod())) + size(slim_job(job())) < 5 * 1024
+
+
+def test_a_job_remembers_what_its_pod_reports_as():
+    made = job()
+    assert slim_job(made).reports_as is None
+    made["metadata"]["annotations"]["clearml-k8s.io/reports-as"] = "k8s:a:b"
+    assert slim_job(made).reports_as == "k8s:a:b"

@@ -21,8 +21,8 @@ def name_of(thing):
 class Reader:
     """Runs a watch and keeps its events."""
 
-    def __init__(self, client):
-        self.watch = Watch(client=client, resource=JOBS, slim=name_of, namespace="ns", label_selector="a=b")
+    def __init__(self, client, **changes):
+        self.watch = Watch(client=client, resource=JOBS, slim=name_of, namespace="ns", label_selector="a=b", **changes)
         self.events = []
         self._new = asyncio.Event()
 
@@ -41,8 +41,8 @@ class Reader:
 
 
 @contextlib.asynccontextmanager
-async def reading(client):
-    reader = Reader(client)
+async def reading(client, **changes):
+    reader = Reader(client, **changes)
     task = asyncio.create_task(reader.run())
     try:
         yield reader
@@ -233,3 +233,34 @@ async def test_restarts_are_counted(cluster, client, meters):
     labels = {"resource": "jobs", "reason": "closed"}
     assert meters.registry.get_sample_value("clearml_k8s_watch_restarts_total", labels) == 1
     assert meters.registry.get_sample_value("clearml_k8s_watch_synced", {"resource": "jobs"}) == 1
+
+
+@pytest.mark.parametrize("where", ["list", "watch"])
+async def test_a_missing_permission_is_told_once_in_words(cluster, client, meters, caplog, where):
+    no = Fault(code=403, status=status(403, "Forbidden", 'jobs is forbidden: User "x" cannot list'))
+    if where == "list":
+        cluster.fault("GET", *[no] * 4)
+    else:
+        cluster.watch_faults += [no] * 4
+    cluster.put("jobs", "a")
+    async with reading(client, permission="write x: true") as reader:
+        await cluster.watching(1 if where == "list" else 5)
+        await reader.wait(1)
+        assert reader.watch.problem == ""
+    told = [r for r in caplog.records if r.levelname == "ERROR"]
+    assert [r.getMessage() for r in told] == [
+        "this account may not list and watch jobs in namespace ns: write x: true; it is tried again "
+        '(jobs is forbidden: User "x" cannot list)'
+    ]
+    assert [r for r in caplog.records if r.levelname == "WARNING"] == []
+    restarts = meters.registry.get_sample_value
+    assert restarts("clearml_k8s_watch_restarts_total", {"resource": "jobs", "reason": "forbidden"}) == 4
+
+
+async def test_pages_as_small_as_told(cluster, client):
+    for name in "abcde":
+        cluster.put("jobs", name)
+    async with reading(client, page_size=2) as reader:
+        assert await reader.wait(1) == [Listed(items=tuple("abcde"))]
+        await cluster.watching()
+    assert [seen.query["limit"] for seen in cluster.of("GET")] == ["2", "2", "2"]

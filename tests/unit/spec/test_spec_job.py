@@ -332,3 +332,39 @@ def test_build_job_takes_keywords_only(config: Config) -> None:
     queue = ResolvedQueue(config=config.queues["default"], id="q", name="default")
     with pytest.raises(TypeError):
         build_job(config, queue, TaskView(id=TASK_ID), ATTEMPT, WORKER_ID, "c")  # type: ignore[misc]
+
+
+# ---- worker ids -----------------------------------------------------------------------------------------------------
+
+OVERRIDDEN = "k8s:{queue}:{project}-{task_name}-{task_id}"
+
+
+def reports_as(built: Any) -> tuple[str, str | None]:
+    """What the pod is told, and what its Job remembers beside the default."""
+    for metadata in (built.manifest["metadata"], built.manifest["spec"]["template"]["metadata"]):
+        assert metadata["annotations"]["clearml-k8s.io/worker-id"] == WORKER_ID
+    own = built.manifest["metadata"]["annotations"].get("clearml-k8s.io/reports-as")
+    return environment(built)["CLEARML_WORKER_ID"], own
+
+
+def test_the_worker_id_of_a_task(build: Build, config: Config) -> None:
+    assert reports_as(build()) == (f"{WORKER_ID}:{TASK_ID}", None)
+    config = dataclasses.replace(config, task_worker_id="k8s:my-group:{task_id}")
+    made = f"k8s:my-group:{TASK_ID}"
+    assert reports_as(build(config=config)) == (made, made)
+
+
+def test_the_worker_id_of_a_queues_task_comes_first(build: Build, config: Config) -> None:
+    queue = QueueConfig(name="Big GPUs", settings=QueueSettings(worker_id_template=OVERRIDDEN))
+    config = dataclasses.replace(config, task_worker_id="k8s:my-group:{task_id}")
+    task = TaskView(id=TASK_ID, name="train: it", project="p1", project_name="a/b")
+    made = f"k8s:Big-GPUs:a/b-train-it-{TASK_ID}"
+    assert reports_as(build(config=config, queue=queue, task=task)) == (made, made)
+    task = TaskView(id=TASK_ID, name="train: it", project="p1")
+    assert reports_as(build(config=config, queue=queue, task=task))[0] == f"k8s:Big-GPUs:p1-train-it-{TASK_ID}"
+
+
+def test_a_worker_id_that_cannot_be_made_is_the_templates_fault(build: Build, config: Config) -> None:
+    config = dataclasses.replace(config, task_worker_id="{worker_id_parts[9]}:{task_id}")
+    with pytest.raises(errors.SpecError, match="there is no part 9 of the controller's worker id"):
+        build(config=config)

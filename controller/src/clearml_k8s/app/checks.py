@@ -26,8 +26,13 @@ from clearml_k8s.errors import (
 from clearml_k8s.flow import clash
 from clearml_k8s.kube import access
 from clearml_k8s.kube.client import KubeClient
-from clearml_k8s.kube.permissions import Feature, wanted
-from clearml_k8s.kube.resources import JOBS, PODS
+from clearml_k8s.kube.node import NodeSlimmer
+from clearml_k8s.kube.permissions import Feature, Permission, wanted
+from clearml_k8s.kube.resources import JOBS, NODES, PODS
+from clearml_k8s.kube.watch import Listed
+from clearml_k8s.report.discovery import Discovery
+from clearml_k8s.report.lacking import by_queue
+from clearml_k8s.report.nodes import Nodes
 from clearml_k8s.spec.job import pod_of, template_probe_job
 
 SECONDS = 15.0
@@ -79,6 +84,8 @@ async def check(
             if session is not None and config.worker_id:
                 await _worker_id(session, identity, lines)
             await _permissions(config, client, lines)
+            if config.cluster_access:
+                await _nodes(config, client, lines)
             for queue in config.queues.values():
                 resolved = ResolvedQueue(config=queue, id=queue.name, name=queue.name)
                 await _template(config, client, resolved, identity, lines)
@@ -161,11 +168,6 @@ async def _worker_id(session: Session, identity: Identity, lines: Lines) -> None
         lines.good(f"worker id {identity.worker_id}: no task of another one runs under it")
 
 
-def features(config: Config) -> frozenset[Feature]:
-    """What is on of that which needs permissions of its own."""
-    return frozenset({Feature.RESOURCE_QUOTAS} if config.respect_resource_quotas else ())
-
-
 async def _permissions(config: Config, client: KubeClient, lines: Lines) -> None:
     asked = [(row, verb) for row in wanted(features(config)) for verb in row.verbs]
     denied = []
@@ -175,7 +177,7 @@ async def _permissions(config: Config, client: KubeClient, lines: Lines) -> None
                 client,
                 verb=verb,
                 resource=row.resource,
-                namespace=config.namespace,
+                namespace=_asked_namespace(row, config),
                 name=row.name(fullname=config.fullname, namespace=config.namespace),
                 subresource=row.subresource,
             )
@@ -188,6 +190,45 @@ async def _permissions(config: Config, client: KubeClient, lines: Lines) -> None
         lines.bad(f"permission missing: this account {text}")
     if not denied:
         lines.good(f"permissions: {len(asked)} of {len(asked)}")
+
+
+def features(config: Config) -> frozenset[Feature]:
+    """What is on, of that which needs more rights."""
+    found = {
+        Feature.CLUSTER_ACCESS: config.cluster_access,
+        Feature.CPU_QUOTA: config.dashboard.reads_quota,
+        Feature.RESOURCE_QUOTAS: config.respect_resource_quotas,
+    }
+    return frozenset(feature for feature, on in found.items() if on)
+
+
+def _asked_namespace(row: Permission, config: Config) -> str | None:
+    if row.resource == NODES:
+        return None
+    return config.dashboard.cpu_namespace if row.when is Feature.CPU_QUOTA else config.namespace
+
+
+async def _nodes(config: Config, client: KubeClient, lines: Lines) -> None:
+    """What the nodes have, as it would be reported, and what queues ask for and no node has."""
+    slim, nodes, records = NodeSlimmer(config.dashboard.label_keys), Nodes(), []
+    try:
+        async for page in client.list_pages(NODES, limit=100):
+            records += [slim(item) for item in page["items"]]
+    except ClearMLK8sError as error:
+        lines.bad(f"nodes cannot be listed: {error}")
+        return
+    nodes.apply(Listed(items=tuple(records)))
+    summary = Discovery(config=config.dashboard, nodes=nodes).summary
+    lines.good(f"nodes: {summary.text}")
+    if config.dashboard.discovers_gpus and not summary.gpus:
+        lines.note(
+            "nodes: discovery finds no GPUs: compare agentk8sglue.orchestrationDashboard.gpu.discovery with "
+            "kubectl get nodes --show-labels (the GPU operator sets nvidia.com/gpu.present and nvidia.com/gpu.count)"
+        )
+    for key, texts in by_queue(config, largest=summary.largest).items():
+        for text in texts:
+            # No failure: an autoscaler may add such a node when a pod waits for it.
+            lines.note(f"queue {key}: {text}; its tasks wait until one has")
 
 
 async def _template(config: Config, client: KubeClient, queue: ResolvedQueue, identity: Identity, lines: Lines) -> None:

@@ -9,7 +9,7 @@ from clearml_k8s import names
 from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import Clock
-from clearml_k8s.config import Config
+from clearml_k8s.config import Config, worker_ids
 from clearml_k8s.errors import MAX_REQUEST_SECONDS, ConfigError, KubeForbidden, KubeNotFound
 from clearml_k8s.guarded import Guard, unguarded
 from clearml_k8s.kube.client import KubeClient
@@ -70,6 +70,11 @@ async def identity_of(config: Config, *, client: KubeClient) -> Identity:
         ) from None
     uid = str(namespace["metadata"]["uid"])
     return Identity(
-        worker_id=config.worker_id or names.default_worker_id(release=config.release_name, namespace_uid=uid),
+        worker_id=worker_ids.controller_worker_id(
+            chosen=config.worker_id,
+            release=config.release_name,
+            namespace_uid=uid,
+            reports=config.dashboard.reports,
+        ),
         controller=names.controller_id(namespace_uid=uid, release=config.release_name),
     )

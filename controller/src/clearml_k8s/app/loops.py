@@ -7,16 +7,20 @@ import logging
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
-from clearml_k8s.app.parts import Parts
+from clearml_k8s.app.parts import Parts, Reports
 from clearml_k8s.app.waiting import Rounds, patiently
 from clearml_k8s.clearml.health import State
 from clearml_k8s.clock import in_turns
 from clearml_k8s.flow.adopt import LOOK_SECONDS as OLD_PODS_SECONDS
 from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.clash import WorkerClash
+from clearml_k8s.kube.node import NodeRecord
 from clearml_k8s.kube.store import Record, Store
 from clearml_k8s.kube.watch import Watch
 from clearml_k8s.logs import kv
+from clearml_k8s.report.dashboard import Dashboard
+from clearml_k8s.report.nodes import Nodes
+from clearml_k8s.report.worker import ControllerWorker
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +36,8 @@ CLASH_SECONDS = 60.0
 
 LENGTHS_SECONDS = 15.0
 """Between two looks at how long the queues are, as often as Prometheus may ask."""
+SERVING_SECONDS = 1.0
+"""Between two looks at whether it serves now, before the first report."""
 
 FLUSH_SECONDS = 1.0
 HEALTH_SECONDS = 0.5
@@ -75,7 +81,32 @@ class Loops:
             **self._old_pods(),
             **({"watch of quotas": _follow(cluster.quota_watch, cluster.quotas)} if cluster.quota_watch else {}),
             **({"worker id": self._look_for(parts.clash)} if parts.clash else {}),
+            **self._reports(parts.reports),
         }
+
+    def _reports(self, reports: Reports) -> Mapping[str, Coroutine[Any, Any, None]]:
+        found = {"worker": self._report_worker(reports.worker)}
+        if reports.watch is not None:
+            found["watch of nodes"] = _follow_nodes(reports.watch, reports.nodes)
+        if reports.dashboard is not None:
+            found["dashboard"] = self._report_capacity(reports.dashboard, reports)
+        return found
+
+    async def _report_worker(self, worker: ControllerWorker) -> None:
+        rounds = Rounds("reporting as a worker")
+        while True:
+            await self._clock.sleep(worker.seconds if self.serving else SERVING_SECONDS)
+            if self.serving:
+                await rounds.once(worker.report)
+
+    async def _report_capacity(self, dashboard: Dashboard, reports: Reports) -> None:
+        rounds = Rounds("reporting to the Orchestration Dashboard", level=logging.WARNING)
+        while True:
+            if self.serving:
+                if reports.quota is not None:
+                    await reports.quota.read()
+                await rounds.once(dashboard.report)
+            await self._clock.sleep(dashboard.wait_seconds if self.serving else SERVING_SECONDS)
 
     def _old_pods(self) -> Mapping[str, Coroutine[Any, Any, None]]:
         cluster = self._parts.cluster
@@ -168,6 +199,11 @@ class Loops:
                 else:
                     log.error("ClearML server %s: %s; %s", now.state.value, now.reason, _HINTS[now.state])
             await self._clock.sleep(HEALTH_SECONDS)
+
+
+async def _follow_nodes(watch: Watch[NodeRecord], nodes: Nodes) -> None:
+    async for event in watch.events():
+        nodes.apply(event)
 
 
 async def _follow(watch: Watch[R], store: Store[R]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from clearml_k8s import names
 from clearml_k8s.app.connect import Identity
 from clearml_k8s.clearml import workers
+from clearml_k8s.clearml.projects import ProjectNames
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import Clock
 from clearml_k8s.config import Config
@@ -36,15 +37,23 @@ from clearml_k8s.flow.tell import Teller
 from clearml_k8s.flow.workqueue import WorkQueue
 from clearml_k8s.kube import old_pod
 from clearml_k8s.kube.client import KubeClient
+from clearml_k8s.kube.node import NodeRecord, NodeSlimmer
 from clearml_k8s.kube.old_pod import OldPod, slim_old_pod
 from clearml_k8s.kube.quota import QuotaRecord, slim_quota
 from clearml_k8s.kube.record import ClaimRecord
-from clearml_k8s.kube.resources import JOBS, PODS, RESOURCE_QUOTAS
+from clearml_k8s.kube.resources import JOBS, NODES, PODS, RESOURCE_QUOTAS
 from clearml_k8s.kube.slim import JobRecord, PodRecord, slim_job, slim_pod
 from clearml_k8s.kube.store import Store
 from clearml_k8s.kube.watch import Watch
 from clearml_k8s.logs import Redactor
 from clearml_k8s.metrics import Metrics
+from clearml_k8s.report.capacity import Capacity, Unknown, capacity
+from clearml_k8s.report.dashboard import Dashboard
+from clearml_k8s.report.discovery import Discovery
+from clearml_k8s.report.lacking import by_queue
+from clearml_k8s.report.nodes import Nodes
+from clearml_k8s.report.quota import CpuQuota
+from clearml_k8s.report.worker import ControllerWorker
 
 STALE_SECONDS = 120.0
 """A watch silent for longer says nothing about what exists."""
@@ -100,6 +109,30 @@ class Followed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reports:
+    """What the server is told of the controller and its cluster.
+
+    ``watch`` and ``discovery``: None where the account may not read nodes; ``dashboard``: None without reports;
+    ``quota``: None where no namespace's quota is reported.
+    """
+
+    worker: ControllerWorker
+    nodes: Nodes
+    watch: Watch[NodeRecord] | None
+    discovery: Discovery | None
+    quota: CpuQuota | None
+    dashboard: Dashboard | None
+    config: Config
+
+    @property
+    def lacking(self) -> Mapping[str, tuple[str, ...]]:
+        """By key of ``queues`` what its pods ask for and no node has, in words; empty while the nodes are not known."""
+        if self.discovery is None or not self.discovery.known:
+            return {}
+        return by_queue(self.config, largest=self.discovery.summary.largest)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parts:
     """What the loops of the process drive. ``may_begin``: it certainly leads, and knows what exists in the cluster;
     ``clash`` is None where the worker id is made of the namespace's uid, so that nobody else has it."""
@@ -122,6 +155,7 @@ class Parts:
     clash: WorkerClash | None
     graces: Graces
     counting: Counting
+    reports: Reports
 
 
 def make(
@@ -187,7 +221,13 @@ def make(
             label_selector=old_pod.selector(config.old_worker_id),
         ),
         quotas=quotas,
-        quota_watch=Watch(client=client, resource=RESOURCE_QUOTAS, slim=slim_quota, namespace=config.namespace)
+        quota_watch=Watch(
+            client=client,
+            resource=RESOURCE_QUOTAS,
+            slim=slim_quota,
+            namespace=config.namespace,
+            permission="the chart's Role gives it, or agentk8sglue.respectResourceQuotas: false does without",
+        )
         if config.respect_resource_quotas
         else None,
     )
@@ -216,6 +256,7 @@ def make(
         controller=controller,
         stop=stop,
         measure=measure,
+        projects=ProjectNames(session=session),
     )
     book = ClaimBook(session=session, record=record, graces=graces, controller=controller)
     returning = Returning(
@@ -332,4 +373,66 @@ def make(
         clash=WorkerClash(session=session, worker_id=worker_id, controller=controller) if config.worker_id else None,
         graces=graces,
         counting=counting,
+        reports=make_reports(config=config, session=session, client=client, worker_id=worker_id, served=served),
+    )
+
+
+NODE_PAGE = 50
+"""Nodes that are held whole at a time: each takes some 50 KiB."""
+
+
+def make_reports(
+    *, config: Config, session: Session, client: KubeClient, worker_id: str, served: ServedQueues
+) -> Reports:
+    """The parts that report; asks nobody anything."""
+    nodes = Nodes()
+    watch: Watch[NodeRecord] | None = None
+    discovery: Discovery | None = None
+    if config.cluster_access:
+        discovery = Discovery(config=config.dashboard, nodes=nodes)
+        watch = Watch(
+            client=client,
+            resource=NODES,
+            slim=NodeSlimmer(config.dashboard.label_keys),
+            page_size=NODE_PAGE,
+            permission="agentk8sglue.serviceAccountClusterAccess: true gives it, with a ClusterRole",
+        )
+    quota = None
+    if config.dashboard.reads_quota and config.dashboard.reports and config.dashboard.cpu_namespace:
+        quota = CpuQuota(client=client, namespace=config.dashboard.cpu_namespace)
+
+    def numbers() -> Capacity | Unknown:
+        seen = watch.last_seen if watch else None
+        fresh = seen is not None and session.clock.monotonic() - seen < STALE_SECONDS
+        found = capacity(
+            config,
+            summary=discovery.summary if discovery and discovery.known and fresh else None,
+            quota_cpus=quota.cpus if quota else None,
+            quota_problem=quota.problem if quota else "",
+        )
+        if isinstance(found, Unknown) and watch is not None and watch.problem:
+            return Unknown(why=f"{found.why}: {watch.problem}")
+        return found
+
+    return Reports(
+        worker=ControllerWorker(
+            session=session,
+            worker_id=worker_id,
+            seconds=config.status_report_seconds,
+            queues=lambda: [queue.id for queue in served.all_found()],
+        ),
+        nodes=nodes,
+        watch=watch,
+        discovery=discovery,
+        quota=quota,
+        config=config,
+        dashboard=Dashboard(
+            config=config,
+            session=session,
+            worker_id=worker_id,
+            capacity=numbers,
+            queue_names=lambda: {key: one.queue.name for key, one in served.states.items() if one.queue},
+        )
+        if config.dashboard.reports
+        else None,
     )

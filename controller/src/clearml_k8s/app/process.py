@@ -18,13 +18,13 @@ from clearml_k8s.app.connect import clearml_session, identity_of
 from clearml_k8s.app.gauges import StateGauges
 from clearml_k8s.app.heartbeat import Heartbeats
 from clearml_k8s.app.loops import Loops
-from clearml_k8s.app.parts import Parts, make
+from clearml_k8s.app.parts import Parts, Reports, make
 from clearml_k8s.app.waiting import patiently, until
 from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import Clock, SystemClock
 from clearml_k8s.config import Config
-from clearml_k8s.errors import ClearMLK8sError
+from clearml_k8s.errors import ClearMLK8sError, Refused, Unanswered
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.lease import Lease
 from clearml_k8s.logs import kv
@@ -32,6 +32,7 @@ from clearml_k8s.settings import Settings
 
 log = logging.getLogger(__name__)
 
+WITHDRAW_SECONDS = 5.0
 FINISH_SECONDS, STOP_SECONDS = 35.0, 45.0
 """For claims under way when the process is told to stop; what is not done by then is found in the record."""
 
@@ -223,6 +224,7 @@ class Controller:
         await self._within(FINISH_SECONDS, parts, self._finish(parts))
         # Whatever became of the claims: what is only marked is freed.
         await self._within(STOP_SECONDS - FINISH_SECONDS, parts, self._release(parts))
+        await self._within(WITHDRAW_SECONDS, parts, self._withdraw(parts))
         log.info("stopped", extra=kv(launched=parts.claims.launched))
 
     async def _finish(self, parts: Parts) -> None:
@@ -233,6 +235,16 @@ class Controller:
         await parts.claims.release()
         await parts.teller.flush()
         await parts.book.flush()
+
+    async def _withdraw(self, parts: Parts) -> None:
+        """Only whoever leads: another process reports under the same id."""
+        reports = parts.reports
+        steps = [reports.worker.withdraw(), *([reports.dashboard.withdraw()] if reports.dashboard else [])]
+        for found in await asyncio.gather(*steps, return_exceptions=True):
+            if isinstance(found, Refused | Unanswered):
+                log.info("the server keeps what was reported to it until its time is over: %s", found)
+            elif isinstance(found, BaseException):
+                raise found
 
     async def _within(self, seconds: float, parts: Parts, step: Coroutine[Any, Any, None]) -> None:
         try:
@@ -275,17 +287,29 @@ class Controller:
         if self._parts and self._parts.clash and self._parts.clash.problem:
             report["worker id"] = self._parts.clash.problem
         if self._parts:
-            report |= queue_report(self._parts)
+            report |= _of_the_reports(self._parts.reports) | queue_report(self._parts)
         return report
+
+
+def _of_the_reports(reports: Reports) -> dict[str, str]:
+    """What is known of the nodes, and what the dashboard was told last."""
+    said = {}
+    if reports.watch is not None and reports.discovery is not None:
+        seen = reports.discovery.summary.text if reports.discovery.known else "not known yet"
+        said["nodes"] = reports.watch.problem or seen
+    if reports.dashboard is not None:
+        said["dashboard"] = reports.dashboard.state.text
+    return said
 
 
 def queue_report(parts: Parts) -> dict[str, str]:
     """Of each queue whether tasks are taken from it, and why not; and what is not seen of the cluster."""
-    report = {}
+    report, lacking = {}, parts.reports.lacking
     if parts.cluster.quotas_forbidden:
         report["quotas"] = "not seen, as this account may not list and watch resourcequotas"
     standings = {one.queue: one for one in parts.poller.standings()}
     for key, queue in parts.served.states.items():
         why = parts.served.paused(key) or (standings[key].why if key in standings else "")
-        report[f"queue {key}"] = queue.problem or (f"served; nothing is taken now: {why}" if why else "served")
+        state = queue.problem or (f"served; nothing is taken now: {why}" if why else "served")
+        report[f"queue {key}"] = "; ".join([state, *lacking.get(key, ())])
     return report

@@ -77,6 +77,8 @@ class TaskView:
     status_message: str = ""
     execution_queue: str | None = None
     project: str | None = None
+    project_name: str = ""
+    """Only where somebody looked it up."""
     parent: str | None = None
     user: str = ""
     company: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from clearml_k8s.clearml.session import Session
@@ -61,3 +62,48 @@ async def probe(session: Session, worker: str, *, queues: Sequence[str] | None =
     It makes the server write to its search engine as a take does, so it fails as long as takes fail half-way.
     """
     await status_report(session, worker, at=session.clock.now(), queues=queues, machine_stats={"cpu_usage": [0.0]})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterReport:
+    """The capacity of a category of the Orchestration Dashboard.
+
+    ``partial``: this is one agent's share, and the server adds up those of all; else it is the category's total. ``at``
+    is when it was true, ``timeout_seconds`` how long the server believes it. Of the maxima 0 means not known.
+    """
+
+    worker: str
+    category: str
+    resource_groups: tuple[str, ...]
+    partial: bool
+    at: datetime
+    timeout_seconds: int
+    max_gpus: int
+    max_cpus: int
+    max_workers: int
+
+
+async def cluster_report(session: Session, report: ClusterReport, *, deadline: float | None = None) -> None:
+    """Send the report. NotSupported where the server has no dashboard; other errors as `Session.call`.
+
+    Harmless to repeat.
+    """
+    body: dict[str, object] = {
+        "worker": report.worker,
+        "partial": report.partial,
+        "key": report.category,
+        "timestamp": int(report.at.timestamp() * 1000),
+        "timeout": report.timeout_seconds,
+        "resource_groups": list(report.resource_groups),
+        "properties": {
+            "max_gpus": report.max_gpus,
+            "max_cpus": report.max_cpus,
+            "max_workers": report.max_workers,
+        },
+    }
+    await session.call("workers.cluster_report", body, deadline=deadline)
+
+
+async def cluster_unregister(session: Session, category: str, *, deadline: float | None = None) -> None:
+    """Take the category's report back. Errors as `cluster_report`."""
+    await session.call("workers.cluster_unregister", {"key": category}, deadline=deadline)

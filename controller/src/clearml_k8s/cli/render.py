@@ -12,7 +12,7 @@ import yaml
 
 from clearml_k8s import names
 from clearml_k8s.clearml.tasks import TaskView, view
-from clearml_k8s.config import Config, QueueConfig, ResolvedQueue
+from clearml_k8s.config import Config, QueueConfig, ResolvedQueue, worker_ids
 from clearml_k8s.config.file import ConfigProblems
 from clearml_k8s.config.problems import nearest
 from clearml_k8s.spec.job import SAMPLE_ATTEMPT, SAMPLE_TASK_ID, build_job
@@ -28,8 +28,11 @@ def render(config: Config, *, queues: Sequence[str], task_file: str | None, out:
     `errors.SpecError` as `build_job`.
     """
     task = _read_task(task_file) if task_file else _sample_task()
-    worker_id = config.worker_id or names.default_worker_id(
-        release=config.release_name, namespace_uid=SAMPLE_NAMESPACE_UID
+    worker_id = worker_ids.controller_worker_id(
+        chosen=config.worker_id,
+        release=config.release_name,
+        namespace_uid=SAMPLE_NAMESPACE_UID,
+        reports=config.dashboard.reports,
     )
     jobs = []
     for queue in _select(config, queues):

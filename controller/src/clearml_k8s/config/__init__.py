@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from clearml_k8s.config.dashboard import DashboardConfig
+
 RawTemplate = Mapping[str, Any]
 """Part of a pod template as it stands in values.yaml; never changed in place."""
 
@@ -76,6 +78,8 @@ class QueueSettings:
     """Tasks are taken from a queue only while none of a higher number has one that there is room for."""
     weight: float = 1.0
     """Its share among the queues of the same priority."""
+    worker_id_template: str | None = None
+    """Of the worker ids of this queue's tasks; None: `Config.task_worker_id`."""
 
 
 GPU_FIELD = "resources|limits|nvidia.com/gpu"
@@ -147,3 +151,10 @@ class Config:
     base_pod_template: RawTemplate = field(default_factory=dict)
     base_pod_spec: RawTemplate | None = None
     """A whole PodSpec below the named keys of the templates; only the flags of `run` set it, no config file does."""
+    cluster_access: bool = False
+    """The account may read the cluster's nodes."""
+    status_report_seconds: float = 30.0
+    """Between two reports of the controller as a worker of the server."""
+    task_worker_id: str | None = None
+    """Template of the worker ids of tasks (`config.worker_ids`); None: ``<worker id>:<task id>``."""
+    dashboard: DashboardConfig = field(default_factory=DashboardConfig)

@@ -26,6 +26,7 @@ from clearml_k8s.config import (
     TaskCredentials,
     TaskPodConfig,
     address,
+    dashboard,
 )
 from clearml_k8s.config.problems import find_problems
 
@@ -145,7 +146,11 @@ def _semantic_problems(document: Mapping[str, Any]) -> list[str]:
             problems.append(f"queues: {name!r} and {name.strip()!r} are the same queue (the server strips names)")
     addresses = {kind: document["clearml"].get(kind.key) for kind in address.KINDS}
     keys = {kind: f"clearml.{kind.key}" for kind in address.KINDS}
-    return problems + address.address_problems(addresses, names=keys)
+    problems += address.address_problems(addresses, names=keys)
+    problems += dashboard.problems(
+        document.get("orchestrationDashboard"), cluster_access=bool(document.get("clusterAccess"))
+    )
+    return problems
 
 
 def _build(document: Mapping[str, Any]) -> Config:
@@ -167,6 +172,8 @@ def _build(document: Mapping[str, Any]) -> Config:
             ("maxRequeues", "max_requeues"),
             ("maxPendingPods", "max_pending_pods"),
             ("respectResourceQuotas", "respect_resource_quotas"),
+            ("clusterAccess", "cluster_access"),
+            ("statusReportFrequencySeconds", "status_report_seconds"),
         )
         if key in given
     }
@@ -182,6 +189,8 @@ def _build(document: Mapping[str, Any]) -> Config:
         ),
         monitored_resources=_monitored(given.get("monitoredResources", {})),
         queues={name.strip(): _queue(name.strip(), queue or {}) for name, queue in given["queues"].items()},
+        task_worker_id=given.get("taskWorkerId") or None,
+        dashboard=dashboard.read(given.get("orchestrationDashboard"), namespace=given["namespace"]),
         **optional,
     )
 
@@ -230,6 +239,7 @@ def _queue(name: str, raw: Mapping[str, Any]) -> QueueConfig:
             max_pending_pods=settings.get("maxPendingPods"),
             priority=settings.get("priority") or 0,
             weight=settings.get("weight") or 1.0,
+            worker_id_template=settings.get("customWorkerIdTemplate") or None,
         ),
     )
 

@@ -1,7 +1,8 @@
 """Whether somebody else works under our worker id: two releases of one `workerIdOverride`, or ClearML's own glue.
 
-The server keeps no owner of a worker id, and a controller registers none. But the agent in each pod reports as
-``<worker id>:<task id>``, and a task carries the mark of whoever launched it, so such a task without our mark tells.
+The server keeps no owner of a worker id: of two that register one it shows the latter. But the agent in each pod
+reports as ``<worker id>:<task id>``, and a task carries the mark of whoever launched it, so such a task without our
+mark tells.
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clearml_k8s import names
 from clearml_k8s.backoff import Backoff
+from clearml_k8s.clearml.projects import ProjectNames
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.clock import sleep_until
 from clearml_k8s.config import Config, ResolvedQueue
@@ -33,7 +34,7 @@ from clearml_k8s.kube.slim import NO_MEASURE, JobRecord, slim_job
 from clearml_k8s.kube.store import Store
 from clearml_k8s.kube.uses import Measure
 from clearml_k8s.logs import kv
-from clearml_k8s.spec.job import build_job
+from clearml_k8s.spec.job import build_job, names_project
 
 log = logging.getLogger(__name__)
 
@@ -80,9 +81,11 @@ class Launcher:
         controller: str,
         stop: asyncio.Event,
         measure: Measure = NO_MEASURE,
+        projects: ProjectNames | None = None,
     ) -> None:
         """``stop``: set once the process is told to end, and nothing may be waited for any more; ``measure``: as of the
-        watch of Jobs."""
+        watch of Jobs; ``projects``: for worker ids with a project's name; without it, its id stands there."""
+        self._projects = projects
         self._stop = stop
         self._measure = measure
         self._config = config
@@ -98,6 +101,8 @@ class Launcher:
 
         Waits, until the process is told to end, while the API takes nothing.
         """
+        if self._projects is not None and names_project(config=self._config, queue=queue):
+            task = replace(task, project_name=await self._projects.of(task.project))
         try:
             built = build_job(
                 config=self._config,

@@ -309,7 +309,7 @@ class Reconciler:
         )
 
     def _worker_of(self, job: JobRecord) -> str:
-        return names.task_worker_id(worker_id=job.worker or self._worker_id, task_id=job.task or "")
+        return job.reports_as or names.task_worker_id(worker_id=job.worker or self._worker_id, task_id=job.task or "")
 
     def _pods_of(self, job: JobRecord) -> list[PodRecord]:
         return [pod for pod in self._pods.of_task(job.task or "") if pod.job_uid == job.uid]

@@ -11,7 +11,17 @@ from enum import Enum
 from typing import Final
 
 from clearml_k8s import names
-from clearml_k8s.kube.resources import CONFIGMAPS, EVENTS, JOBS, LEASES, NAMESPACES, PODS, RESOURCE_QUOTAS, Resource
+from clearml_k8s.kube.resources import (
+    CONFIGMAPS,
+    EVENTS,
+    JOBS,
+    LEASES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    RESOURCE_QUOTAS,
+    Resource,
+)
 
 
 class Only(Enum):
@@ -23,8 +33,10 @@ class Only(Enum):
 
 
 class Feature(Enum):
-    """What a permission is granted for alone; its value: in words, for the documentation."""
+    """What a permission is needed for, where it is not always; in words for the documentation."""
 
+    CLUSTER_ACCESS = "`serviceAccountClusterAccess`"
+    CPU_QUOTA = "`orchestrationDashboard.cpu.reportNamespaced`"
     RESOURCE_QUOTAS = "`agentk8sglue.respectResourceQuotas`, which is on by default"
 
 
@@ -79,6 +91,18 @@ PERMISSIONS: Final = (
         only=Only.NAMESPACE,
         verbs=("get",),
         purpose="its uid is part of the controller's identity",
+    ),
+    Permission(
+        resource=NODES,
+        verbs=("list", "watch"),
+        purpose="the GPUs and CPUs of the cluster",
+        when=Feature.CLUSTER_ACCESS,
+    ),
+    Permission(
+        resource=RESOURCE_QUOTAS,
+        verbs=("list",),
+        purpose="the CPUs of the namespace that is reported",
+        when=Feature.CPU_QUOTA,
     ),
     Permission(
         resource=RESOURCE_QUOTAS,

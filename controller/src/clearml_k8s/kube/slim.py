@@ -56,6 +56,8 @@ class JobRecord:
     uses: Uses = USES_NOTHING
     taken: str = ""
     queue_name: str | None = None
+    reports_as: str | None = None
+    """The worker id of its pod as a whole, where a template made it."""
 
     @property
     def fields(self) -> Mapping[str, str | None]:
@@ -144,6 +146,7 @@ def slim_job(job: Mapping[str, Any], *, measure: Measure = NO_MEASURE) -> JobRec
         attempt=_optional(annotations, names.ANNOTATION_ATTEMPT),
         queue=_shared(annotations.get(names.ANNOTATION_QUEUE_ID)),
         worker=_shared(annotations.get(names.ANNOTATION_WORKER)),
+        reports_as=_optional(annotations, names.ANNOTATION_REPORTS_AS),
         controller=_shared(labels.get(names.LABEL_CONTROLLER)),
         suspend=spec.get("suspend") is True,
         created=_optional(meta, "creationTimestamp") or "",

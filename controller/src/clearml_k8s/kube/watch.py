@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 from clearml_k8s.backoff import Backoff
 from clearml_k8s.errors import KubeExpired, KubeForbidden, KubeRefused, KubeUnanswered, Refused, Unanswered, trimmed
 from clearml_k8s.kube import status as statuses
-from clearml_k8s.kube.client import KubeClient
+from clearml_k8s.kube.client import PAGE_SIZE, KubeClient
 from clearml_k8s.kube.resources import Resource
 from clearml_k8s.logs import kv
 from clearml_k8s.wire import parse_json
@@ -66,7 +66,10 @@ class Watch(Generic[T]):
         namespace: str | None = None,
         label_selector: str | None = None,
         field_selector: str | None = None,
+        page_size: int = PAGE_SIZE,
+        permission: str = "",
     ) -> None:
+        """``page_size``: objects that are held whole at a time; ``permission``: what gives it where it is missing."""
         self._client = client
         self._clock = client.clock
         self._resource = resource
@@ -74,10 +77,12 @@ class Watch(Generic[T]):
         self._namespace = namespace
         self._label_selector = label_selector
         self._field_selector = field_selector
+        self._page_size = page_size
+        self._permission = permission
+        self._forbidden = ""
         self._version: str | None = None
         self._last_seen: float | None = None
         self._problem = ""
-        self._forbidden = False
 
     @property
     def last_seen(self) -> float | None:
@@ -92,7 +97,7 @@ class Watch(Generic[T]):
     @property
     def forbidden(self) -> bool:
         """The API server's last word was that this account may not list or watch it; it is asked again and again."""
-        return self._forbidden
+        return bool(self._forbidden)
 
     async def events(self) -> AsyncIterator[Event[T]]:
         """First `Listed`, then changes; a new `Listed` whenever changes may have been missed. Ends only by cancelling.
@@ -101,28 +106,28 @@ class Watch(Generic[T]):
         """
         backoff = Backoff(random=self._client.random)
         while True:
-            began, repeated = self._clock.monotonic(), False
+            began = self._clock.monotonic()
             try:
                 if self._version is None:
                     items, self._version = await self._list()
                     yield Listed(items=items, version=self._version)
                     began = self._clock.monotonic()
                 async with self._client.stream(self._path(), params=self._params(self._version)) as chunks:
-                    self._problem, self._forbidden = "", False
+                    self._problem = self._forbidden = ""
                     async for event in self._changes(chunks):
                         yield event
                 why, text = "closed", ""
             except KubeExpired as error:
                 self._version, why, text = None, "expired", str(error)
+            except KubeForbidden as error:
+                why, text = "forbidden", self._missing(error)
             except KubeRefused as error:
-                # Told once: it is asked until somebody changes the Role, which may be never.
-                repeated = self._forbidden and isinstance(error, KubeForbidden)
-                self._forbidden = isinstance(error, KubeForbidden)
+                self._forbidden = ""
                 why, text = "throttled" if error.code == 429 else "refused", str(error)
                 await self._clock.sleep(error.retry_after or 0.0)
             except (Refused, Unanswered) as error:
                 why, text = "lost", str(error)
-            self._restarted(why, text, quietly=repeated or why in ("closed", "expired"))
+            self._restarted(why, text)
             if self._clock.monotonic() - began >= SOUND_SECONDS:
                 backoff.reset()
                 if why == "closed":
@@ -137,6 +142,7 @@ class Watch(Generic[T]):
             namespace=self._namespace,
             label_selector=self._label_selector,
             field_selector=self._field_selector,
+            limit=self._page_size,
         ):
             self._last_seen = self._clock.monotonic()
             items += [self._slim(item) for item in page["items"]]
@@ -184,12 +190,25 @@ class Watch(Generic[T]):
             self._last_seen = self._clock.monotonic()
             yield chunk
 
-    def _restarted(self, why: str, text: str, *, quietly: bool) -> None:
+    def _restarted(self, why: str, text: str) -> None:
         self._problem = text
         if self._client.metrics:
             self._client.metrics.watch_restarts.labels(resource=self._resource.plural, reason=why).inc()
-        level = logging.DEBUG if quietly else logging.WARNING
+        if why == "forbidden":
+            # Told once: it is asked until somebody changes the Role, which may be never.
+            if text != self._forbidden:
+                log.error("%s", text)
+            self._forbidden = text
+            return
+        level = logging.DEBUG if why in ("closed", "expired") else logging.WARNING
         log.log(level, "watch restarts", extra=kv(resource=self._resource.plural, reason=why, error=text or None))
+
+    def _missing(self, error: KubeForbidden) -> str:
+        where = f" in namespace {self._namespace}" if self._namespace else " of the cluster"
+        return (
+            f"this account may not list and watch {self._resource.plural}{where}: "
+            f"{self._permission or 'give it a Role that allows both'}; it is tried again ({error.message})"
+        )
 
     def _path(self) -> str:
         return self._resource.path(namespace=self._namespace)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import TaskView
-from clearml_k8s.config import ClearMLConfig, Config, ResolvedQueue, SecretKey
+from clearml_k8s.config import ClearMLConfig, Config, ResolvedQueue, SecretKey, worker_ids
 from clearml_k8s.spec.container import MAX_ENV_BYTES, check_image, env_entries, parse_docker_arguments, split_image
 from clearml_k8s.spec.ignored import Ignored
 from clearml_k8s.spec.merge import merge_env
@@ -76,6 +76,8 @@ def build_job(
     own_arguments = parse_docker_arguments(task.container.arguments, reserved=RESERVED_ENV)
     old = parse_docker_arguments(old_arguments, reserved=RESERVED_ENV)
     template_env, refused = _template_env(parts)
+    template = queue.config.settings.worker_id_template or config.task_worker_id
+    reports_as = _reports_as(template, config=config, queue=queue, task=task, job_name=job_name, worker_id=worker_id)
 
     container: dict[str, Any] = {
         "name": names.TASK_CONTAINER,
@@ -83,7 +85,7 @@ def build_job(
         "command": list(start_command()),
         **parts.container,
         "env": [
-            *_identity(config=config, task=task, attempt=attempt, worker_id=worker_id),
+            *_identity(config=config, task=task, attempt=attempt, reports_as=reports_as),
             *merge_env(
                 _defaults(config.clearml),
                 template_env,
@@ -104,6 +106,7 @@ def build_job(
         names.ANNOTATION_QUEUE_ID: queue.id,
         names.ANNOTATION_QUEUE_NAME: queue.name,
         names.ANNOTATION_WORKER: worker_id,
+        **({names.ANNOTATION_REPORTS_AS: reports_as} if template else {}),
         names.ANNOTATION_TASK_NAME: _encodable(task.name)[:_TASK_NAME_LIMIT],
         **({names.ANNOTATION_TAKEN: taken} if taken else {}),
     }
@@ -129,6 +132,11 @@ def build_job(
     _check_size(manifest)
     ignored = (*parts.ignored, *refused, *_reserved_metadata(parts, labels), *old.ignored, *own_arguments.ignored)
     return BuiltJob(manifest=manifest, ignored=ignored)
+
+
+def names_project(*, config: Config, queue: ResolvedQueue) -> bool:
+    """Whether the worker ids of the queue's tasks hold the project's name, which a task as read does not."""
+    return "{project}" in (queue.config.settings.worker_id_template or config.task_worker_id or "")
 
 
 def _kept_minutes(config: Config) -> float:
@@ -174,13 +182,29 @@ def _image(task_image: str, *, config: Config, queue: ResolvedQueue) -> str:
     return check_image(config.default_container_image, setting="defaultContainerImage")
 
 
-def _identity(*, config: Config, task: TaskView, attempt: str, worker_id: str) -> list[dict[str, Any]]:
+def _reports_as(
+    template: str | None, *, config: Config, queue: ResolvedQueue, task: TaskView, job_name: str, worker_id: str
+) -> str:
+    facts = worker_ids.TaskFacts(
+        task_id=task.id,
+        pod_name=job_name,
+        task_name=_encodable(task.name),
+        project=_encodable(task.project_name or task.project or ""),
+        queue=_encodable(queue.name),
+    )
+    try:
+        return worker_ids.task_worker_id(template, worker_id=worker_id, namespace=config.namespace, task=facts)
+    except worker_ids.WorkerIdError as error:
+        raise errors.SpecError(f"its worker id: {error}") from None
+
+
+def _identity(*, config: Config, task: TaskView, attempt: str, reports_as: str) -> list[dict[str, Any]]:
     """Who the pod is and whom it talks to; nobody else may set these."""
     clearml = config.clearml
     literal_values = {
         names.ENV_TASK_ID: task.id,
         names.ENV_ATTEMPT: attempt,
-        names.ENV_WORKER_ID: names.task_worker_id(worker_id=worker_id, task_id=task.id),
+        names.ENV_WORKER_ID: reports_as,
         names.ENV_API_HOST: clearml.api_server,
         names.ENV_WEB_HOST: clearml.web_server,
         names.ENV_FILES_HOST: clearml.file_server,
