@@ -233,3 +233,20 @@ async def test_restarts_are_counted(cluster, client, meters):
     labels = {"resource": "jobs", "reason": "closed"}
     assert meters.registry.get_sample_value("clearml_k8s_watch_restarts_total", labels) == 1
     assert meters.registry.get_sample_value("clearml_k8s_watch_synced", {"resource": "jobs"}) == 1
+
+
+async def test_what_is_forbidden_is_told_once_and_asked_for_again(cluster, client, clock, caplog):
+    said = status(403, "Forbidden", "jobs.batch is forbidden")
+    cluster.fault("GET", *[Fault(code=403, status=said)] * 4, path="jobs")
+    clock.auto = True
+    async with reading(client) as reader:
+        async with asyncio.timeout(5):
+            while len(cluster.of("GET", "jobs")) < 3:
+                await asyncio.sleep(0.001)
+        assert reader.watch.forbidden
+        await cluster.watching()
+        cluster.put("jobs", "a")
+        await reader.wait(2)
+        assert not reader.watch.forbidden
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [record.getMessage() for record in warnings] == ["watch restarts"]
