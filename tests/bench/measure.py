@@ -71,7 +71,7 @@ class Launched(Bare):
 
 
 def config_file(folder: Path, *, server: DevServer, namespace: str) -> Path:
-    """A config that lets no node run the pods, and as many wait as there are: the way to the Job is measured."""
+    """A config that lets no node run the pods, and all may wait: what is measured is the way to the Job."""
     document: dict[str, Any] = {
         "workerId": WORKER_ID,
         "releaseName": "bench",

@@ -343,6 +343,12 @@ def test_a_quota_leaves_what_is_not_used_and_not_sure_to_come() -> None:
     assert full.why("q") == "limit of 6 pods in the namespace is reached (ResourceQuota team)"
 
 
+def test_pods_that_a_quota_has_not_told_of_yet_are_used() -> None:
+    """Two watches: the pod may be seen before the quota's number that holds it."""
+    found = left(queue("q"), taken=placed("q", 3), quotas=(quota(pods=4, used={"pods": 1}),))
+    assert found.of("q") == 1
+
+
 def test_a_quota_on_resources_counts_the_queues_pods() -> None:
     template = {"resources": {"requests": {"cpu": "500m", "nvidia.com/gpu": 2}, "limits": {"nvidia.com/gpu": 2}}}
     gpu_quota = QuotaRecord(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clearml_k8s.flow.pace import LEAST, MOST, WINDOW_SECONDS, Pace
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from manual_clock import ManualClock
 
@@ -44,6 +44,7 @@ def test_what_is_gone_is_not_counted_again() -> None:
     assert pace.most == 40
 
 
+@settings(deadline=None)
 @given(steps=st.lists(st.integers(0, 400), max_size=30))
 def test_it_stays_within_bounds(steps: list[int]) -> None:
     pace, seen = Pace(clock=ManualClock()), 0

@@ -12,7 +12,7 @@ from clearml_k8s.kube.quota import Scope, slim_quota
 from clearml_k8s.kube.slim import slim_job, slim_pod
 from clearml_k8s.kube.uses import NOTHING, Measure, Uses, field_path, is_gpu, limits, requests
 from hostile import BOUNDED, spoilt, values
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kube_objects import job, pod
 
@@ -54,6 +54,7 @@ def test_no_quantity(text: object) -> None:
     assert quantity(text) is None
 
 
+@settings(deadline=None)
 @given(number=st.integers(0, 10**12), digits=st.integers(0, 6))
 def test_an_amount_is_shown_as_it_is(number: int, digits: int) -> None:
     amount = Decimal(number).scaleb(-digits)

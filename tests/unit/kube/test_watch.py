@@ -264,3 +264,19 @@ async def test_pages_as_small_as_told(cluster, client):
         assert await reader.wait(1) == [Listed(items=tuple("abcde"))]
         await cluster.watching()
     assert [seen.query["limit"] for seen in cluster.of("GET")] == ["2", "2", "2"]
+async def test_what_is_forbidden_is_told_once_and_asked_for_again(cluster, client, clock, caplog):
+    said = status(403, "Forbidden", "jobs.batch is forbidden")
+    cluster.fault("GET", *[Fault(code=403, status=said)] * 4, path="jobs")
+    clock.auto = True
+    async with reading(client) as reader:
+        async with asyncio.timeout(5):
+            while len(cluster.of("GET", "jobs")) < 3:
+                await asyncio.sleep(0.001)
+        assert reader.watch.forbidden
+        await cluster.watching()
+        cluster.put("jobs", "a")
+        await reader.wait(2)
+        assert not reader.watch.forbidden
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert errors[0].startswith("this account may not list and watch jobs ")

@@ -156,15 +156,17 @@ def _own(queue: ResolvedQueue, count: Count, need: Need, pace: int) -> Iterator[
 
 
 def _left(quota: QuotaRecord, counts: Counts, needs: Mapping[str, Need]) -> Iterator[tuple[str, Limit]]:
-    """By resource. What is sure to come, and that the quota does not know of yet, is used."""
+    """By resource. What is sure to come, and that the quota does not know of yet, is used. So is what our own pods use,
+    where the quota's own number is lower: it may be told later than they are."""
     for resource, hard in quota.hard.items():
-        coming = Decimal(0)
+        coming, there = Decimal(0), Decimal(0)
         for queue, need in needs.items():
             count = counts.get(queue, EMPTY)
-            number = count.of(Stage.COMING) if resource == JOBS_COUNT else count.podless
-            if number and resource in need.demand and applies(quota, need.pod):
+            if count.pods and resource in need.demand and applies(quota, need.pod):
+                number = count.of(Stage.COMING) if resource == JOBS_COUNT else count.podless
                 coming += number * need.demand[resource]
-        used = quota.used.get(resource, Decimal(0)) + coming
+                there += (count.pods - number) * need.demand[resource]
+        used = max(quota.used.get(resource, Decimal(0)), there) + coming
         what = f"{resource} in the namespace"
         yield resource, Limit(most=hard, used=used, what=what, setting=f"ResourceQuota {quota.name}")
 
