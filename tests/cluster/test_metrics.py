@@ -13,6 +13,7 @@ from chaos_controller import config
 from chaos_counts import until
 from chaos_scene import Scene
 from chart_render import CHART, CREDENTIALS, at, helm, merged
+from clearml_k8s.flow.graces import GRACE_SECONDS
 from real_prometheus import Prometheus, prometheus
 
 TASKS = 500
@@ -84,7 +85,9 @@ async def test_prometheus_sees_a_run_as_it_was(scene: Scene, tmp_path: Path) -> 
         "bad": {"templateOverrides": {"resources": {"limits": {"cpu": "-1"}}}},
     }
     rules, expressions = rendered_rules(tmp_path, namespace=namespace)
-    async with scene.agents() as agents, scene.controller(RELEASE, limits=LIMITS, queues=queues) as controller:
+    # Longer than all else: on a busy machine a request that is cut off makes a doubt, of which there is an alert.
+    watched = scene.controller(RELEASE, limits=LIMITS, queues=queues, grace_seconds=GRACE_SECONDS)
+    async with scene.agents() as agents, watched as controller:
         began = time.time()
         targets = {JOB: [f"127.0.0.1:{controller.port}"]}
         async with prometheus(tmp_path, targets=targets, labels={"namespace": namespace}, rules=rules) as prom:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos_agent import Agents, ClearML, Start
-from chaos_controller import ControllerProcess, config
+from chaos_controller import GRACE_SECONDS, ControllerProcess, config
 from chaos_counts import Counts, count, settled, stored
 from chaos_kube import Access, AuditLog, JobCreated, Kube, plain_kubeconfig
 from chaos_proxy import Proxy
@@ -45,12 +45,14 @@ class Scene:
         kube: Proxy | None = None,
         delete_after: str = "0s",
         pod: str = "",
+        grace_seconds: float = GRACE_SECONDS,
         **document: Any,
     ) -> ControllerProcess:
         """Not started. ``limits``: maxPods by queue, and in all (""); ``document``: further keys of its config.
 
         ``clearml``, ``kube``: proxies before the servers. ``namespace``: the first unless given. ``pod``: the name of
-        its pod, where a release has two.
+        its pod, where a release has two. ``grace_seconds``: short, so that doubts end soon, and requests are cut off
+        after half of it.
         """
         kubeconfig = self.kubeconfig
         if kube is not None:
@@ -70,6 +72,7 @@ class Scene:
             kubeconfig=kubeconfig,
             access_key=self.server.access_key,
             secret_key=self.server.secret_key,
+            grace_seconds=grace_seconds,
             pod=pod,
         )
 

@@ -30,6 +30,7 @@ from clearml_k8s.flow.recover import Recovery
 from clearml_k8s.flow.returning import Returning
 from clearml_k8s.flow.room import Room
 from clearml_k8s.flow.served import ServedQueues
+from clearml_k8s.flow.starts import Starts
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.events import EventRecord
@@ -157,7 +158,7 @@ class Side:
         self.session = Session(api_server=server.url, credentials=credentials, clock=self.clock, random=Random(7))
         self.session.health.use_probe(lambda: workers.probe(self.session, worker_id))
         self.client = kube_client(cluster.url, self.clock)
-        self.jobs: Store[JobRecord] = Store(keep_gone=True)
+        self.jobs: Store[JobRecord] = Store(keep_gone=True, dirty=self._changed)
         self.teller = Teller(session=self.session, worker_id=worker_id, redact=Redactor())
         self.graces = Graces(
             session=self.session,
@@ -168,6 +169,7 @@ class Side:
         self.served = ServedQueues(config=self.config, session=self.session, client=self.client, **identity)
         self.metrics = metrics.create()
         self.measures = Measures(metrics=self.metrics, served=self.served)
+        self.starts = Starts(jobs=self.jobs, pods=Store(), measures=self.measures)
         self.record = ClaimRecord(
             client=self.client, namespace="ns", name="gpu-clearml-agent-claims", holder=str(id(self))
         )
@@ -255,6 +257,9 @@ class Side:
             controller=self.controller,
             room=self.room,
         )
+
+    def _changed(self, task: str) -> None:
+        self.starts.changed(task)
 
     async def start(self) -> Side:
         """As the process does: what exists, the record, the queues."""

@@ -92,7 +92,8 @@ WATCH_SYNCED: Final = Metric(
 LAUNCHES: Final = Metric(
     name=PREFIX + "launches",
     kind="counter",
-    help="Tasks for which a Job was to be created, by how that ended.",
+    help="Tasks for which a Job was to be created, by how that ended. After a doubt the Job may come all the same, and "
+    "is counted as created, too.",
     labels=("queue", "result"),
 )
 FAILED: Final = Metric(
@@ -110,7 +111,7 @@ REQUEUED: Final = Metric(
 TAKE_TO_JOB: Final = Metric(
     name=PREFIX + "take_to_job_seconds",
     kind="histogram",
-    help="From the choice of a task in its queue until its Job is created.",
+    help="From the choice of a task in its queue until the creation of its Job is answered.",
     labels=("queue",),
     buckets=_TAKE_BUCKETS,
 )

@@ -37,9 +37,14 @@ class Measures:
 
     def launched(self, queue: ResolvedQueue, how: Launch, *, seconds: float | None) -> None:
         """A launch ended so, ``seconds`` after the task was chosen (None: unknown)."""
-        self._metrics.launches.labels(queue=queue.config.name, result=how.value).inc()
-        if how is Launch.CREATED and seconds is not None:
+        if how is not Launch.CREATED:
+            self._metrics.launches.labels(queue=queue.config.name, result=how.value).inc()
+        elif seconds is not None:
             self._metrics.take_to_job.labels(queue=queue.config.name).observe(seconds)
+
+    def created(self, queue: str | None) -> None:
+        """A Job for the queue (its id) is there: seen, as the answer to its creation may be lost."""
+        self._metrics.launches.labels(queue=self.key_of(queue), result=Launch.CREATED.value).inc()
 
     def failed(self, queue: str | None, reason: Category | None) -> None:
         """A task of the queue (its id) was failed, None: as no Job can be made of it; or its failure explained."""

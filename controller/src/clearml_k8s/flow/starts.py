@@ -1,4 +1,4 @@
-"""Sees each Job's pod start, once, and measures how long that took."""
+"""Sees each Job come, however its creation was answered, and its pod start; each once, with how long that took."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ class Starts:
         self._jobs = jobs
         self._pods = pods
         self._measures = measures
-        self._seen: set[str] | None = None  # uids of Jobs that have started
+        self._seen: dict[str, bool] = {}  # uid of a Job -> its pod has started
 
     def changed(self, task: str) -> None:
-        """Measure what has started of the task. What ran before this process knew of it was measured by another."""
-        if not (self._jobs.synced.is_set() and self._pods.synced.is_set()):
-            return
-        if self._seen is None:
-            self._seen = {job.uid for job in self._jobs if job.task != task and self._started(job) is not None}
+        """Count and measure what is new of the task. What the first lists bring was counted by another process."""
         for job in self._jobs.of_task(task):
-            if job.uid not in self._seen and (at := self._started(job)) is not None:
-                self._seen.add(job.uid)
-                self._measures.started(
-                    job.queue, from_job=_seconds(job.created, at), from_queue=_seconds(job.attempt, at)
-                )
+            if job.uid not in self._seen:
+                self._seen[job.uid] = False
+                if self._jobs.synced.is_set():
+                    self._measures.created(job.queue)
+            if not self._seen[job.uid] and (at := self._started(job)) is not None:
+                self._seen[job.uid] = True
+                if self._jobs.synced.is_set() and self._pods.synced.is_set():
+                    self._measures.started(
+                        job.queue, from_job=_seconds(job.created, at), from_queue=_seconds(job.attempt, at)
+                    )
         if len(self._seen) > 2 * len(self._jobs) + SPARE:
-            self._seen &= {job.uid for job in self._jobs}
+            there = {job.uid for job in self._jobs}
+            self._seen = {uid: started for uid, started in self._seen.items() if uid in there}
 
     def _started(self, job: JobRecord) -> datetime | None:
-        pods = [pod for pod in self._pods.of_task(job.task or "") if pod.job_uid == job.uid]
-        return first_start(pods)
+        return first_start([pod for pod in self._pods.of_task(job.task or "") if pod.job_uid == job.uid])
 
 
 def first_start(pods: Sequence[PodRecord]) -> datetime | None:
