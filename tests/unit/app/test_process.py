@@ -650,7 +650,7 @@ async def test_quotas_that_may_not_be_seen_stop_nobody(
     await report_has(running, "quotas: not seen, as this account may not list and watch resourcequotas")
     asked = len(cluster.of("GET", "resourcequotas"))
     await running.until(lambda: len(cluster.of("GET", "resourcequotas")) > asked + 2, step=1.0)
-    assert len(told(caplog, logging.WARNING, "watch restarts")) == 1, "told once"
+    assert len(told(caplog, logging.ERROR, "may not list and watch resourcequotas")) == 1
 
 
 async def test_while_quotas_are_not_known_nothing_is_taken(start: Start, server: DevServer, cluster: Cluster) -> None:
