@@ -23,6 +23,7 @@ from clearml_server.process import DevServer
 
 RELEASE = "dash"
 LIMIT = 60
+AT_ONE_TIME = 50
 PAGE = """
 agentk8sglue:
   # Cluster access is required for GPU discovery
@@ -97,12 +98,9 @@ class Machines:
         self._names.remove(name)
         await self._kube.request("DELETE", f"/api/v1/nodes/{name}")
 
-    async def ready(self, name: str) -> bool:
-        found = await self._kube.request("GET", f"/api/v1/nodes/{name}")
-        return any(one["type"] == "Ready" and one["status"] == "True" for one in found["status"].get("conditions", []))
-
     async def close(self) -> None:
-        await asyncio.gather(*(self.remove(name) for name in list(self._names)))
+        while self._names:
+            await asyncio.gather(*(self.remove(name) for name in self._names[:AT_ONE_TIME]))
 
 
 @pytest.fixture
@@ -250,8 +248,8 @@ async def test_five_thousand_nodes_cost_little(scene: Scene, machines: Machines)
     resident: dict[int, int] = {}
     made: list[str] = []
     for count in (0, 5000):
-        for first in range(len(made), count, 50):
-            names = [f"big-{number:05}" for number in range(first, min(first + 50, count))]
+        for first in range(len(made), count, AT_ONE_TIME):
+            names = [f"big-{number:05}" for number in range(first, min(first + AT_ONE_TIME, count))]
             await asyncio.gather(
                 *(
                     machines.add(name, gpus=kinds[int(name[4:]) % 4][1], pool=kinds[int(name[4:]) % 4][0])

@@ -21,7 +21,7 @@ TASKS = 120
 KUBE_CALLS = {"GET jobs", "watch jobs", "GET pods", "watch pods", "POST jobs", "DELETE jobs", "PATCH configmaps"}
 CLEARML_CALLS = {
     *("auth.login", "queues.get_all", "tasks.get_all", "tasks.edit_hyper_params", "queues.remove_task"),
-    *("queues.add_task", "events.add_batch", "workers.status_report"),
+    *("queues.add_task", "events.add_batch", "workers.register", "workers.status_report"),
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 import yaml
-from clearml_k8s.kube.permissions import PERMISSIONS, Permission
+from clearml_k8s.kube.permissions import Permission, needed
 from e2e_programs import Helm, Kubectl, run, until, values_for
 
 from ci.paths import ROOT
@@ -130,7 +130,7 @@ async def test_full_matrix(kubectl: Kubectl, helm: Helm, proxy: str) -> None:
             "selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews", "clustertrustbundles"
         }  # fmt: skip
         assert await allowed(proxy, task, resources, namespace) == base
-        wanted = set().union(*(granted(row, named=False) for row in PERMISSIONS)) if namespace else set()
+        wanted = set().union(*(granted(row, named=False) for row in needed(()))) if namespace else set()
         assert await allowed(proxy, controller, resources, namespace) - base == wanted
 
 
@@ -139,7 +139,7 @@ def test_rules_are_these_and_no_others(kubectl: Kubectl, helm: Helm) -> None:
     base = rules(kubectl, "default")
     assert rules(kubectl, f"{helm.fullname}-task") == base
     wanted = []
-    for row in PERMISSIONS:
+    for row in needed(()):
         name = row.name(fullname=helm.fullname, namespace=kubectl.namespace)
         plural = f"{row.resource.plural}.{row.resource.group}" if row.resource.group else row.plural
         wanted.append(f"{plural} [] [{name or ''}] [{' '.join(row.verbs)}]")

@@ -207,7 +207,7 @@ class Dashboard:
 
 
 def _which(info: ServerInfo) -> tuple[str, str]:
-    """What may change when the server is upgraded."""
+    """What an upgrade of the server changes; seen with the next login."""
     return info.feature_set, info.server_version
 
 
