@@ -35,7 +35,7 @@ AWAY_SECONDS = 30.0
 
 DIES_BEFORE = Fault(name="dies before", done=None, answer=Answer.NONE)
 DIES_AFTER = Fault(name="dies after", done=0.0, answer=Answer.NONE)
-LOST_BEFORE = Fault(name="lost before", done=None, answer=Answer.LOST)
+REFUSED = Fault(name="refused", done=None, answer=Answer.REFUSED)
 LOST_AFTER = Fault(name="lost after", done=0.0, answer=Answer.LOST)
 
 FAULTS = (
@@ -43,17 +43,17 @@ FAULTS = (
     DIES_AFTER,
     Fault(name="dies and it is done soon", done=SOON, answer=Answer.NONE),
     Fault(name="dies and it is done late", done=LATE, answer=Answer.NONE),
-    LOST_BEFORE,
+    Fault(name="lost before", done=None, answer=Answer.LOST),
     LOST_AFTER,
     Fault(name="lost and it is done soon", done=SOON, answer=Answer.LOST),
     Fault(name="lost and it is done late", done=LATE, answer=Answer.LOST),
     Fault(name="error before", done=None, answer=Answer.ERROR),
     Fault(name="error after", done=0.0, answer=Answer.ERROR),
-    Fault(name="refused", done=None, answer=Answer.REFUSED),
+    REFUSED,
     Fault(name="away", done=None, answer=Answer.AWAY),
 )
 
 
 def of_two(*, read: bool) -> tuple[Fault, ...]:
-    """Those of which two meet one run: the process dies once the call is done, or the answer to it is lost."""
-    return (DIES_BEFORE, LOST_BEFORE) if read else (DIES_AFTER, LOST_AFTER)
+    """Those of which two meet one run: the process dies there, or a read fails, or the answer to a write is lost."""
+    return (DIES_BEFORE, REFUSED) if read else (DIES_AFTER, LOST_AFTER)

@@ -49,6 +49,8 @@ class Wires:
         self.user: tuple[str, Callable[[], None]] | None = None
         """What the user does just before the first call of that name, whoever else is met there."""
         self.counting = False
+        self.met = 0
+        """How many calls have gone wrong so far."""
         self._faults: Mapping[int, Fault] = {}
         self._late: list[tuple[float, Callable[[], object]]] = []
         self._away: dict[str, float] = {}
@@ -92,12 +94,14 @@ class Wires:
                 self.user = None
             fault = self._faults.get(len(self.points) - 1)
         if self._away.get(api, 0.0) > self.clock.monotonic():
+            self.met += 1
             raise error(Answer.AWAY)
         if fault is None:
             answer = perform()
             await asyncio.sleep(0)
             await self._if_alive(life)
             return answer
+        self.met += 1
         if fault.done == 0.0:
             perform()
         elif fault.done is not None:

@@ -123,7 +123,7 @@ class World:
         before: Any = None
         for _ in range(MOST_ROUNDS):
             await self.round()
-            now = self._state()
+            now = self._state(), self.wires.met
             if now == before and not self.wires.late:
                 return
             before = now

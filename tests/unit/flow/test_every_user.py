@@ -25,6 +25,7 @@ OWN = {
     "aborted while it is put back": "has a user of its own",
     "another controller has marked it": "its place depends on the other controller",
     "a plain agent is faster": "its place depends on the agent",
+    "another controller has our worker id": "its first task is the other controller's",
     "deleted by its user": "there is no task any more",
     "deleted with its queue": "there is no queue any more",
     "an old pod out of memory": "its pod is not ours to end (ADR 0009)",
