@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from clearml_k8s.config import Config, MonitoredResources, QueueConfig, QueueSettings, ResolvedQueue
 from clearml_k8s.flow.capacity import Need, measure_of, need_of, room
-from clearml_k8s.flow.places import Place, Stage, counted, places
+from clearml_k8s.flow.places import Known, Place, Stage, counted, places
 from clearml_k8s.flow.room import MAX_IN_FLIGHT, Room
 from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.quota import QuotaRecord, Scope
@@ -161,6 +161,40 @@ def test_of_job_and_pod_the_larger_use_counts() -> None:
     pod = make_pod("t", job_uid="j", uses=Uses(gpus=Decimal(2)))
     (place,) = places(jobs=[job], pods=[pod], in_flight={})
     assert place.uses == Uses(gpus=Decimal(2), cpus=Decimal(4))
+
+
+PHASES = st.sampled_from(["", "Pending", "Running", "Succeeded"])
+
+
+@settings(deadline=None)
+@given(
+    steps=st.lists(
+        st.dictionaries(
+            st.sampled_from(["a", "b", "c"]),
+            st.tuples(st.sampled_from(["", "open", "suspended", "over"]), PHASES, st.booleans()),
+        ),
+        max_size=6,
+    )
+)
+def test_what_is_remembered_changes_nothing(steps: list[dict[str, tuple[str, str, bool]]]) -> None:
+    """Jobs and pods come, change and go; ``booleans``: a quota has refused the pod."""
+    known: Known = {}
+    for number, step in enumerate(steps):
+        jobs = [
+            make_job(t, uid=f"j-{t}", finished="Complete" if job == "over" else "", suspend=job == "suspended")
+            for t, (job, _, _) in step.items()
+            if job
+        ]
+        pods = [
+            make_pod(t, job_uid=f"j-{t}", uid=f"p-{t}", phase=phase, node=None if number % 2 else "n")
+            for t, (_, phase, _) in step.items()
+            if phase
+        ]
+        told = {f"j-{t}": [refusal(f"j-{t}", QUOTA_TEXT)] for t, (_, _, refused) in step.items() if refused}
+        given: dict[str, Any] = {"jobs": jobs, "pods": pods, "in_flight": {"a": "q"}}
+        given["events"] = lambda job, told=told: told.get(job.uid, [])
+        assert Counter(places(**given, known=known)) == Counter(places(**given))
+        assert known.keys() == {job.uid for job in jobs}
 
 
 # ---- pods -----------------------------------------------------------------------------------------------------------

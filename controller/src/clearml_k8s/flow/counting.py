@@ -12,7 +12,7 @@ from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.capacity import Counts, Need, max_pending, measure_of, need_of
 from clearml_k8s.flow.pace import Pace
-from clearml_k8s.flow.places import Count, Place, Stage, counted, places
+from clearml_k8s.flow.places import Count, Known, Place, Stage, counted, places
 from clearml_k8s.flow.room import Room
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.kube.events import EventRecord
@@ -72,6 +72,7 @@ class Counting:
         self._measure = measure_of(config)
         self._needs: dict[str, Need] = {}
         self._pace = Pace(clock=clock)
+        self._known: Known = {}
 
     def room(self) -> Room:
         """The places left now; none while it is not known what exists."""
@@ -129,6 +130,7 @@ class Counting:
             in_flight=self._book.in_flight(),
             needs=self._uses,
             events=self._events,
+            known=self._known,
         )
 
     def _uses(self, queue: str) -> Uses:

@@ -115,12 +115,14 @@ class Poller:
     async def _poll(self) -> int:
         active = self._served.active()
         free = MAX_IN_FLIGHT - self._book.active
+        if not active or free <= 0:
+            return 0
         room = self.room()
         self._tell(room)
         most = max((room.of(queue.id) for queue in active), default=0)
         # Kubernetes is behind: there will be room in a moment.
         self._behind = any(not room.of(queue.id) for queue in active) and room.limits[UNDECIDED].used > 0
-        if not active or free <= 0 or most <= 0:
+        if most <= 0:
             return 0
         # Entries that cannot be taken stand in front of others: look as far behind them as there is room.
         depth = min(most, free) + self._book.skipped
