@@ -16,14 +16,16 @@ ACTIONS = [
 
 
 def closed(required: list[str], **properties: Any) -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": False, "required": required, "properties": properties}
+    schema: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": properties}
+    # kubeconform reads draft-04, in which there is no empty list, and no `const`.
+    return {**schema, "required": required} if required else schema
 
 
 def _object(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
     return closed(
         ["apiVersion", "kind", "metadata", "spec"],
-        apiVersion={"const": "monitoring.coreos.com/v1"},
-        kind={"const": kind},
+        apiVersion={"enum": ["monitoring.coreos.com/v1"]},
+        kind={"enum": [kind]},
         metadata=closed(
             ["name"], name={"type": "string"}, namespace={"type": "string"}, labels=TEXTS, annotations=TEXTS
         ),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from chart_render import CHART, Refused, Rendered, load_yaml, merged
+from monitoring_values import ALL_MONITORING
 
 Render = Callable[..., Rendered]
 
@@ -15,10 +16,11 @@ Render = Callable[..., Rendered]
 ALL: dict[str, Any] = merged(
     load_yaml(CHART / "ci" / "everything-values.yaml"),
     {"nameOverride": None, "fullnameOverride": None, "extraObjects": []},
+    ALL_MONITORING,
 )
 KINDS = {
     "ClusterRoleBinding", "ConfigMap", "Deployment", "NetworkPolicy", "Pod", "PodDisruptionBudget", "Role", "RoleBinding",
-    "Secret", "ServiceAccount",
+    "PrometheusRule", "Secret", "Service", "ServiceAccount", "ServiceMonitor",
 }  # fmt: skip
 CLUSTER_SCOPED = {"ClusterRoleBinding"}
 
@@ -120,7 +122,7 @@ def test_every_object_has_the_labels_of_the_chart(render: Render) -> None:
     for found in render(ALL).objects:
         labels = found["metadata"]["labels"]
         component = labels["app.kubernetes.io/component"]
-        assert component in ("controller", "task", "test")
+        assert component in ("controller", "task", "test", "metrics")
         assert (
             labels.items()
             >= {

@@ -23,7 +23,10 @@ def test_package_holds_what_is_needed_and_no_more(helm_name: str, tmp_path: Path
     with tarfile.open(packaged(helm_name, tmp_path)) as archive:
         names = {Path(member.name).relative_to("clearml-agent").as_posix() for member in archive.getmembers()}
     assert {"Chart.yaml", "values.yaml", "values.schema.json", "README.md", "templates/NOTES.txt"} <= names
-    assert not [name for name in names if not name.startswith("templates/") and "/" in name], "ci/ is not packaged"
+    assert {name for name in names if not name.startswith("templates/") and "/" in name} == {
+        "files/alerts.yaml",
+        "files/dashboards/clearml-agent.json",
+    }, "ci/ is not packaged"
 
 
 def test_package_is_small(helm_name: str, tmp_path: Path) -> None:
