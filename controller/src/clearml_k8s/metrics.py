@@ -172,11 +172,20 @@ JOBS_NOT_RUNNING: Final = _state(
 )
 CLAIMS: Final = _state("claims_in_flight", "Tasks on their way from a queue to a Job, those in doubt among them.")
 
+QUEUE_GPUS: Final = _state("queue_gpus_used", "GPUs that the queue's task pods ask for; where maxGpus is set.", "queue")
+QUEUE_MAX_GPUS: Final = _state("queue_max_gpus", "maxGpus of the queue; no series where it has none.", "queue")
+GPUS: Final = _state(
+    "gpus",
+    "GPUs that discovery counts: on all nodes that match, and on those of them that take pods (usable).",
+    "nodes",
+)
+
 ALL: Final = (
     *(LEADER, API_REQUESTS, API_SECONDS, WATCH_RESTARTS, WATCH_SYNCED),
     *(LAUNCHES, FAILED, REQUEUED, TAKE_TO_JOB, JOB_TO_RUNNING, QUEUED_TO_RUNNING),
     *(API_HEALTHY, LAST_POLL, CLAIMS, MAX_PODS, PLACES),
     *(QUEUE_STATE, QUEUE_ENTRIES, QUEUE_OLDEST, QUEUE_ROOM, QUEUE_MAX_PODS, QUEUE_PLACES, PODS, JOBS_NOT_RUNNING),
+    *(QUEUE_GPUS, QUEUE_MAX_GPUS, GPUS),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,9 @@ from clearml_k8s.clearml.health import State as Health
 from clearml_k8s.config import QueueConfig, QueueSettings
 from clearml_k8s.flow.lengths import FRESH_SECONDS, QueueLengths
 from clearml_k8s.flow.poll import Poller
+from clearml_k8s.kube.uses import Uses
 from clearml_k8s.kube.watch import Upsert
+from clearml_k8s.report.discovery import Summary
 from clearml_server.process import DevServer
 from flow_parts import Side, make_config, make_job, make_pod
 from prometheus_client import CollectorRegistry, generate_latest
@@ -29,6 +32,7 @@ class Scrape:
         self.side = side
         self.leads, self.known = True, True
         self.pods = side.pods
+        self.discovery = SimpleNamespace(known=True, summary=Summary(gpus=16, gpus_usable=8))
         self.poller = Poller(
             config=side.config,
             session=side.session,
@@ -44,6 +48,7 @@ class Scrape:
             served=side.served,
             poller=self.poller,
             counting=side.counting,
+            reports=SimpleNamespace(discovery=self.discovery),
             lengths=self.lengths,
             book=side.book,
             adopted=side.adopted,
@@ -78,7 +83,7 @@ async def scrape(server: DevServer, cluster: Cluster) -> AsyncIterator[Scrape]:
     server.create_queue("gpu")
     server.create_queue("cpu")
     queues = {
-        "gpu": QueueConfig(name="gpu", settings=QueueSettings(max_pods=4)),
+        "gpu": QueueConfig(name="gpu", settings=QueueSettings(max_pods=4, max_gpus=8)),
         server.queue_id("cpu"): QueueConfig(name=server.queue_id("cpu")),
         "missing": QueueConfig(name="missing"),
     }
@@ -195,6 +200,16 @@ async def test_every_gauge_is_shown_and_no_other(scrape: Scrape, server: DevServ
     scrape.poller.last_round = scrape.side.clock.now()
     assert set(scrape.all()) == {m.name.removeprefix(metrics.PREFIX) for m in metrics.ALL if m.state}
     assert all(line.startswith((b"#", b"clearml_k8s_")) for line in generate_latest(scrape.registry).splitlines())
+
+
+async def test_gpus_of_the_nodes_and_of_the_pods(scrape: Scrape, server: DevServer) -> None:
+    scrape.job("a", queue=server.queue_id("gpu"), uses=Uses(gpus=Decimal(2)))
+    scrape.job("b", queue=server.queue_id("cpu"), uses=Uses(gpus=Decimal(1)))
+    assert scrape.of("gpus") == {("all",): 16.0, ("usable",): 8.0}
+    assert scrape.of("queue_gpus_used") == {("gpu",): 2.0}
+    assert scrape.of("queue_max_gpus") == {("gpu",): 8.0}
+    scrape.discovery.known = False
+    assert scrape.of("gpus") == {}
 
 
 async def test_few_series_whatever_the_number_of_tasks(scrape: Scrape, server: DevServer) -> None:

@@ -22,6 +22,7 @@ def queue(key: str = "default", **changes: Any) -> dict[str, Any]:
         "name": key,
         "problem": False,
         "reason": "",
+        "hints": [],
         "waiting": 12,
         "oldest": "2026-01-15T06:20:00+00:00",
         "taking": 0,
@@ -45,6 +46,8 @@ def document(**changes: Any) -> dict[str, Any]:
         "clearml": {"address": "https://api.example.com", "state": "healthy", "reason": ""},
         "kubernetes": {"known": True, "reason": ""},
         "secondsSinceLastPoll": 1.2,
+        "nodes": None,
+        "dashboard": None,
         "queues": [queue()],
         "waiting": [],
         "waitingMore": 0,
@@ -68,9 +71,15 @@ def waits(**changes: Any) -> dict[str, Any]:
 
 def test_the_page() -> None:
     found = document(
+        nodes="2 nodes; 8 GPUs on 1 nodes",
         queues=[
             queue(),
-            queue("gpu", placesLeft=0, reason="limit of 5 pods is reached (agentk8sglue.maxPods)"),
+            queue(
+                "gpu",
+                placesLeft=0,
+                hints=["asks for amd.com/gpu: 1"],
+                reason="limit of 5 pods is reached (agentk8sglue.maxPods)",
+            ),
             queue(
                 "typo",
                 id=None,
@@ -91,11 +100,13 @@ def test_the_page() -> None:
         "worker      clearml-agent-gpu-1a2b3c4d",
         "ClearML     https://api.example.com healthy",
         "Kubernetes  what exists is known",
+        "nodes       2 nodes; 8 GPUs on 1 nodes",
         "queues      read 1.2 s ago",
         "",
         "QUEUE    WAITING  TAKING  PENDING  RUNNING  ENDING  LEFT  STATE",
         "default  12       0       2        5        0       30    served",
-        "gpu      12       0       2        5        0       0     limit of 5 pods is reached (agentk8sglue.maxPods)",
+        "gpu      12       0       2        5        0       0     limit of 5 pods is reached (agentk8sglue.maxPods); asks "
+        "for amd.com/gpu: 1",
         "typo     -        0       2        5        0       -     the server has no queue of that name or id",
         "",
         "Waiting for the cluster:",

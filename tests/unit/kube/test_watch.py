@@ -264,6 +264,8 @@ async def test_pages_as_small_as_told(cluster, client):
         assert await reader.wait(1) == [Listed(items=tuple("abcde"))]
         await cluster.watching()
     assert [seen.query["limit"] for seen in cluster.of("GET")] == ["2", "2", "2"]
+
+
 async def test_what_is_forbidden_is_told_once_and_asked_for_again(cluster, client, clock, caplog):
     said = status(403, "Forbidden", "jobs.batch is forbidden")
     cluster.fault("GET", *[Fault(code=403, status=said)] * 4, path="jobs")

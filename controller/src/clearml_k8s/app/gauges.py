@@ -67,10 +67,16 @@ def _of_the_servers(parts: Parts) -> Iterator[tuple[Metric, Samples]]:
     yield metrics.QUEUE_OLDEST, {(key,): max(0.0, age) for key, age in ages.items()}
     limits = {key: state.config.settings.max_pods for key, state in served.states.items()}
     yield metrics.QUEUE_MAX_PODS, {(key,): float(limit) for key, limit in limits.items() if limit is not None}
+    gpus = {key: state.config.settings.max_gpus for key, state in served.states.items()}
+    yield metrics.QUEUE_MAX_GPUS, {(key,): float(limit) for key, limit in gpus.items() if limit is not None}
     yield metrics.MAX_PODS, {} if parts.max_pods is None else {(): float(parts.max_pods)}
 
 
 def _of_the_cluster(parts: Parts) -> Iterator[tuple[Metric, Samples]]:
+    discovery = parts.reports.discovery
+    if discovery is not None and discovery.known:
+        summary = discovery.summary
+        yield metrics.GPUS, {("all",): float(summary.gpus), ("usable",): float(summary.gpus_usable)}
     if not parts.cluster.known():
         return
     by_id, room = {queue.id: queue.config.name for queue in parts.served.all_found()}, parts.poller.room()
@@ -79,6 +85,9 @@ def _of_the_cluster(parts: Parts) -> Iterator[tuple[Metric, Samples]]:
         return by_id.get(queue or "", NOT_SERVED)
 
     yield metrics.QUEUE_ROOM, {(key,): float(room.of(queue)) for queue, key in by_id.items()}
+    standings = parts.counting.standings()
+    limited = {one.queue: one.gpus for one in standings if parts.served.states[one.queue].config.settings.max_gpus}
+    yield metrics.QUEUE_GPUS, {(key,): used for key, used in limited.items()}
     taken = parts.counting.pods()
     by_key = Counter(dict.fromkeys(by_id.values(), 0))
     for queue_id, number in taken.items():

@@ -125,6 +125,17 @@ class Reports:
     config: Config
 
     @property
+    def said(self) -> dict[str, str]:
+        """In words, by subject: what is known of the nodes, and what the dashboard was told last."""
+        found = {}
+        if self.watch is not None and self.discovery is not None:
+            seen = self.discovery.summary.text if self.discovery.known else "not known yet"
+            found["nodes"] = self.watch.problem or seen
+        if self.dashboard is not None:
+            found["dashboard"] = self.dashboard.state.text
+        return found
+
+    @property
     def lacking(self) -> Mapping[str, tuple[str, ...]]:
         """By key of ``queues`` what its pods ask for and no node has, in words; empty while the nodes are not known."""
         if self.discovery is None or not self.discovery.known:

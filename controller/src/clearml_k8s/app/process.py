@@ -287,19 +287,8 @@ class Controller:
         if self._parts and self._parts.clash and self._parts.clash.problem:
             report["worker id"] = self._parts.clash.problem
         if self._parts:
-            report |= _of_the_reports(self._parts.reports) | queue_report(self._parts)
+            report |= self._parts.reports.said | queue_report(self._parts)
         return report
-
-
-def _of_the_reports(reports: Reports) -> dict[str, str]:
-    """What is known of the nodes, and what the dashboard was told last."""
-    said = {}
-    if reports.watch is not None and reports.discovery is not None:
-        seen = reports.discovery.summary.text if reports.discovery.known else "not known yet"
-        said["nodes"] = reports.watch.problem or seen
-    if reports.dashboard is not None:
-        said["dashboard"] = reports.dashboard.state.text
-    return said
 
 
 def queue_report(parts: Parts) -> dict[str, str]:

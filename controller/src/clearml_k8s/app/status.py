@@ -7,7 +7,7 @@ redactor look at it all the same: reasons quote what Kubernetes said.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from clearml_k8s.app.parts import Parts
@@ -39,7 +39,10 @@ def document(*, parts: Parts, server: str) -> dict[str, Any]:
             standings=parts.poller.standings(),
             paused=parts.served.paused,
             lengths=parts.lengths.known(),
+            lacking=parts.reports.lacking,
         ),
+        "nodes": parts.reports.said.get("nodes"),
+        "dashboard": parts.reports.said.get("dashboard"),
         **tasks(rows, held=[(held.task, held.queue, held.why) for held in parts.graces]),
     }
 
@@ -62,10 +65,12 @@ def queues(
     standings: Iterable[Standing],
     paused: Callable[[str], str],
     lengths: Mapping[str, Length],
+    lacking: Mapping[str, Sequence[str]],
 ) -> list[dict[str, Any]]:
     """One member for each configured queue. ``problem``: somebody has to mend it; ``reason``: why nothing is taken from
     it now, "" when tasks are taken; ``waiting``: entries on the server, None while not known, ``oldest`` since when;
-    ``taking``: claimed, and no Job yet. ``standings``, ``paused`` and ``lengths`` by its key."""
+    ``taking``: claimed, and no Job yet. ``standings``, ``paused`` and ``lengths`` by its key,
+    ``lacking``, too: what its pods ask for and no node has."""
     counts = Counter((row.queue, row.phase) for row in rows)
     known = {one.queue: one for one in standings}
     found = []
@@ -79,6 +84,7 @@ def queues(
                 "name": queue.name if queue else None,
                 "problem": bool(served.problem),
                 "reason": without_secrets(reason),
+                "hints": [without_secrets(text) for text in lacking.get(key, ())],
                 "waiting": length.entries if length else None,
                 "oldest": length.oldest.isoformat() if length and length.oldest else None,
                 "taking": standing.coming if standing else 0,

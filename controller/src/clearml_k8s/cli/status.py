@@ -97,6 +97,9 @@ def page(document: Mapping[str, Any]) -> Iterator[str]:
     cluster = document["kubernetes"]
     yield f"{'Kubernetes':<12}" + ("what exists is known" if cluster["known"] else f"unknown: {cluster['reason']}")
     polled = document["secondsSinceLastPoll"]
+    for subject in ("nodes", "dashboard"):
+        if document[subject]:
+            yield f"{subject:<12}{document[subject]}"
     yield f"{'queues':<12}" + ("not read yet" if polled is None else f"read {polled} s ago")
     yield ""
     yield from table(
@@ -105,7 +108,7 @@ def page(document: Mapping[str, Any]) -> Iterator[str]:
             [
                 queue["name"] or queue["key"],
                 *("-" if queue[key] is None else str(queue[key]) for key in _COUNTS),
-                queue["reason"] or "served",
+                "; ".join([queue["reason"] or "served", *queue["hints"]]),
             ]
             for queue in document["queues"]
         ],
