@@ -169,7 +169,9 @@ async def test_a_standby_shows_nothing(scrape: Scrape) -> None:
     assert scrape.all() == {}
 
 
-OF_THE_CLUSTER = {"queue_room", "queue_places_used", "places_used", "claims_in_flight", "pods", "jobs_not_running"}
+OF_THE_CLUSTER = {"queue_room", "queue_places_used", "places_used", "claims_in_flight", "pods", "jobs_not_running"} | {
+    "queue_gpus_used"
+}
 
 
 async def test_nothing_of_a_cluster_that_is_not_known(scrape: Scrape) -> None:
