@@ -122,7 +122,7 @@ def largest(found: Sequence[Seen], queues: Mapping[str, Limited]) -> dict[str, D
     [
         pytest.param(SMALL, 14, 2.5, 6, 2, id="small"),
         pytest.param(
-            big(random.Random(6)), 90, 12.5, 40, 11, id="big", marks=[pytest.mark.long, pytest.mark.timeout(3600)]
+            big(random.Random(6)), 40, 12.5, 40, 11, id="big", marks=[pytest.mark.long, pytest.mark.timeout(3600)]
         ),
     ],
 )
