@@ -17,10 +17,10 @@ ALL: dict[str, Any] = merged(
     {"nameOverride": None, "fullnameOverride": None, "extraObjects": []},
 )
 KINDS = {
-    "ClusterRoleBinding", "ConfigMap", "Deployment", "NetworkPolicy", "Pod", "PodDisruptionBudget", "Role", "RoleBinding",
+    "ClusterRole", "ClusterRoleBinding", "ConfigMap", "Deployment", "NetworkPolicy", "Pod", "PodDisruptionBudget", "Role", "RoleBinding",
     "Secret", "ServiceAccount",
 }  # fmt: skip
-CLUSTER_SCOPED = {"ClusterRoleBinding"}
+CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding"}
 
 LONGEST = "r" * 52 + "1"  # Helm allows 53 characters
 LABEL = re.compile(r"^(?=.{1,63}$)[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
