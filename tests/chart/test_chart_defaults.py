@@ -199,6 +199,28 @@ def test_whole_config_file(render: Render) -> None:
         "task": {"serviceAccountName": f"{FULLNAME}-task", "imagePullSecrets": []},
         "basePodTemplate": {},
         "queues": {"default": {"templateOverrides": {}, "queueSettings": {}}},
+        "clusterAccess": False,
+        "statusReportFrequencySeconds": 30,
+        "taskWorkerId": None,
+        "orchestrationDashboard": {
+            "reportType": "disabled",
+            "reportSeconds": 600,
+            "gpu": {
+                "reportMax": 0,
+                "discovery": {
+                    "enabled": False,
+                    "baseSelector": "kubernetes.io/os=linux,nvidia.com/gpu.present=true",
+                    "nodeSelector": "",
+                    "gpuCountSelector": "nvidia.com/gpu.count",
+                },
+            },
+            "cpu": {
+                "reportMax": 0,
+                "discovery": {"enabled": False, "nodeSelector": ""},
+                "reportNamespaced": False,
+                "reportNamespaceOverride": None,
+            },
+        },
     }
 
 

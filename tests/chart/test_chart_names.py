@@ -19,10 +19,10 @@ ALL: dict[str, Any] = merged(
     ALL_MONITORING,
 )
 KINDS = {
-    "ClusterRoleBinding", "ConfigMap", "Deployment", "NetworkPolicy", "Pod", "PodDisruptionBudget", "Role", "RoleBinding",
-    "PrometheusRule", "Secret", "Service", "ServiceAccount", "ServiceMonitor",
+    "ClusterRole", "ClusterRoleBinding", "ConfigMap", "Deployment", "NetworkPolicy", "Pod", "PodDisruptionBudget",
+    "PrometheusRule", "Role", "RoleBinding", "Secret", "Service", "ServiceAccount", "ServiceMonitor",
 }  # fmt: skip
-CLUSTER_SCOPED = {"ClusterRoleBinding"}
+CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding"}
 
 LONGEST = "r" * 52 + "1"  # Helm allows 53 characters
 LABEL = re.compile(r"^(?=.{1,63}$)[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")

@@ -21,6 +21,31 @@ AFFINITY = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 
+DASHBOARD = "orchestrationDashboard"
+ACCESS = at("agentk8sglue.serviceAccountClusterAccess", True)
+NAMESPACED = merged(ACCESS, at(f"agentk8sglue.{DASHBOARD}.cpu.reportNamespaced", True))
+LINUX_GPU = "kubernetes.io/os=linux,nvidia.com/gpu.present=true"
+#: Key, where it is in the config if not there, value, default, what it needs beside it.
+DASHBOARD_KEYS: list[tuple[str, str | None, Any, Any, dict[str, Any]]] = [
+    ("reportType", None, "global", "disabled", {}),
+    ("reportSeconds", None, 60, 600, {}),
+    ("reportMaxGpu", "gpu.reportMax", 4, 0, {}),
+    ("discovery", "gpu.discovery",
+     {"enabled": True, "baseSelector": "a", "nodeSelector": "b=c", "gpuCountSelector": "d"},
+     {"enabled": False, "baseSelector": LINUX_GPU, "nodeSelector": "", "gpuCountSelector": "nvidia.com/gpu.count"}, ACCESS),
+    ("gpu.reportMax", None, 2, 0, {}),
+    ("gpu.discovery.enabled", None, True, False, ACCESS),
+    ("gpu.discovery.baseSelector", None, "a=b", LINUX_GPU, {}),
+    ("gpu.discovery.nodeSelector", None, "a in (b,c)", "", {}),
+    ("gpu.discovery.gpuCountSelector", None, "a,b", "nvidia.com/gpu.count", {}),
+    ("cpu.reportMax", None, 8, 0, {}),
+    ("cpu.discovery.enabled", None, True, False, ACCESS),
+    ("cpu.discovery.nodeSelector", None, "pool=cpu", "", {}),
+    ("cpu.reportNamespaced", None, True, False, {}),
+    ("cpu.reportNamespaceOverride", None, "other", None, NAMESPACED),
+]  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """`look` gives `given` when the key has `value`, and `absent` when it is left out; both beside the values `base`."""
@@ -362,6 +387,19 @@ CASES = [
          given={"gpu": {"templateOverrides": {}, "queueSettings": {"patienceSeconds": {"quota": 60, "volume": None}}}}),
     Case(key="agentk8sglue.workerIdOverride", value="k8s:team:gpu", look=config("workerId"), given="k8s:team:gpu", absent=None),
     Case(key="agentk8sglue.workerIdOverride", value="", look=config("workerId"), given=None, absent=None),
+    Case(key="agentk8sglue.taskWorkerIdOverride", value="k8s:g:{task_id}", look=config("taskWorkerId"), given="k8s:g:{task_id}",
+         absent=None),
+    Case(key="agentk8sglue.taskWorkerIdOverride", value="", look=config("taskWorkerId"), given=None, absent=None),
+    Case(key="agentk8sglue.queues", look=config("queues"), absent=empty("default"),
+         value={"a": {"queueSettings": {"customWorkerIdTemplate": "k8s:A:{task_id}"}}},
+         given={"a": {"templateOverrides": {}, "queueSettings": {"customWorkerIdTemplate": "k8s:A:{task_id}"}}}),
+    Case(key="agentk8sglue.statusReportFrequencySeconds", value=5, look=config("statusReportFrequencySeconds"), given=5, absent=30),
+    Case(key="agentk8sglue.serviceAccountClusterAccess", value=True, look=config("clusterAccess"), given=True, absent=False),
+    Case(key="agentk8sglue.dashboardReportMaxGpu", value=8, look=config(f"{DASHBOARD}.gpu.reportMax"), given=8, absent=0),
+    *(Case(key=f"agentk8sglue.{DASHBOARD}.{key}", value=value, look=config(f"{DASHBOARD}.{into or key}"), given=value,
+           absent=absent, base=base) for key, into, value, absent, base in DASHBOARD_KEYS),
+    Case(key=f"agentk8sglue.{DASHBOARD}.reportType", value="", look=config(f"{DASHBOARD}.reportType"), given="disabled",
+         absent="disabled"),
     Case(key="agentk8sglue.topologySpreadConstraints", value=[SPREAD], look=both_pods("topologySpreadConstraints"), given=[SPREAD], absent=None),
     Case(key="networkPolicy.controller.enabled", value=True, look=spec("NetworkPolicy", f"{FULLNAME}-controller"),
          given=policy("controller", [HTTP]), absent=None),

@@ -78,7 +78,7 @@ def test_the_page() -> None:
                 "gpu",
                 placesLeft=0,
                 hints=["asks for amd.com/gpu: 1"],
-                reason="limit of 5 pods is reached (x.maxPods)",
+                reason="limit of 5 pods is reached",
             ),
             queue(
                 "typo",
@@ -105,7 +105,7 @@ def test_the_page() -> None:
         "",
         "QUEUE    WAITING  TAKING  PENDING  RUNNING  ENDING  LEFT  STATE",
         "default  12       0       2        5        0       30    served",
-        "gpu      12       0       2        5        0       0     limit of 5 pods is reached (x.maxPods); asks for amd.com/gpu: 1",
+        "gpu      12       0       2        5        0       0     limit of 5 pods is reached; asks for amd.com/gpu: 1",
         "typo     -        0       2        5        0       -     no queue of that name",
         "",
         "Waiting for the cluster:",
