@@ -15,7 +15,7 @@ class Recovery(Calls):
     def hold(self, s: State, t: int, *, doubt: bool = False) -> State:
         raise NotImplementedError
 
-    # ---- the room, and the poll (capacity.py, poll.py) --------------------------------------------------------------
+    # ---- the room, and the poll (places.py, poll.py) ----------------------------------------------------------------
     def room(self, s: State) -> int:
         used = 0
         for claim, task in zip(s.claims, s.tasks, strict=True):

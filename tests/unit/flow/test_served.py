@@ -10,6 +10,7 @@ import pytest
 from clearml_k8s import names
 from clearml_k8s.config import QueueConfig
 from clearml_k8s.errors import Refused, Unanswered
+from clearml_k8s.flow.served import LONGEST_PAUSE
 from clearml_server.process import DevServer
 from flow_parts import Side, make_config
 from scripted_kube import Cluster
@@ -89,3 +90,16 @@ async def test_a_lookup_that_fails_as_a_whole_is_raised(
     server.add_fault(endpoint="^queues.get_all$", **fault)
     with pytest.raises(error):
         await side.served.refresh()
+
+
+async def test_why_a_queue_is_paused_is_known_as_long_as_it_is(side: Side) -> None:
+    await side.served.refresh()
+    queue = side.served.by_name("default")
+    assert queue is not None
+    assert side.served.paused("default") == ""
+    side.served.pause(queue, "exceeded quota: team")
+    assert side.served.paused("default") == "exceeded quota: team"
+    assert "default" not in active(side)
+    await side.clock.advance(LONGEST_PAUSE)
+    assert side.served.paused("default") == ""
+    assert "default" in active(side)
