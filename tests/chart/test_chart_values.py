@@ -234,6 +234,33 @@ metadata:
     {{- include "clearml-agent.matchLabels" (dict "context" $ "component" "mine") | nindent 4 }}
 """
 
+MONITORED = {
+    "serviceMonitor": "ServiceMonitor",
+    "podMonitor": "PodMonitor",
+    "prometheusRule": "PrometheusRule",
+    "grafanaDashboard": "ConfigMap",
+}
+
+
+def of_metrics(kind: str) -> Look:
+    """The labels that are not the chart's, and the annotations, of an object for Prometheus or Grafana; None: it is not made."""
+
+    def look(rendered: Rendered) -> Any:
+        suffix = "-dashboard" if kind == "ConfigMap" else "-metrics"
+        for found in rendered.objects:
+            meta = found["metadata"]
+            if (found["kind"], meta["name"]) == (kind, FULLNAME + suffix):
+                own = {
+                    key: value
+                    for key, value in meta["labels"].items()
+                    if not key.startswith(("app.kubernetes.io/", "helm.sh/"))
+                }
+                return own, meta.get("annotations")
+        return None
+
+    return look
+
+
 CASES = [
     Case(key="nameOverride", value="glue", look=lambda r: r.deployment["metadata"]["name"],
          given="rel-glue-controller", absent="rel-clearml-agent-controller"),
@@ -421,6 +448,16 @@ CASES = [
                 "selector": policy("task", [])["podSelector"]}),
     Case(key="podDisruptionBudget.maxUnavailable", value=0, base=at("podDisruptionBudget.enabled", True),
          look=lambda r: spec("PodDisruptionBudget", f"{FULLNAME}-controller")(r)["maxUnavailable"], given=0, absent=1),
+    Case(key="metrics.interval", value="1m", base=at("metrics.podMonitor.enabled", True), given="1m", absent="30s",
+         look=lambda r: r.one("PodMonitor")["spec"]["podMetricsEndpoints"][0]["interval"]),
+    *(Case(key=f"metrics.{key}.enabled", value=True, look=of_metrics(kind), absent=None,
+           given=({"grafana_dashboard": "1"} if key == "grafanaDashboard" else {}, None)) for key, kind in MONITORED.items()),
+    *(Case(key=f"metrics.{key}.labels", value={"prometheus": "one"}, base=at(f"metrics.{key}.enabled", True), look=of_metrics(kind),
+           given=({"prometheus": "one"}, None), absent=({}, None)) for key, kind in MONITORED.items() if key != "grafanaDashboard"),
+    Case(key="metrics.grafanaDashboard.labels", value={"grafana_dashboard": "2", "more": "x"}, base=at("metrics.grafanaDashboard.enabled", True),
+         look=of_metrics("ConfigMap"), given=({"grafana_dashboard": "2", "more": "x"}, None), absent=({"grafana_dashboard": "1"}, None)),
+    Case(key="metrics.grafanaDashboard.annotations", value={"grafana_folder": "ClearML"}, base=at("metrics.grafanaDashboard.enabled", True),
+         look=of_metrics("ConfigMap"), given=({"grafana_dashboard": "1"}, {"grafana_folder": "ClearML"}), absent=({"grafana_dashboard": "1"}, None)),
     Case(key="extraObjects", look=extra_objects, absent=[],
          value=[{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "extra-{{ .Release.Name }}"}},
                 EXTRA_TEXT, "{{ if false }}\nkind: none\n{{ end }}"],
