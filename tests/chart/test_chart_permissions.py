@@ -6,10 +6,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 from chart_render import FULLNAME, NAMESPACE, ROOT, Rendered
-from clearml_k8s.kube.permissions import PERMISSIONS, Feature, Permission, markdown, wanted
-
-BASE = frozenset({Feature.RESOURCE_QUOTAS})
-"""What is on by default."""
+from clearml_k8s.kube.permissions import BY_DEFAULT, PERMISSIONS, Feature, Permission, markdown, wanted
 
 Render = Callable[..., Rendered]
 Grant = tuple[str, str, str | None, str]
@@ -38,7 +35,7 @@ def of_the_role(rendered: Rendered, kind: str = "Role", name: str | None = None)
 @pytest.mark.parametrize("account", [None, "mine"])
 def test_the_role_is_the_table(render: Render, account: str | None) -> None:
     rendered = render({"agentk8sglue": {"serviceExistingAccountName": account}})
-    assert sorted(of_the_role(rendered), key=str) == sorted(of_the_table(wanted(BASE)), key=str)
+    assert sorted(of_the_role(rendered), key=str) == sorted(of_the_table(wanted(BY_DEFAULT)), key=str)
 
 
 def test_what_is_off_is_not_granted(render: Render) -> None:
@@ -53,9 +50,9 @@ QUOTA = [("", "resourcequotas", None, "list")]
 
 
 def test_features_add_their_rows_and_nothing_else() -> None:
-    base = set(of_the_table(wanted(BASE)))
-    assert set(of_the_table(wanted({*BASE, Feature.CLUSTER_ACCESS}))) - base == set(NODES)
-    assert set(of_the_table(wanted({*BASE, Feature.CPU_QUOTA}))) - base == set(QUOTA)
+    base = set(of_the_table(wanted(BY_DEFAULT)))
+    assert set(of_the_table(wanted({*BY_DEFAULT, Feature.CLUSTER_ACCESS}))) - base == set(NODES)
+    assert set(of_the_table(wanted({*BY_DEFAULT, Feature.CPU_QUOTA}))) - base == set(QUOTA)
 
 
 def test_nodes_are_read_by_a_cluster_role(render: Render) -> None:
@@ -67,14 +64,16 @@ def test_nodes_are_read_by_a_cluster_role(render: Render) -> None:
         "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role["metadata"]["name"]
     }  # fmt: skip
     assert binding["subjects"] == rendered.one("RoleBinding")["subjects"]
-    assert sorted(of_the_role(rendered), key=str) == sorted(of_the_table(wanted(BASE)), key=str)
+    assert sorted(of_the_role(rendered), key=str) == sorted(of_the_table(wanted(BY_DEFAULT)), key=str)
     other = render({"agentk8sglue": ACCESS}, namespace="other")
     assert other.one("ClusterRole")["metadata"]["name"] != role["metadata"]["name"]
 
 
 def test_the_quota_of_the_own_namespace_needs_a_rule(render: Render) -> None:
     rendered = render({"agentk8sglue": {"orchestrationDashboard": {"cpu": {"reportNamespaced": True}}}})
-    assert sorted(of_the_role(rendered), key=str) == sorted(of_the_table(wanted({*BASE, Feature.CPU_QUOTA})), key=str)
+    assert sorted(of_the_role(rendered), key=str) == sorted(
+        of_the_table(wanted({*BY_DEFAULT, Feature.CPU_QUOTA})), key=str
+    )
     assert not any(kind.startswith("Cluster") for kind, _ in rendered.names())
 
 

@@ -14,7 +14,7 @@ import yaml
 from chaos_counts import check, shown, statuses, until
 from chaos_kube import Kube
 from chaos_scene import Scene
-from clearml_k8s.kube.permissions import needed
+from clearml_k8s.kube.permissions import BY_DEFAULT, wanted
 
 RELEASE = "rights"
 FULLNAME = f"{RELEASE}-clearml-agent"
@@ -25,7 +25,7 @@ RBAC = "/apis/rbac.authorization.k8s.io/v1"
 def role(namespace: str) -> dict[str, Any]:
     """What the chart grants."""
     rules = []
-    for row in needed(()):
+    for row in wanted(BY_DEFAULT):
         name = row.name(fullname=FULLNAME, namespace=namespace)
         rule = {"apiGroups": [row.resource.group], "resources": [row.plural], "verbs": list(row.verbs)}
         rules.append({**rule, "resourceNames": [name]} if name else rule)

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 import yaml
-from clearml_k8s.kube.permissions import Permission, needed
+from clearml_k8s.kube.permissions import BY_DEFAULT, Permission, wanted
 from e2e_programs import Helm, Kubectl, run, until, values_for
 
 from ci.paths import ROOT
@@ -130,20 +130,21 @@ async def test_full_matrix(kubectl: Kubectl, helm: Helm, proxy: str) -> None:
             "selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews", "clustertrustbundles"
         }  # fmt: skip
         assert await allowed(proxy, task, resources, namespace) == base
-        wanted = set().union(*(granted(row, named=False) for row in needed(()))) if namespace else set()
-        assert await allowed(proxy, controller, resources, namespace) - base == wanted
+        rows = wanted(BY_DEFAULT) if namespace else ()
+        granted_here = set().union(*(granted(row, named=False) for row in rows))
+        assert await allowed(proxy, controller, resources, namespace) - base == granted_here
 
 
 def test_rules_are_these_and_no_others(kubectl: Kubectl, helm: Helm) -> None:
     """With the names of objects, which the matrix does not ask for."""
     base = rules(kubectl, "default")
     assert rules(kubectl, f"{helm.fullname}-task") == base
-    wanted = []
-    for row in needed(()):
+    expected = []
+    for row in wanted(BY_DEFAULT):
         name = row.name(fullname=helm.fullname, namespace=kubectl.namespace)
         plural = f"{row.resource.plural}.{row.resource.group}" if row.resource.group else row.plural
-        wanted.append(f"{plural} [] [{name or ''}] [{' '.join(row.verbs)}]")
-    assert sorted(set(rules(kubectl, f"{helm.fullname}-controller")) - set(base)) == sorted(wanted)
+        expected.append(f"{plural} [] [{name or ''}] [{' '.join(row.verbs)}]")
+    assert sorted(set(rules(kubectl, f"{helm.fullname}-controller")) - set(base)) == sorted(expected)
 
 
 @pytest.mark.parametrize("suffix", ["-controller", "-task"])

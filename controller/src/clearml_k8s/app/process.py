@@ -18,7 +18,7 @@ from clearml_k8s.app.connect import clearml_session, identity_of
 from clearml_k8s.app.gauges import StateGauges
 from clearml_k8s.app.heartbeat import Heartbeats
 from clearml_k8s.app.loops import Loops
-from clearml_k8s.app.parts import Parts, Reports, make
+from clearml_k8s.app.parts import Parts, make
 from clearml_k8s.app.waiting import patiently, until
 from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.clearml.session import Session

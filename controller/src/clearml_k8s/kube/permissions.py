@@ -113,6 +113,10 @@ PERMISSIONS: Final = (
 )
 
 
+BY_DEFAULT: Final = frozenset({Feature.RESOURCE_QUOTAS})
+"""What is on unless the values say otherwise."""
+
+
 def wanted(features: Collection[Feature]) -> tuple[Permission, ...]:
     """The rows that a controller with these features needs."""
     return tuple(row for row in PERMISSIONS if row.when is None or row.when in features)
