@@ -50,9 +50,13 @@ QUOTA = [("", "resourcequotas", None, "list")]
 
 
 def test_features_add_their_rows_and_nothing_else() -> None:
-    base = set(of_the_table(wanted(BY_DEFAULT)))
-    assert set(of_the_table(wanted({*BY_DEFAULT, Feature.CLUSTER_ACCESS}))) - base == set(NODES)
-    assert set(of_the_table(wanted({*BY_DEFAULT, Feature.CPU_QUOTA}))) - base == set(QUOTA)
+    base = set(of_the_table(wanted(())))
+    assert set(of_the_table(wanted({Feature.CLUSTER_ACCESS}))) - base == set(NODES)
+    assert set(of_the_table(wanted({Feature.CPU_QUOTA}))) - base == set(QUOTA)
+    assert set(of_the_table(wanted({Feature.RESOURCE_QUOTAS}))) - base == {
+        *QUOTA,
+        ("", "resourcequotas", None, "watch"),
+    }
 
 
 def test_nodes_are_read_by_a_cluster_role(render: Render) -> None:
@@ -79,7 +83,8 @@ def test_the_quota_of_the_own_namespace_needs_a_rule(render: Render) -> None:
 
 def test_the_quota_of_another_namespace_needs_a_role_there(render: Render) -> None:
     cpu = {"reportNamespaced": True, "reportNamespaceOverride": "other"}
-    rendered = render({"agentk8sglue": {**ACCESS, "orchestrationDashboard": {"cpu": cpu}}})
+    values = {**ACCESS, "respectResourceQuotas": False, "orchestrationDashboard": {"cpu": cpu}}
+    rendered = render({"agentk8sglue": values})
     (role,) = [o for o in rendered.objects if o["kind"] == "Role" and o["metadata"]["namespace"] == "other"]
     (binding,) = [o for o in rendered.objects if o["kind"] == "RoleBinding" and o["metadata"]["namespace"] == "other"]
     assert of_the_role(rendered, "Role", role["metadata"]["name"]) == QUOTA

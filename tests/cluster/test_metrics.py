@@ -23,6 +23,9 @@ JOB = f"{RELEASE}-clearml-agent-controller"
 
 EMPTY = {
     "clearml_k8s_watch_restarts_total": "no watch ends in so short a run",
+    "clearml_k8s_gpus{": "no discovery",
+    "clearml_k8s_queue_gpus_used": "no queue has maxGpus",
+    "clearml_k8s_queue_max_gpus": "no queue has maxGpus",
 }
 """Queries of the dashboard, by a metric in them, that may have no data, and why."""
 
