@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import tracemalloc
-from fractions import Fraction
 from typing import Any
 
 import pytest
 from clearml_k8s.errors import KubeUnanswered
 from clearml_k8s.kube.node import NodeRecord, NodeSlimmer, extended
-from clearml_k8s.kube.quantity import quantity
 from clearml_k8s.kube.watch import Listed, Upsert
 from clearml_k8s.report.nodes import Nodes
 
@@ -111,35 +109,6 @@ def test_a_heartbeat_is_no_change() -> None:
     assert nodes.changes == before
     nodes.apply(Upsert(item=slim(node(nodepool="a"))))
     assert nodes.changes == before + 1
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("8", 8),
-        (8, 8),
-        (0.5, Fraction(1, 2)),
-        ("500m", Fraction(1, 2)),
-        ("1.5", Fraction(3, 2)),
-        (".5", Fraction(1, 2)),
-        ("2k", 2000),
-        ("4Gi", 4 * 2**30),
-        ("1e3", 1000),
-        ("1E-1", Fraction(1, 10)),
-        ("1E", 10**18),
-        ("-1", -1),
-        ("", None),
-        ("x", None),
-        ("1 ", None),
-        ("1x", None),
-        ("1ee", None),
-        (True, None),
-        (None, None),
-        ("9" * 40, None),
-    ],
-)
-def test_quantities(text: object, number: object) -> None:
-    assert quantity(text) == number
 
 
 def test_extended_resources() -> None:
