@@ -268,6 +268,6 @@ def test_the_enterprise_edition_takes_cluster_reports() -> None:
         assert client.claims()["feature_set"] == "enterprise"
         report: dict[str, Any] = {"worker": "controller", "partial": True, "key": "gpus", "properties": {"max_gpus": 8}}
         client.ok("workers.cluster_report", **report)
-        assert dev.cluster_reports()["gpus"]["properties"] == {"max_gpus": 8}
+        assert dev.cluster_reports()["gpus"]["controller"]["properties"] == {"max_gpus": 8}
         client.ok("workers.cluster_unregister", key="gpus")
         assert dev.cluster_reports() == {}
