@@ -23,13 +23,22 @@ from ci.images import build as images
 from ci.paths import checkout_name
 
 CALL_API = """
-import ssl, urllib.request
+import ssl, time, urllib.request
 folder = "/var/run/secrets/kubernetes.io/serviceaccount"
 request = urllib.request.Request("https://kubernetes.default.svc/version")
 request.add_header("Authorization", "Bearer " + open(folder + "/token").read())
 answer = urllib.request.urlopen(request, context=ssl.create_default_context(cafile=folder + "/ca.crt"), timeout=10)
 print("api", answer.status)
-print("web", urllib.request.urlopen("http://web.default.svc.cluster.local/", timeout=10).status)
+# The rules of a Service that is new are there a moment after its pod is ready.
+end = time.monotonic() + 60
+while True:
+    try:
+        print("web", urllib.request.urlopen("http://web.default.svc.cluster.local/", timeout=10).status)
+        break
+    except OSError:
+        if time.monotonic() > end:
+            raise
+        time.sleep(0.2)
 """
 
 pytestmark = pytest.mark.skipif(current_chosen(), reason="CLUSTER=current: there is no local cluster to test")
