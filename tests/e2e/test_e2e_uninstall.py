@@ -44,6 +44,7 @@ def test_uninstall_in_the_middle_of_claims(program: str, namespaces: Any, server
             access_key=server.access_key,
             secret_key=server.secret_key,
             queues={queue: {"templateOverrides": {"nodeSelector": {"no-such": "node"}}}},
+            maxPendingPods=TASKS,
         ),
         folder,
     )

@@ -235,6 +235,7 @@ class Side:
         self.turns = Turns()
         self.counting = Counting(
             config=self.config,
+            worker_id=worker_id,
             clock=self.clock,
             served=self.served,
             book=self.book,

@@ -32,7 +32,7 @@ class Scrape:
         self.side = side
         self.leads, self.known = True, True
         self.pods = side.pods
-        self.discovery = SimpleNamespace(known=True, summary=Summary(gpus=16, gpus_usable=8))
+        self.nodes: Summary | None = Summary(gpus=16, gpus_usable=8)
         self.poller = Poller(
             config=side.config,
             session=side.session,
@@ -48,7 +48,7 @@ class Scrape:
             served=side.served,
             poller=self.poller,
             counting=side.counting,
-            reports=SimpleNamespace(discovery=self.discovery),
+            reports=SimpleNamespace(seen=lambda: self.nodes),
             lengths=self.lengths,
             book=side.book,
             adopted=side.adopted,
@@ -210,7 +210,9 @@ async def test_gpus_of_the_nodes_and_of_the_pods(scrape: Scrape, server: DevServ
     assert scrape.of("gpus") == {("all",): 16.0, ("usable",): 8.0}
     assert scrape.of("queue_gpus_used") == {("gpu",): 2.0}
     assert scrape.of("queue_max_gpus") == {("gpu",): 8.0}
-    scrape.discovery.known = False
+    scrape.nodes = Summary(counts_gpus=False)
+    assert scrape.of("gpus") == {}
+    scrape.nodes = None
     assert scrape.of("gpus") == {}
 
 

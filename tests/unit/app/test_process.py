@@ -19,6 +19,7 @@ from clearml_k8s import logs, metrics
 from clearml_k8s.app import process
 from clearml_k8s.app.connect import clearml_session
 from clearml_k8s.app.heartbeat import LIMIT_SECONDS, Heartbeats
+from clearml_k8s.app.parts import Parts
 from clearml_k8s.app.process import Controller, lease_of
 from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.config import Config, QueueConfig
@@ -75,7 +76,12 @@ class Running:
                 redact=redact,
                 heartbeats=self.heartbeats,
             )
+            self.controller = controller
             return await controller.run(self.stop)
+
+    @property
+    def parts(self) -> Parts | None:
+        return self.controller._parts
 
     async def until(self, condition: Callable[[], Any], *, step: float = 0.1) -> None:
         """Let the time go on until the condition holds (at most 30 s of the test's own)."""
@@ -210,6 +216,14 @@ async def test_the_status_tells_why_a_task_waits_and_shows_no_secret(
     assert found["waiting"][0]["task"] == task
     assert "Insufficient nvidia.com/gpu" in found["waiting"][0]["why"]
     assert server.secret_key not in json.dumps(found)
+    # What is quoted of Kubernetes stands in both pages.
+    assert running.parts is not None
+    queue_state = running.parts.served
+    queue_state.pause(queue_state.all_found()[0], f"Kubernetes refuses the Job: {server.secret_key}")
+    for path in ("status", "readyz"):
+        page = (await running.get(path))[1]
+        assert "Kubernetes refuses the Job: ********" in page
+        assert server.secret_key not in page
 
 
 # ---- the queues -----------------------------------------------------------------------------------------------------

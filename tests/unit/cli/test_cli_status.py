@@ -133,6 +133,7 @@ def test_a_standby_names_the_one_to_ask() -> None:
         ({"queues": [queue(placesLeft=0, reason="full")]}, True),
         ({"queues": [queue(problem=True, reason="no such queue")]}, False),
         ({"state": "starting"}, False),
+        ({"kubernetes": {"known": False, "reason": "nothing was heard of the Jobs"}}, False),
         ({"clearml": {"address": "a", "state": "unreachable", "reason": "no route"}}, False),
     ],
 )

@@ -46,7 +46,7 @@ def left(
         config=config,
         queues=queues,
         counts=counted(taken),
-        needs={q.id: need_of(config, q, measure=measure) for q in queues},
+        needs={q.id: need_of(config, q, measure=measure, worker_id="a:b") for q in queues},
         quotas=quotas,
         pace=pace,
         unknown=unknown,

@@ -10,6 +10,7 @@ import pytest
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.flow.durations import FRESH, sentence
 from clearml_k8s.kube.slim import Condition, JobRecord, PodRecord
+from clearml_k8s.kube.watch import Upsert
 from clearml_server.process import DevServer
 from flow_parts import Side, make_container, make_job, make_pod, make_task
 from reconcile_loop import Loop, start
@@ -124,6 +125,13 @@ async def test_the_console_ends_with_the_durations_once(loop: Loop, server: DevS
     left = await loop.look(task)
     await loop.side.teller.flush()
     assert server.console(task).count("Durations: in the queue ") == 1
+    # The Job's own end is noted a moment later than its container's.
+    later = (loop.side.clock.now() + timedelta(seconds=2)).isoformat()
+    over = Condition(type="Complete", status="True", since=later)
+    loop.side.jobs.apply(Upsert(item=dataclasses.replace(loop.job(task), conditions=(over,))))
+    await loop.look(task)
+    await loop.side.teller.flush()
+    assert server.console(task).count("Durations: ") == 1
     assert len(loop.jobs()) == 1
     await loop.side.clock.advance(left or 0)
     await loop.looks(task)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from clearml_k8s.config import MonitoredResources, QueueConfig, QueueSettings
+from clearml_k8s.flow.counting import UNDECIDED_SECONDS
 from clearml_k8s.flow.poll import Poller
 from clearml_k8s.kube.quota import QuotaRecord
 from clearml_k8s.kube.slim import Condition
@@ -78,6 +79,51 @@ async def test_claims_under_way_hold_what_they_will_use(new_side: Any, cluster: 
     assert await side.poll() <= 1
     await side.rest()
     assert sum(len(side.created(task)) for task in (first, *ids)) == 2
+
+
+async def test_a_worker_id_template_costs_no_queue_its_tasks(
+    new_side: Any, cluster: Cluster, server: DevServer
+) -> None:
+    """What a task costs is read from a Job of its queue's template, in which the parts of our worker id may stand."""
+    config = make_config(**configured(server), task_worker_id="{worker_id_parts[1]}:{task_id}")
+    side = await new_side(cluster, config=config, worker_id="k8s:gpu:me")
+    server.create_task(queue="default")
+    assert side.room().closed == {}
+    assert await side.poll() == 1
+
+
+async def test_pods_that_nobody_schedules_stop_their_own_queue_alone(
+    new_side: Any, cluster: Cluster, server: DevServer
+) -> None:
+    """A scheduler that there is none of: no pod of it ever gets a word about its node."""
+    side = await new_side(cluster, config=make_config(**configured(server), max_pending_pods=3))
+    server.bulk_tasks(5, queue="default")
+    assert await side.poll() == 3
+    await side.book.flush()
+    server.bulk_tasks(2, queue="other")
+    assert await side.poll() == 0
+    await side.clock.advance(UNDECIDED_SECONDS + 1)
+    assert await side.poll() == 2
+    assert len(entries(server)) == 2
+    assert entries(server, "other") == []
+
+
+async def test_a_webhook_that_fails_stops_its_own_queue_alone(
+    new_side: Any, cluster: Cluster, server: DevServer
+) -> None:
+    side = await new_side(cluster, config=make_config(**configured(server), max_pending_pods=1))
+    loop = Loop(side)
+    side.events = loop.reconciler.events
+    task = server.create_task(queue="default")
+    assert await side.poll() == 1
+    await side.book.flush()
+    server.create_task(queue="other")
+    assert await side.poll() == 0
+    refuses(cluster, side.jobs.of_task(task)[0], 'Internal error occurred: failed calling webhook "x"')
+    await loop.look(task)
+    await side.clock.advance(30)
+    await loop.look(task)
+    assert await side.poll() == 1
 
 
 # ---- a quota --------------------------------------------------------------------------------------------------------

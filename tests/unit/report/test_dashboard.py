@@ -103,6 +103,19 @@ async def test_it_is_taken_back_at_the_end(enterprise: Api, session: Session) ->
     assert enterprise.of("workers.cluster_unregister") == [{"key": "onprem"}]
 
 
+async def test_a_share_is_taken_back_without_those_of_other_agents(enterprise: Api, session: Session) -> None:
+    """To unregister is to take the whole category away."""
+    scene = Scene(session, reporting("aggregate", worker_id="k8s:my-agent"), worker="k8s:my-agent")
+    await scene.dashboard.report()
+    await scene.dashboard.withdraw()
+    await scene.dashboard.withdraw()
+    assert enterprise.of("workers.cluster_unregister") == []
+    _, last = enterprise.of("workers.cluster_report")
+    assert last["partial"] is True
+    assert last["timeout"] == 1
+    assert last["properties"] == {"max_gpus": 0, "max_cpus": 0, "max_workers": 0}
+
+
 @pytest.mark.parametrize("way", ["feature set", "404"])
 async def test_a_server_without_a_dashboard_is_told_once(
     api: Api, session: Session, way: str, caplog: pytest.LogCaptureFixture

@@ -73,9 +73,8 @@ def _of_the_servers(parts: Parts) -> Iterator[tuple[Metric, Samples]]:
 
 
 def _of_the_cluster(parts: Parts) -> Iterator[tuple[Metric, Samples]]:
-    discovery = parts.reports.discovery
-    if discovery is not None and discovery.known:
-        summary = discovery.summary
+    summary = parts.reports.seen()
+    if summary is not None and summary.counts_gpus:
         yield metrics.GPUS, {("all",): float(summary.gpus), ("usable",): float(summary.gpus_usable)}
     if not parts.cluster.known():
         return

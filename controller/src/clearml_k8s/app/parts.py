@@ -49,7 +49,7 @@ from clearml_k8s.logs import Redactor
 from clearml_k8s.metrics import Metrics
 from clearml_k8s.report.capacity import Capacity, Unknown, capacity
 from clearml_k8s.report.dashboard import Dashboard
-from clearml_k8s.report.discovery import Discovery
+from clearml_k8s.report.discovery import Discovery, Summary
 from clearml_k8s.report.lacking import by_queue
 from clearml_k8s.report.nodes import Nodes
 from clearml_k8s.report.quota import CpuQuota
@@ -120,6 +120,8 @@ class Reports:
     nodes: Nodes
     watch: Watch[NodeRecord] | None
     discovery: Discovery | None
+    seen: Callable[[], Summary | None]
+    """What the nodes have, None while that is not known."""
     quota: CpuQuota | None
     dashboard: Dashboard | None
     config: Config
@@ -334,6 +336,7 @@ def make(
     )
     counting = Counting(
         config=config,
+        worker_id=worker_id,
         clock=session.clock,
         served=served,
         book=book,
@@ -412,12 +415,15 @@ def make_reports(
     if config.dashboard.reads_quota and config.dashboard.reports and config.dashboard.cpu_namespace:
         quota = CpuQuota(client=client, namespace=config.dashboard.cpu_namespace)
 
+    def seen() -> Summary | None:
+        last = watch.last_seen if watch else None
+        fresh = last is not None and session.clock.monotonic() - last < STALE_SECONDS
+        return discovery.summary if discovery and discovery.known and fresh else None
+
     def numbers() -> Capacity | Unknown:
-        seen = watch.last_seen if watch else None
-        fresh = seen is not None and session.clock.monotonic() - seen < STALE_SECONDS
         found = capacity(
             config,
-            summary=discovery.summary if discovery and discovery.known and fresh else None,
+            summary=seen(),
             quota_cpus=quota.cpus if quota else None,
             quota_problem=quota.problem if quota else "",
         )
@@ -435,6 +441,7 @@ def make_reports(
         nodes=nodes,
         watch=watch,
         discovery=discovery,
+        seen=seen,
         quota=quota,
         config=config,
         dashboard=Dashboard(

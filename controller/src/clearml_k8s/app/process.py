@@ -25,6 +25,7 @@ from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import Clock, SystemClock
 from clearml_k8s.config import Config
 from clearml_k8s.errors import ClearMLK8sError, Refused, Unanswered
+from clearml_k8s.hidden import without_secrets
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.lease import Lease
 from clearml_k8s.logs import kv
@@ -288,7 +289,7 @@ class Controller:
             report["worker id"] = self._parts.clash.problem
         if self._parts:
             report |= self._parts.reports.said | queue_report(self._parts)
-        return report
+        return {subject: self._redact(without_secrets(text)) for subject, text in report.items()}
 
 
 def queue_report(parts: Parts) -> dict[str, str]:

@@ -26,13 +26,13 @@ def document(*, parts: Parts, server: str) -> dict[str, Any]:
     clock, health = parts.session.clock, parts.session.health
     rows = list(parts.reconciler.overview())
     unknown = parts.cluster.unknown()
-    polled = parts.poller.last_poll
+    polled = parts.poller.last_round
     return {
         "at": clock.now().isoformat(timespec="seconds"),
         "worker": parts.worker_id,
         "clearml": {"address": server, "state": health.state.value, "reason": health.reason},
         "kubernetes": {"known": not unknown, "reason": unknown},
-        "secondsSinceLastPoll": None if polled is None else round(clock.monotonic() - polled, 1),
+        "secondsSinceLastPoll": None if polled is None else round((clock.now() - polled).total_seconds(), 1),
         "queues": queues(
             parts.served.states,
             rows=rows,
@@ -48,9 +48,9 @@ def document(*, parts: Parts, server: str) -> dict[str, Any]:
 
 
 def hidden(value: Any, *, redact: Callable[[str], str]) -> Any:
-    """The same data with each text redacted; keys are ours."""
+    """The same data with what is secret, or looks so, blanked in each text; keys are ours."""
     if isinstance(value, str):
-        return redact(value)
+        return redact(without_secrets(value))
     if isinstance(value, Mapping):
         return {key: hidden(member, redact=redact) for key, member in value.items()}
     if isinstance(value, list):
@@ -83,14 +83,19 @@ def queues(
                 "id": queue.id if queue else None,
                 "name": queue.name if queue else None,
                 "problem": bool(served.problem),
-                "reason": without_secrets(reason),
-                "hints": [without_secrets(text) for text in lacking.get(key, ())],
+                "reason": reason,
+                "hints": list(lacking.get(key, ())),
                 "waiting": length.entries if length else None,
                 "oldest": length.oldest.isoformat() if length and length.oldest else None,
                 "taking": standing.coming if standing else 0,
                 **{phase.value: counts[queue.id if queue else "", phase] for phase in Phase},
                 "maxPods": served.config.settings.max_pods,
                 "placesLeft": standing.left if standing else None,
+                "maxPendingPods": standing.max_pending if standing else None,
+                "maxGpus": served.config.settings.max_gpus,
+                "gpus": standing.gpus if standing and served.config.settings.max_gpus else None,
+                "maxCpus": served.config.settings.max_cpus,
+                "cpus": standing.cpus if standing and served.config.settings.max_cpus else None,
             }
         )
     return found
@@ -109,13 +114,11 @@ def tasks(rows: Iterable[Row], *, held: Iterable[tuple[str, str, str]]) -> dict[
                 "queue": row.queue,
                 "since": row.since,
                 "category": row.category.value if row.category else "",
-                "why": without_secrets(row.why),
+                "why": row.why,
             }
             for row in pending[:MOST_TASKS]
         ],
         "waitingMore": max(0, len(pending) - MOST_TASKS),
-        "leftAlone": [
-            {"task": task, "queue": queue, "why": without_secrets(why)} for task, queue, why in alone[:MOST_TASKS]
-        ],
+        "leftAlone": [{"task": task, "queue": queue, "why": why} for task, queue, why in alone[:MOST_TASKS]],
         "leftAloneMore": max(0, len(alone) - MOST_TASKS),
     }

@@ -77,6 +77,7 @@ def well(document: Mapping[str, Any]) -> bool:
     if str(document["state"]).startswith("standby"):
         return True
     serving = document["state"] == "serving" and document.get("clearml", {}).get("state") == "healthy"
+    serving = serving and document["kubernetes"]["known"] is True
     return serving and not any(queue.get("problem") for queue in document.get("queues", ()))
 
 

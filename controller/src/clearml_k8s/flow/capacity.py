@@ -53,10 +53,11 @@ def measure_of(config: Config) -> Measure:
     )
 
 
-def need_of(config: Config, queue: ResolvedQueue, *, measure: Measure) -> Need:
-    """What one task of the queue takes: its own settings change nothing in what is limited."""
+def need_of(config: Config, queue: ResolvedQueue, *, measure: Measure, worker_id: str) -> Need:
+    """What one task of the queue takes: its own settings change nothing in what is limited. ``worker_id``: our own, parts
+    of which may stand in a template."""
     try:
-        built = template_probe_job(config, queue, worker_id="", controller_id="")
+        built = template_probe_job(config, queue, worker_id=worker_id, controller_id="")
     except SpecError as error:
         return Need(problem=f"its pod template cannot be used: {error}")
     pod = built.manifest["spec"]["template"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clearml_k8s.clock import Clock
 from clearml_k8s.config import Config
@@ -41,6 +41,10 @@ class Standing:
     why: str
 
 
+UNDECIDED_SECONDS = 60.0
+"""How long Kubernetes may not have got to a Job for want of time; beyond that it is that Job's trouble alone."""
+
+
 class Counting:
     """Counts anew whenever it is asked."""
 
@@ -49,6 +53,7 @@ class Counting:
         *,
         config: Config,
         clock: Clock,
+        worker_id: str,
         served: ServedQueues,
         book: ClaimBook,
         jobs: Store[JobRecord],
@@ -61,6 +66,9 @@ class Counting:
         """``quotas``: none where they are not watched; ``events``: those of a Job, as far as they were read.
         ``unknown``: why it is not known what exists in the cluster, "" when it is."""
         self._config = config
+        self._clock = clock
+        self._worker_id = worker_id
+        self._since: dict[str, float] = {}  # uid of each Job that Kubernetes has not got to -> when that was seen first
         self._served = served
         self._book = book
         self._jobs = jobs
@@ -74,12 +82,17 @@ class Counting:
         self._pace = Pace(clock=clock)
         self._known: Known = {}
 
+    @property
+    def unknown(self) -> str:
+        """Why it is not known what exists in the cluster; "" when it is."""
+        return self._unknown()
+
     def room(self) -> Room:
         """The places left now; none while it is not known what exists."""
         taken = self._places()
         if not self._unknown():
-            waits = {place.job for place in taken if place.stage in (Stage.UNDECIDED, Stage.HELD)}
-            self._pace.look({job.uid for job in self._jobs if job.uid not in waits})
+            held = {place.job for place in taken if place.stage is Stage.HELD}
+            self._pace.look({job.uid for job in self._jobs if job.uid not in held and job.uid not in self._since})
         return self._room(counted(taken))
 
     def pods(self) -> dict[str, int]:
@@ -124,7 +137,7 @@ class Counting:
 
     def _places(self) -> list[Place]:
         self._known_needs()
-        return places(
+        found = places(
             jobs=self._jobs,
             pods=(*self._pods, *self._adopted.pods()),
             in_flight=self._book.in_flight(),
@@ -132,6 +145,16 @@ class Counting:
             events=self._events,
             known=self._known,
         )
+        now = self._clock.monotonic()
+        undecided = (place.job for place in found if place.stage is Stage.UNDECIDED)
+        self._since = {job: self._since.get(job, now) for job in undecided}
+        return [
+            # Nobody looks for its node, a scheduler of another name perhaps: no sign that Kubernetes is behind.
+            replace(place, stage=Stage.WAITING)
+            if place.stage is Stage.UNDECIDED and now - self._since[place.job] >= UNDECIDED_SECONDS
+            else place
+            for place in found
+        ]
 
     def _uses(self, queue: str) -> Uses:
         need = self._needs.get(queue)
@@ -140,5 +163,5 @@ class Counting:
     def _known_needs(self) -> Mapping[str, Need]:
         for queue in self._served.all_found():
             if queue.id not in self._needs:
-                self._needs[queue.id] = need_of(self._config, queue, measure=self._measure)
+                self._needs[queue.id] = need_of(self._config, queue, measure=self._measure, worker_id=self._worker_id)
         return self._needs

@@ -59,11 +59,13 @@ class Explainer:
         self._teller = teller
         self._namespace = namespace
         self._told: dict[str, _Told] = {}
+        self._over: dict[str, str] = {}  # task -> uid of the Job whose durations were told
 
     def forget(self, task: str) -> None:
         """The task has no Job any more: all may be said again of its next one."""
         self._teller.forget(task)
         self._told.pop(task, None)
+        self._over.pop(task, None)
 
     async def waits(self, job: JobRecord, diagnosis: Diagnosis) -> float | None:
         """Tell why it waits, and each change of the reason; of mere changes of its words one a minute.
@@ -104,7 +106,10 @@ class Explainer:
 
     def over(self, job: JobRecord, task: TaskView | None, pods: Sequence[PodRecord]) -> None:
         """Tell where the time of the attempt went, when it ended just now."""
+        if self._over.get(job.task or "") == job.uid:
+            return
         if line := durations.sentence(task=task, job=job, pods=pods, now=self._clock.now()):
+            self._over[job.task or ""] = job.uid
             self._teller.say(job.task or "", line)
 
     async def interrupted(self, job: JobRecord, diagnosis: Diagnosis) -> None:

@@ -16,8 +16,6 @@ from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.slim import JobRecord, PodRecord
 from clearml_k8s.kube.uses import NONE, NOTHING, Uses
 
-REFUSALS = frozenset({Category.QUOTA, Category.LIMIT_RANGE, Category.POD_SECURITY, Category.ADMISSION})
-
 
 class Stage(enum.Enum):
     """How far Kubernetes is with it."""
@@ -123,10 +121,10 @@ def _of_job(job: JobRecord, pods: Sequence[PodRecord], events: Callable[[JobReco
         stage = Stage.HELD
     elif told := events(job):
         why = pending(job=job, pods=(), events=told)
-        if why is not None and why.category in REFUSALS:
+        if any(event.about == job.uid and event.reason == "FailedCreate" for event in told):
             stage = Stage.WAITING
-            refused = why.summary if why.category is Category.QUOTA else ""
-    podless = not pods and job.deleted is None
+            refused = why.summary if why is not None and why.category is Category.QUOTA else ""
+    podless = not pods and not job.suspend and job.deleted is None
     return Place(queue=job.queue, stage=stage, uses=uses, job=job.uid, podless=podless, refused=refused)
 
 

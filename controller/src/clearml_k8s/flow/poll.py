@@ -30,6 +30,10 @@ SHORTEST_SECONDS = 0.5
 """Between two polls that found nothing new; grows to queuePollFrequencySeconds while nothing comes."""
 
 
+UNKNOWN_SECONDS = 10.0
+"""How long it may not be known what exists before that is told: at a start a list takes a moment."""
+
+
 class Poller:
     """The loop from the queues to the claims."""
 
@@ -56,6 +60,8 @@ class Poller:
         self._choice = Choice()
         self._closed: dict[str, str] = {}
         self._behind = False
+        self._unknown_since: float | None = None
+        self._unknown_told = False
         self._running: set[asyncio.Task[int]] = set()
         self._progress = asyncio.Event()
         self._fenced: Fenced | None = None
@@ -89,6 +95,7 @@ class Poller:
             self._progress.clear()
             started, self._behind = 0, False
             try:
+                self._tell_unknown()
                 if self._may_take():
                     started = await self._poll()
                     self.last_round = self._clock.now()
@@ -144,6 +151,20 @@ class Poller:
         for start in range(0, len(chosen), BATCH):
             self._start(self._claims.claim(chosen[start : start + BATCH]), chosen[start : start + BATCH])
         return len(chosen)
+
+    def _tell_unknown(self) -> None:
+        """Log once why it is not known what exists, and its end."""
+        unknown, now = self._counting.unknown, self._clock.monotonic()
+        if not unknown:
+            if self._unknown_told:
+                log.info("what exists in the cluster is known again")
+            self._unknown_since, self._unknown_told = None, False
+            return
+        if self._unknown_since is None:
+            self._unknown_since = now
+        if now - self._unknown_since >= UNKNOWN_SECONDS and not self._unknown_told:
+            log.warning("nothing is taken from any queue", extra=kv(why=unknown))
+            self._unknown_told = True
 
     def _tell(self, room: Room) -> None:
         """Log once what stops a queue altogether, and its end."""

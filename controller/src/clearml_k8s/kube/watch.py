@@ -122,7 +122,6 @@ class Watch(Generic[T]):
             except KubeForbidden as error:
                 why, text = "forbidden", self._missing(error)
             except KubeRefused as error:
-                self._forbidden = ""
                 why, text = "throttled" if error.code == 429 else "refused", str(error)
                 await self._clock.sleep(error.retry_after or 0.0)
             except (Refused, Unanswered) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from clearml_k8s.clearml import workers
@@ -177,9 +177,17 @@ class Dashboard:
 
     async def withdraw(self) -> None:
         """Take back what the server may still show. Errors as `Session.call`."""
-        if self.state.last is not None:
-            await workers.cluster_unregister(self._session, self.state.last.category)
-            self.state = DashboardState(problem="taken back")
+        last = self.state.last
+        if last is None:
+            return
+        if last.partial:
+            # The category has the shares of other agents, too: ours is nothing, and soon forgotten.
+            now = self._session.clock.now()
+            nothing = replace(last, at=now, timeout_seconds=1, max_gpus=0, max_cpus=0, max_workers=0)
+            await workers.cluster_report(self._session, nothing)
+        else:
+            await workers.cluster_unregister(self._session, last.category)
+        self.state = DashboardState(problem="taken back")
 
     def _not_supported(self, info: ServerInfo) -> None:
         self._without = _which(info)

@@ -26,6 +26,7 @@ MOST_TOLD: Final = 5
 class Summary:
     """What the nodes have.
 
+    ``counts_gpus``: discovery of GPUs is on.
     ``gpus`` and ``cpus_milli`` are of all nodes that match, ready or not, cordoned or not; ``..._usable`` those of them
     on which new pods may run. ``offered`` is what the usable nodes with GPUs offer to pods by resource: MIG devices and
     shared GPUs are more than the ``gpus`` that they are of. ``largest``: by extended resource, the most that one node
@@ -33,6 +34,7 @@ class Summary:
     of those whose label is no number. Both have no GPUs here.
     """
 
+    counts_gpus: bool = True
     nodes: int = 0
     gpu_nodes: int = 0
     gpu_nodes_usable: int = 0
@@ -57,7 +59,7 @@ class Summary:
                 f"{self.gpus} GPUs on {self.gpu_nodes} nodes"
                 + (f", {unused} of them on nodes that are not ready or are cordoned" if unused else "")
             )
-        else:
+        elif self.counts_gpus:
             said.append("no GPUs on nodes that match")
         if self.cpu_nodes:
             said.append(f"{self.cpus_milli // 1000} CPUs on {self.cpu_nodes} nodes")
@@ -122,8 +124,16 @@ class Discovery:
             if usable:
                 offered.update(dict(node.extended))
         return Summary(
+            counts_gpus=self._gpus is not None,
             nodes=len(self._nodes),
-            **{name: int(number) for name, number in total.items()},
+            gpu_nodes=total["gpu_nodes"],
+            gpu_nodes_usable=total["gpu_nodes_usable"],
+            gpus=total["gpus"],
+            gpus_usable=total["gpus_usable"],
+            cpu_nodes=total["cpu_nodes"],
+            cpu_nodes_usable=total["cpu_nodes_usable"],
+            cpus_milli=total["cpus_milli"],
+            cpus_milli_usable=total["cpus_milli_usable"],
             offered=tuple(sorted(offered.items())),
             largest=tuple(sorted(largest.items())),
             unlabelled=tuple(sorted(unlabelled)),
