@@ -54,8 +54,8 @@ def measure_of(config: Config) -> Measure:
 
 
 def need_of(config: Config, queue: ResolvedQueue, *, measure: Measure, worker_id: str) -> Need:
-    """What one task of the queue takes: its own settings change nothing in what is limited. ``worker_id``: our own, parts
-    of which may stand in a template."""
+    """What one task of the queue takes: its own settings change nothing in what is limited. ``worker_id``: ours; parts
+    of it may stand in a template."""
     try:
         built = template_probe_job(config, queue, worker_id=worker_id, controller_id="")
     except SpecError as error:
