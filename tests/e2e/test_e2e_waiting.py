@@ -141,6 +141,8 @@ def helm(kubectl: Kubectl, server: DevServer, folder: Path, policy: None, runtim
         secret_key=server.secret_key,
         queues={name: {"templateOverrides": template} for name, template in templates.items()},
         patienceSeconds=FAILS_AFTER,
+        # Else nothing is taken from the queue whose pods the quota would refuse.
+        respectResourceQuotas=False,
     )
     release.upgrade(values, folder)
     yield release

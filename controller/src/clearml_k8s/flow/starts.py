@@ -10,7 +10,7 @@ from clearml_k8s.flow.measures import Measures
 from clearml_k8s.kube.slim import JobRecord, PodRecord
 from clearml_k8s.kube.store import Store
 
-SPARE = 1000
+SPARE = 100
 """Jobs remembered beyond those that exist, before the list is cleared of what is gone."""
 
 
