@@ -197,7 +197,8 @@ async def test_the_status_tells_why_a_task_waits_and_shows_no_secret(
     )
     found: dict[str, Any] = {"waiting": []}
     async with asyncio.timeout(30):
-        while [one["category"] for one in found["waiting"]] != ["unschedulable"]:
+        # The queue's length is looked at now and then.
+        while [one["category"] for one in found["waiting"]] != ["unschedulable"] or found["queues"][0]["waiting"] != 0:
             await running.clock.advance(0.1)
             await asyncio.sleep(0.005)
             found = json.loads((await running.get("status"))[1])
