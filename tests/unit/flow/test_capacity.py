@@ -54,7 +54,8 @@ def left(
 
 
 def placed(key: str, number: int = 1, *, stage: Stage = Stage.PLACED, **fields: Any) -> list[Place]:
-    return [Place(queue=key, stage=stage, podless=stage is Stage.COMING, **fields) for _ in range(number)]
+    coming = stage is Stage.COMING
+    return [Place(queue=key, stage=stage, podless=coming, pod=not coming, **fields) for _ in range(number)]
 
 
 def gpus(number: int | str) -> dict[str, Any]:
@@ -381,6 +382,17 @@ def test_pods_that_a_quota_has_not_told_of_yet_are_used() -> None:
     """Two watches: the pod may be seen before the quota's number that holds it."""
     found = left(queue("q"), taken=placed("q", 3), quotas=(quota(pods=4, used={"pods": 1}),))
     assert found.of("q") == 1
+
+
+def test_what_is_suspended_uses_nothing_of_a_quota() -> None:
+    """Kueue holds 20 Jobs of one queue: there is no pod of them, and the other queue goes on."""
+    held = [make_job(f"t{n}", uid=f"j{n}", queue="q", suspend=True) for n in range(20)]
+    ending = make_job("t", uid="j", queue="q", deleted="2026-01-15T07:00:00Z")
+    taken = places(jobs=[*held, ending], pods=[], in_flight={})
+    found = left(queue("q"), queue("p"), taken=taken, quotas=(quota(pods=20),))
+    assert (found.of("p"), found.why("p")) == (20, "")
+    jobs = QuotaRecord(uid="u", name="j", resource_version="1", hard={"count/jobs.batch": Decimal(25)}, used={})
+    assert left(queue("q"), queue("p"), taken=taken, quotas=(jobs,)).of("p") == 4, "but the Jobs are there"
 
 
 def test_a_quota_on_resources_counts_the_queues_pods() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from clearml_k8s.config import MonitoredResources, QueueConfig, QueueSettings
 from clearml_k8s.flow.counting import UNDECIDED_SECONDS
-from clearml_k8s.flow.poll import Poller
+from clearml_k8s.flow.poll import UNKNOWN_SECONDS, Poller
 from clearml_k8s.kube.quota import QuotaRecord
 from clearml_k8s.kube.slim import Condition
 from clearml_k8s.kube.watch import Listed, Upsert
@@ -214,6 +214,22 @@ async def test_nothing_is_taken_while_the_cluster_is_not_known(side: Side, serve
     assert (standing.left, standing.why) == (0, side.unknown)
     side.unknown = ""
     assert await side.poll() == 1
+
+
+async def test_that_it_is_not_known_is_logged_once_when_it_lasts(side: Side, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    looking = poller(side)
+    side.unknown = "nothing was heard of the Jobs"
+    for _ in range(4):
+        looking._tell_unknown()
+        await side.clock.advance(UNKNOWN_SECONDS / 2)
+    side.unknown = ""
+    looking._tell_unknown()
+    said = [(r.levelname, r.getMessage()) for r in caplog.records if r.name == "clearml_k8s.flow.poll"]
+    assert said == [
+        ("WARNING", "nothing is taken from any queue"),
+        ("INFO", "what exists in the cluster is known again"),
+    ]
 
 
 # ---- the pace -------------------------------------------------------------------------------------------------------

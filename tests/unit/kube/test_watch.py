@@ -269,6 +269,19 @@ async def test_pages_as_small_as_told(cluster, client):
     assert [seen.query["limit"] for seen in cluster.of("GET")] == ["2", "2", "2"]
 
 
+async def test_a_busy_server_does_not_make_it_allowed(cluster, client, clock):
+    """What counts is the last word about the permission, which a 429 says nothing of."""
+    said = status(403, "Forbidden", "jobs.batch is forbidden")
+    busy = status(429, "TooManyRequests", "later")
+    cluster.fault("GET", Fault(code=403, status=said), *[Fault(code=429, status=busy)] * 1000, path="jobs")
+    clock.auto = True
+    async with reading(client) as reader:
+        async with asyncio.timeout(5):
+            while len(cluster.of("GET", "jobs")) < 3:
+                await asyncio.sleep(0.001)
+        assert reader.watch.forbidden
+
+
 async def test_what_is_forbidden_is_told_once_and_asked_for_again(cluster, client, clock, caplog):
     said = status(403, "Forbidden", "jobs.batch is forbidden")
     cluster.fault("GET", *[Fault(code=403, status=said)] * 4, path="jobs")

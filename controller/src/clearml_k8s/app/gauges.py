@@ -78,13 +78,13 @@ def _of_the_cluster(parts: Parts) -> Iterator[tuple[Metric, Samples]]:
         yield metrics.GPUS, {("all",): float(summary.gpus), ("usable",): float(summary.gpus_usable)}
     if not parts.cluster.known():
         return
-    by_id, room = {queue.id: queue.config.name for queue in parts.served.all_found()}, parts.poller.room()
+    by_id = {queue.id: queue.config.name for queue in parts.served.all_found()}
 
     def key_of(queue: str | None) -> str:
         return by_id.get(queue or "", NOT_SERVED)
 
-    yield metrics.QUEUE_ROOM, {(key,): float(room.of(queue)) for queue, key in by_id.items()}
     standings = parts.counting.standings()
+    yield metrics.QUEUE_ROOM, {(one.queue,): float(one.left) for one in standings}
     limited = {one.queue: one.gpus for one in standings if parts.served.states[one.queue].config.settings.max_gpus}
     yield metrics.QUEUE_GPUS, {(key,): used for key, used in limited.items()}
     taken = parts.counting.pods()

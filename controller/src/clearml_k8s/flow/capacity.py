@@ -164,9 +164,10 @@ def _left(quota: QuotaRecord, counts: Counts, needs: Mapping[str, Need]) -> Iter
         for queue, need in needs.items():
             count = counts.get(queue, EMPTY)
             if count.pods and resource in need.demand and applies(quota, need.pod):
-                number = count.of(Stage.COMING) if resource == JOBS_COUNT else count.podless
-                coming += number * need.demand[resource]
-                there += (count.pods - number) * need.demand[resource]
+                jobs = count.of(Stage.COMING)
+                new, old = (jobs, count.pods - jobs) if resource == JOBS_COUNT else (count.podless, count.with_pod)
+                coming += new * need.demand[resource]
+                there += old * need.demand[resource]
         used = max(quota.used.get(resource, Decimal(0)), there) + coming
         what = f"{resource} in the namespace"
         yield resource, Limit(most=hard, used=used, what=what, setting=f"ResourceQuota {quota.name}")

@@ -37,7 +37,8 @@ PENDING = frozenset({Stage.COMING, Stage.UNDECIDED, Stage.WAITING})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """One place: ``queue`` is an id, ``job`` a uid; ``podless``: its pod is still to come.
+    """One place: ``queue`` is an id, ``job`` a uid; ``podless``: its pod is still to come; ``pod``: it has
+    one. Neither is true of a Job that is suspended, or that is going with its pod gone.
 
     ``refused``: why Kubernetes does not take the pod, where a quota is used up; else "".
     """
@@ -47,6 +48,7 @@ class Place:
     uses: Uses = NOTHING
     job: str = ""
     podless: bool = False
+    pod: bool = False
     refused: str = ""
 
 
@@ -96,7 +98,7 @@ def places(
         uses = left[0].uses
         for pod in left[1:]:
             uses = uses.most(pod.uses)
-        found.append(Place(queue=left[0].queue, stage=Stage.PLACED, uses=uses))
+        found.append(Place(queue=left[0].queue, stage=Stage.PLACED, uses=uses, pod=True))
     if known is not None:
         known.clear()
         known.update(now)
@@ -125,7 +127,7 @@ def _of_job(job: JobRecord, pods: Sequence[PodRecord], events: Callable[[JobReco
             stage = Stage.WAITING
             refused = why.summary if why is not None and why.category is Category.QUOTA else ""
     podless = not pods and not job.suspend and job.deleted is None
-    return Place(queue=job.queue, stage=stage, uses=uses, job=job.uid, podless=podless, refused=refused)
+    return Place(queue=job.queue, stage=stage, uses=uses, job=job.uid, podless=podless, pod=bool(pods), refused=refused)
 
 
 _FURTHEST = (Stage.PLACED, Stage.WAITING, Stage.HELD, Stage.UNDECIDED)
@@ -142,13 +144,15 @@ def _of_pod(pod: PodRecord) -> Stage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Count:
-    """The places of one queue, or of all: how many of each stage, how many of them have no pod yet, what they use.
+    """The places of one queue, or of all: how many of each stage, how many of them have no pod yet, or have
+    one, what they use.
 
     ``refused``: why Kubernetes does not take a pod of it, where a quota is used up; else "".
     """
 
     stages: Mapping[Stage, int] = field(default_factory=dict)
     podless: int = 0
+    with_pod: int = 0
     uses: Uses = NOTHING
     refused: str = ""
 
@@ -181,6 +185,7 @@ def _count(some: Sequence[Place]) -> Count:
     return Count(
         stages=Counter(place.stage for place in some),
         podless=sum(place.podless for place in some),
+        with_pod=sum(place.pod for place in some),
         uses=Uses(
             monitored=sum((one.monitored * number for one, number in uses.items()), NONE),
             gpus=sum((one.gpus * number for one, number in uses.items()), NONE),

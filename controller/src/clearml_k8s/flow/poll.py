@@ -65,7 +65,6 @@ class Poller:
         self._running: set[asyncio.Task[int]] = set()
         self._progress = asyncio.Event()
         self._fenced: Fenced | None = None
-        self.last_poll: float | None = None
         self.last_round: datetime | None = None
         """When a round of the poll last went as it should, whether there was something to ask for or not."""
 
@@ -137,7 +136,6 @@ class Poller:
             queue.id: queue
             for queue in await queues.get_queues(self._session, ids=[q.id for q in active], max_entries=depth)
         }
-        self.last_poll = self._clock.monotonic()
         # The room again: it may have shrunk during the call.
         room = self.room()
         self._choice = choose(
