@@ -33,6 +33,11 @@ def rising(each_minute: float) -> str:
 
 GONE = f"_x{MINUTES}"
 
+GPU_MAX, ALL_MAX = "agentk8sglue.queues.gpu.queueSettings.maxPods", "agentk8sglue.maxPods"
+GPU = f'{{pod="a",queue="gpu",limit="pods",setting="{GPU_MAX}"}}'
+ALL = f'{{pod="a",queue="",limit="pods",setting="{ALL_MAX}"}}'
+QUOTA = '{pod="a",queue="",limit="requests.cpu",setting="ResourceQuota team"}'
+
 WELL: dict[str, str] = {
     'leader{pod="a"}': always(1),
     'leader{pod="b"}': always(0),
@@ -45,10 +50,12 @@ WELL: dict[str, str] = {
     'queue_state{pod="a",queue="gpu",state="served"}': always(1),
     'queue_entries{pod="a",queue="gpu"}': always(7),
     'queue_room{pod="a",queue="gpu"}': always(3),
-    'queue_max_pods{pod="a",queue="gpu"}': always(10),
-    'queue_places_used{pod="a",queue="gpu"}': always(7),
-    'max_pods{pod="a"}': always(20),
-    'places_used{pod="a"}': always(7),
+    f"limit{GPU}": always(10),
+    f"limit_used{GPU}": always(7),
+    f"limit{ALL}": always(20),
+    f"limit_used{ALL}": always(7),
+    f"limit{QUOTA}": always(30),
+    f"limit_used{QUOTA}": always(12),
     'pods{pod="a",queue="gpu",phase="Running"}': always(5),
     'pods{pod="a",queue="gpu",phase="Pending"}': always(2),
     'launches_total{pod="a",queue="gpu",result="created"}': rising(2),
@@ -74,7 +81,7 @@ IDLE = {
 }
 FULL = {
     'queue_room{pod="a",queue="gpu"}': always(0),
-    'queue_places_used{pod="a",queue="gpu"}': always(10),
+    f"limit_used{GPU}": always(10),
     'launches_total{pod="a",queue="gpu",result="created"}': always(9),
 }
 NONE_RUNS = {'pods{pod="a",queue="gpu",phase="Running"}': always(0)}
@@ -145,18 +152,35 @@ PLAYS: dict[str, tuple[Series, list[tuple[str, dict[str, str]]]]] = {
         {'queue_state{pod="a",queue="cpu",state="template-invalid"}': always(1)},
         [("TemplateInvalid", {"queue": "cpu"})],
     ),
-    "a queue's limit, and nothing runs": ({**FULL, **NONE_RUNS, **QUIET}, [("LimitFull", {"queue": "gpu"})]),
+    "a queue's limit, and nothing runs": (
+        {**FULL, **NONE_RUNS, **QUIET},
+        [("LimitFull", {"queue": "gpu", "limit": "pods", "setting": GPU_MAX})],
+    ),
+    "a queue's limit, and its pods run": ({**FULL, **QUIET}, []),
     "the limit of all, and nothing runs": (
-        {**NONE_RUNS, 'places_used{pod="a"}': always(20)},
-        [("LimitFull", {})],
+        {**NONE_RUNS, f"limit_used{ALL}": always(20)},
+        [("LimitFull", {"limit": "pods", "setting": ALL_MAX})],
     ),
     "the limit of all, and others run": (
-        {**NONE_RUNS, 'places_used{pod="a"}': always(20), 'pods{pod="a",queue="cpu",phase="Running"}': always(13)},
+        {**NONE_RUNS, f"limit_used{ALL}": always(20), 'pods{pod="a",queue="cpu",phase="Running"}': always(13)},
         [],
+    ),
+    "a quota that others fill": (
+        {**NONE_RUNS, f"limit_used{QUOTA}": always(30)},
+        [("LimitFull", {"limit": "requests.cpu", "setting": "ResourceQuota team"})],
+    ),
+    "a full quota that nobody waits for": ({**NONE_RUNS, **IDLE, **QUIET, f"limit_used{QUOTA}": always(30)}, []),
+    "a quota does not let pods start": (
+        {
+            **QUIET,
+            'queue_state{pod="a",queue="gpu",state="served"}': GONE,
+            'queue_state{pod="a",queue="gpu",state="closed"}': always(1),
+        },
+        [("QueueNotServed", {"queue": "gpu", "state": "closed"})],
     ),
     "nothing runs, and there is room": ({**NONE_RUNS}, []),
     "no limit, and nothing runs": (
-        {**NONE_RUNS, 'max_pods{pod="a"}': GONE, 'queue_max_pods{pod="a",queue="gpu"}': GONE},
+        {**NONE_RUNS, **dict.fromkeys((f"limit{GPU}", f"limit{ALL}", f"limit_used{GPU}", f"limit_used{ALL}"), GONE)},
         [],
     ),
     "a quota": (
@@ -275,8 +299,16 @@ def test_every_alert_is_provoked(rules: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "changes", "words"),
     [
-        ({"queue": "gpu"}, FULL, "maxPods of queue gpu is reached, and no pod runs."),
-        ({}, {'places_used{pod="a"}': always(20)}, "maxPods of all queues is reached, and no pod runs."),
+        (
+            {"queue": "gpu", "limit": "pods", "setting": GPU_MAX},
+            FULL,
+            f"The limit of pods of queue gpu is reached ({GPU_MAX}), and no pod runs.",
+        ),
+        (
+            {"limit": "pods", "setting": ALL_MAX},
+            {f"limit_used{ALL}": always(20)},
+            f"The limit of pods of all queues is reached ({ALL_MAX}), and no pod runs.",
+        ),
     ],
 )
 def test_the_words_name_the_queue(

@@ -242,11 +242,23 @@ async def test_the_controller_is_on_the_workers_page(scene: Scene) -> None:
     assert workers(scene) == {}
 
 
+async def busy_seconds(scene: Scene, process: ControllerProcess, *, reports: int) -> float:
+    """CPU time of the process while the server gets so many reports, and nobody changes a node."""
+    began, last = process.cpu_seconds(), scene.server.last_call()
+
+    def got() -> bool:
+        return len(scene.server.calls(endpoint="workers.cluster_report", since=last)) >= reports
+
+    await until(got, f"{reports} reports", limit=LIMIT + reports)
+    return round(process.cpu_seconds() - began, 2)
+
+
 @pytest.mark.long
 async def test_five_thousand_nodes_cost_little(scene: Scene, machines: Machines) -> None:
     """Memory beside that of the same controller without them."""
     kinds = [("a100", "8"), ("h100", "4"), ("t4", "1"), ("cpu", None)]
     resident: dict[int, int] = {}
+    busy: dict[int, float] = {}
     made: list[str] = []
     for count in (0, 5000):
         for first in range(len(made), count, AT_ONE_TIME):
@@ -261,6 +273,7 @@ async def test_five_thousand_nodes_cost_little(scene: Scene, machines: Machines)
         async with controller(scene, PAGE, reportSeconds=1) as process:
             await reported(scene, gpus=count // 4 * 13)
             resident[count] = process.resident_kib()
+            busy[count] = await busy_seconds(scene, process, reports=20)
             if count:
                 for name in made[:100]:
                     await machines.remove(name)
@@ -268,5 +281,5 @@ async def test_five_thousand_nodes_cost_little(scene: Scene, machines: Machines)
                 await machines.change(made[-4], metadata={"labels": {"nvidia.com/gpu.present": "false"}})
                 await reported(scene, gpus=(count - 100) // 4 * 13 - 8)
     more = (resident[5000] - resident[0]) / 1024
-    print(json.dumps({"MiB more with 5,000 nodes": round(more, 1)}))
+    print(json.dumps({"MiB more with 5,000 nodes": round(more, 1), "CPU seconds of 20 reports, by nodes": busy}))
     assert more < 30, f"{more:.1f} MiB more with 5,000 nodes"

@@ -12,15 +12,18 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from audited_limits import Seen, most, most_pending, most_undecided, refused_pods, seen
+from audited_limits import Seen, most, most_pending, most_undecided, paced, refused_pods, seen
 from chaos_counts import check, shown, statuses, until
 from chaos_kube import MERGE_PATCH, Kube
 from chaos_scene import Scene
+from clearml_k8s.flow.pace import LEAST, WINDOW_SECONDS
 
 LABEL = "required-resources"
 FIELD = f"metadata|labels|{LABEL}"
 GPUS_OF_A_NODE = 64
 RELEASE = "limits"
+LATE_SECONDS = 5.0
+"""By so much the controller sees later at most what the scheduler did."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +196,23 @@ async def test_no_limit_is_passed(
     assert refused_pods(scene.audit.events()) == 0, "no pod was sent for which the quota had no room"
     assert len(held_back) == len(never) - limits[next(n for n in limits if n.endswith(".maxPendingPods"))]
     check(counts, limits={"": max_pods})
+
+
+async def test_the_pace_is_that_of_the_cluster(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a setting: Kubernetes has before it no more than it got to in the last seconds, or the least."""
+    tasks, began = scene.server.bulk_tasks(240, queue="alpha"), time.monotonic()
+    queues = {"alpha": {"templateOverrides": {"nodeSelector": {"type": "kwok"}}}}
+    async with scene.agents() as agents, scene.controller(RELEASE, limits={}, maxPendingPods=None, queues=queues):
+        await scene.settled(tasks, releases={RELEASE: scene.namespaces[0]}, agents=agents, limit=330)
+    found = paced(seen(scene.audit.events()), seconds=WINDOW_SECONDS + LATE_SECONDS)
+    with capsys.disabled():
+        facts = {"time": f"{time.monotonic() - began:.0f} s"}
+        facts["most before Kubernetes at one time"] = str(max(before for before, _ in found))
+        facts["most that it got to in the window"] = str(max(got_to for _, got_to in found))
+        print(shown("PACE", facts, scene.count(tasks, agents=agents)))
+    assert len(found) == len(tasks)
+    assert max(before for before, _ in found) >= LEAST // 2, "the pace was what bounded it"
+    assert [(before, got_to) for before, got_to in found if before > max(LEAST, got_to)] == []
 
 
 async def test_a_refusal_by_quota_pauses_its_queue_alone(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from chaos_controller import config
 from chaos_counts import until
+from chaos_kube import MERGE_PATCH, Kube
 from chaos_scene import Scene
 from chart_render import CHART, CREDENTIALS, at, helm, merged
 from clearml_k8s.flow.graces import GRACE_SECONDS
@@ -19,13 +20,14 @@ from real_prometheus import Prometheus, prometheus
 TASKS = 500
 LIMITS: dict[str, int | None] = {"alpha": 40, "beta": 30, "": 60}
 RELEASE = "watched"
+DISCOVERY = {
+    "gpu": {"discovery": {"enabled": True, "baseSelector": "type=kwok", "gpuCountSelector": "gpus"}},
+    "cpu": {"discovery": {"enabled": True}},
+}
 JOB = f"{RELEASE}-clearml-agent-controller"
 
 EMPTY = {
     "clearml_k8s_watch_restarts_total": "no watch ends in so short a run",
-    "clearml_k8s_gpus{": "no discovery",
-    "clearml_k8s_queue_gpus_used": "no queue has maxGpus",
-    "clearml_k8s_queue_max_gpus": "no queue has maxGpus",
 }
 """Queries of the dashboard, by a metric in them, that may have no data, and why."""
 
@@ -75,21 +77,40 @@ async def dashboard_choices(server: Prometheus, *, namespace: str) -> dict[str, 
     return offered
 
 
+async def label_nodes(kube: Kube, **labels: str) -> int:
+    """Label all simulated nodes; how many there are."""
+    nodes = (await kube.request("GET", "/api/v1/nodes?labelSelector=type%3Dkwok"))["items"]
+    for node in nodes:
+        path = f"/api/v1/nodes/{node['metadata']['name']}"
+        await kube.request("PATCH", path, body={"metadata": {"labels": labels}}, kind=MERGE_PATCH)
+    return len(nodes)
+
+
 async def test_prometheus_sees_a_run_as_it_was(scene: Scene, tmp_path: Path) -> None:
     namespace, server = scene.namespaces[0], scene.server
     server.call("queues.create", name="bad")
     known = config(
         release=RELEASE, namespace=namespace, api_server=server.url, queues={"alpha": 40, "beta": 30}, max_pods=60
     )
+    alpha = known["queues"]["alpha"]
     queues = {
         **known["queues"],
+        "alpha": {**alpha, "queueSettings": {**alpha["queueSettings"], "maxGpus": 100}},
         "missing": {},
         # A template that only the API server can refuse.
         "bad": {"templateOverrides": {"resources": {"limits": {"cpu": "-1"}}}},
     }
     rules, expressions = rendered_rules(tmp_path, namespace=namespace)
     # Longer than all else: on a busy machine a request that is cut off makes a doubt, of which there is an alert.
-    watched = scene.controller(RELEASE, limits=LIMITS, queues=queues, grace_seconds=GRACE_SECONDS)
+    watched = scene.controller(
+        RELEASE,
+        limits=LIMITS,
+        queues=queues,
+        grace_seconds=GRACE_SECONDS,
+        clusterAccess=True,
+        orchestrationDashboard=DISCOVERY,
+    )
+    nodes = await label_nodes(scene.kube, gpus="4")
     async with scene.agents() as agents, watched as controller:
         began = time.time()
         targets = {JOB: [f"127.0.0.1:{controller.port}"]}
@@ -124,13 +145,16 @@ async def test_prometheus_sees_a_run_as_it_was(scene: Scene, tmp_path: Path) -> 
             assert await prom.value("sum(clearml_k8s_take_to_job_seconds_count)") == TASKS
             assert await prom.value('sum(clearml_k8s_tasks_failed_total{reason="cannot-be-launched"})') == 1
             assert await prom.value("sum(clearml_k8s_tasks_failed_total)") == 1
-            assert await prom.value("max_over_time(clearml_k8s_places_used[1h])") == LIMITS[""]
+            assert await prom.value("max_over_time(clearml_k8s_limit_used{limit='pods',queue=''}[1h])") == LIMITS[""]
             assert (
                 await prom.value('max_over_time(clearml_k8s_queue_places_used{queue="alpha"}[1h])') <= LIMITS["alpha"]
             )
             assert await prom.value("min_over_time(clearml_k8s_queue_room{queue='alpha'}[1h])") == 0
             assert await prom.value('max_over_time(clearml_k8s_pods{queue="alpha",phase="Running"}[1h])') > 0
             assert await prom.value('max_over_time(clearml_k8s_queue_entries{queue="beta"}[1h])') > 0
+            assert await prom.value('clearml_k8s_gpus{nodes="usable"}') == 4 * nodes
+            assert await prom.value('clearml_k8s_cpus{nodes="all"}') > 0
+            assert await prom.value('clearml_k8s_limit{limit="gpus",queue="alpha"}') == 100
 
             # ---- every query -------------------------------------------------------------------------------------
             ended = time.time()

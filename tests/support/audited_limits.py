@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -83,6 +85,23 @@ def most(some: Iterable[Seen], amount: Callable[[Seen], Decimal | int]) -> Decim
 def most_undecided(some: Iterable[Seen]) -> Decimal:
     """Most Jobs at one time of whose pod the scheduler had not said anything."""
     return _most((one.place.since, one.looked_at or one.place.until, 1) for one in some)
+
+
+def paced(some: Iterable[Seen], *, seconds: float) -> list[tuple[int, int]]:
+    """At each Job's creation: how many Jobs, with it, the scheduler had said nothing of, and how many it had in the
+    ``seconds`` before."""
+    every = list(some)
+    begun = sorted(_time(one.place.since) for one in every)
+    got_to = sorted(_time(one.looked_at or one.place.until or one.place.since) for one in every)
+    found = []
+    for number, at in enumerate(begun, start=1):
+        done = bisect.bisect_right(got_to, at)
+        found.append((number - done, done - bisect.bisect_left(got_to, at - seconds)))
+    return found
+
+
+def _time(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
 
 
 def most_pending(some: Iterable[Seen]) -> Decimal:

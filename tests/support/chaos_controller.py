@@ -136,6 +136,12 @@ class ControllerProcess:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")), 0)
 
+    def cpu_seconds(self) -> float:
+        """CPU time that it has used; it runs."""
+        assert self._process is not None
+        after_name = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
     async def blocks(self) -> int:
         """How many blocks of memory hold its Python objects, garbage apart: exact, where the resident memory is not."""
         self._blocks.unlink(missing_ok=True)

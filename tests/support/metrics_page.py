@@ -12,6 +12,7 @@ from pathlib import Path
 
 from clearml_k8s import metrics
 from clearml_k8s.app.gauges import PHASES, STARTING, SUSPENDED
+from clearml_k8s.flow.capacity import LIMITS
 from clearml_k8s.flow.diagnosis import DISRUPTIONS, Category
 from clearml_k8s.flow.launch import Launch
 from clearml_k8s.flow.measures import CANNOT_BE_LAUNCHED
@@ -32,6 +33,8 @@ alerts, and what to do: [operations](operations.md#metrics-and-alerts).
 - Counters and histograms count from the start of the process. Gauges marked "leader" are read from what there is at
   each scrape, and shown by the process alone that certainly leads: a standby has none of them. Those of the cluster are
   left out while it is not known what exists there, lengths of queues when they were seen more than a minute ago.
+- `limit` of a ResourceQuota is the resource as the quota names it (`requests.cpu`), `setting` is `ResourceQuota` and its
+  name.
 """
 
 LABELS = {
@@ -40,6 +43,7 @@ LABELS = {
     "tasks_requeued": ("reason", [category.value for category in DISRUPTIONS]),
     "queue_state": ("state", [state.value for state in State]),
     "pods": ("phase", PHASES),
+    "limit": ("limit", LIMITS),
     "jobs_not_running": ("state", [STARTING, SUSPENDED]),
     "api_requests": ("outcome", metrics.OUTCOMES),
 }

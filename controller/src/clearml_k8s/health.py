@@ -1,6 +1,6 @@
 """The controller's own HTTP port: probes and metrics.
 
-The absence of a server is a state to be told, not a reason to restart: neither of the probes fails by it.
+The absence of the ClearML server is a state to be told, not a reason to restart: neither of the probes fails by it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ PORT = 8080
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Health:
-    """What the probes ask: ``late`` loops by name, with the seconds without a sign of life; ``report``: the state in
-    words, by subject; ``status``: the whole state, as plain data without secrets."""
+    """What the probes ask: ``late`` loops by name, with the seconds without a sign of life; ``not_ready``: why the
+    process cannot do its part yet, "" once it can; ``report``: the state in words, by subject; ``status``: the whole
+    state, as plain data without secrets."""
 
     late: Callable[[], Mapping[str, float]]
+    not_ready: Callable[[], str]
     report: Callable[[], Mapping[str, str]]
     status: Callable[[], Mapping[str, Any]]
 
@@ -43,8 +45,10 @@ async def serve(
         return web.Response(status=500, text="\n".join(late) + "\n") if late else web.Response(text="ok\n")
 
     async def readyz(_request: web.Request) -> web.Response:
-        lines = [f"{subject}: {state}" for subject, state in health.report().items()]
-        return web.Response(text="\n".join(lines) + "\n")
+        why = health.not_ready()
+        lines = [f"not ready: {why}"] if why else []
+        lines += [f"{subject}: {state}" for subject, state in health.report().items()]
+        return web.Response(status=503 if why else 200, text="\n".join(lines) + "\n")
 
     async def status(_request: web.Request) -> web.Response:
         return web.json_response(health.status())

@@ -154,15 +154,28 @@ QUEUE_OLDEST: Final = _state(
 QUEUE_ROOM: Final = _state(
     "queue_room", "How many tasks of the queue could be taken now, by all limits; 200 at most.", "queue"
 )
-QUEUE_MAX_PODS: Final = _state("queue_max_pods", "maxPods of the queue; no series where it has none.", "queue")
+LIMIT: Final = _state(
+    "limit",
+    "A limit, by what it counts and where it is set; queue is empty where queues share it. Of quotas, what the queues' "
+    "pods ask for.",
+    "queue",
+    "limit",
+    "setting",
+)
+LIMIT_USED: Final = _state(
+    "limit_used",
+    "What is used of the limit with the same labels: maxPods, GPUs, CPUs by the controller's own count of what exists "
+    "and is on its way, a quota with all that others use.",
+    "queue",
+    "limit",
+    "setting",
+)
 QUEUE_PLACES: Final = _state(
     "queue_places_used",
     "Places taken by the queue's tasks, as maxPods counts them: Jobs that are not over, pods that may still run, "
     "tasks on their way to a Job.",
     "queue",
 )
-MAX_PODS: Final = _state("max_pods", "maxPods of all queues together; no series where there is none.")
-PLACES: Final = _state("places_used", "Places taken by tasks of all queues.")
 PODS: Final = _state("pods", "Task pods that exist, by phase.", "queue", "phase")
 JOBS_NOT_RUNNING: Final = _state(
     "jobs_not_running",
@@ -171,21 +184,22 @@ JOBS_NOT_RUNNING: Final = _state(
     "state",
 )
 CLAIMS: Final = _state("claims_in_flight", "Tasks on their way from a queue to a Job, those in doubt among them.")
-
-QUEUE_GPUS: Final = _state("queue_gpus_used", "GPUs that the queue's task pods ask for; where maxGpus is set.", "queue")
-QUEUE_MAX_GPUS: Final = _state("queue_max_gpus", "maxGpus of the queue; no series where it has none.", "queue")
+QUEUE_GPUS: Final = _state(
+    "queue_gpus_used", "GPUs that the queue's tasks ask for, of those that take a place.", "queue"
+)
 GPUS: Final = _state(
     "gpus",
     "GPUs that discovery counts: on all nodes that match, and on those of them that take pods (usable).",
     "nodes",
 )
+CPUS: Final = _state("cpus", "CPUs that discovery counts: on all nodes that match, and on usable ones.", "nodes")
 
 ALL: Final = (
     *(LEADER, API_REQUESTS, API_SECONDS, WATCH_RESTARTS, WATCH_SYNCED),
     *(LAUNCHES, FAILED, REQUEUED, TAKE_TO_JOB, JOB_TO_RUNNING, QUEUED_TO_RUNNING),
-    *(API_HEALTHY, LAST_POLL, CLAIMS, MAX_PODS, PLACES),
-    *(QUEUE_STATE, QUEUE_ENTRIES, QUEUE_OLDEST, QUEUE_ROOM, QUEUE_MAX_PODS, QUEUE_PLACES, PODS, JOBS_NOT_RUNNING),
-    *(QUEUE_GPUS, QUEUE_MAX_GPUS, GPUS),
+    *(API_HEALTHY, LAST_POLL, CLAIMS),
+    *(QUEUE_STATE, QUEUE_ENTRIES, QUEUE_OLDEST, QUEUE_ROOM, QUEUE_PLACES, PODS, JOBS_NOT_RUNNING),
+    *(LIMIT, LIMIT_USED, QUEUE_GPUS, GPUS, CPUS),
 )
 
 

@@ -14,9 +14,11 @@ from clearml_k8s import metrics
 from clearml_k8s.app.gauges import StateGauges
 from clearml_k8s.clearml.health import State as Health
 from clearml_k8s.config import QueueConfig, QueueSettings
+from clearml_k8s.flow import counting
+from clearml_k8s.flow.capacity import Need
 from clearml_k8s.flow.lengths import FRESH_SECONDS, QueueLengths
 from clearml_k8s.flow.poll import Poller
-from clearml_k8s.kube.uses import Uses
+from clearml_k8s.kube.uses import Measure, Uses
 from clearml_k8s.kube.watch import Upsert
 from clearml_k8s.report.discovery import Summary
 from clearml_server.process import DevServer
@@ -32,7 +34,9 @@ class Scrape:
         self.side = side
         self.leads, self.known = True, True
         self.pods = side.pods
-        self.nodes: Summary | None = Summary(gpus=16, gpus_usable=8)
+        self.nodes: Summary | None = Summary(
+            gpus=16, gpus_usable=8, counts_cpus=True, cpus_milli=40_500, cpus_milli_usable=32_000
+        )
         self.poller = Poller(
             config=side.config,
             session=side.session,
@@ -52,7 +56,6 @@ class Scrape:
             lengths=self.lengths,
             book=side.book,
             adopted=side.adopted,
-            max_pods=side.config.max_pods,
             cluster=SimpleNamespace(jobs=side.jobs, pods=self.pods, known=lambda: self.known),
         )
         self.registry = CollectorRegistry()
@@ -88,10 +91,20 @@ async def scrape(server: DevServer, cluster: Cluster) -> AsyncIterator[Scrape]:
         "missing": QueueConfig(name="missing"),
     }
     config = make_config(api_server=server.url, queues=queues)
-    side = Side(server=server, cluster=cluster, config=dataclasses.replace(config, max_pods=9))
+    side = Side(server=server, cluster=cluster, config=dataclasses.replace(config, max_pods=9, max_pending_pods=50))
     await side.start()
     yield Scrape(side)
     await side.close()
+
+
+GPU = "agentk8sglue.queues.gpu.queueSettings"
+
+
+def limits(scrape: Scrape) -> dict[tuple[str, ...], tuple[float, float]]:
+    """By queue, limit and setting: what is used, and of how much."""
+    used, most = scrape.of("limit_used"), scrape.of("limit")
+    assert used.keys() == most.keys()
+    return {labels: (used[labels], most[labels]) for labels in most}
 
 
 async def test_what_there_is(scrape: Scrape, server: DevServer) -> None:
@@ -108,10 +121,15 @@ async def test_what_there_is(scrape: Scrape, server: DevServer) -> None:
         if phase:
             scrape.pod(name, queue=queue, phase=phase)
     assert scrape.of("queue_places_used") == {("gpu",): 3, (cpu,): 0, ("",): 2}
-    assert scrape.of("places_used") == {(): 5}
     assert scrape.of("queue_room") == {("gpu",): 1, (cpu,): 4}
-    assert scrape.of("queue_max_pods") == {("gpu",): 4}
-    assert scrape.of("max_pods") == {(): 9}
+    assert limits(scrape) == {
+        ("gpu", "pods", f"{GPU}.maxPods"): (3, 4),
+        ("gpu", "gpus", f"{GPU}.maxGpus"): (0, 8),
+        ("gpu", "pending-pods", "agentk8sglue.maxPendingPods"): (0, 50),
+        (cpu, "pending-pods", "agentk8sglue.maxPendingPods"): (0, 50),
+        ("", "pods", "agentk8sglue.maxPods"): (5, 9),
+        ("", "undecided-jobs", "agentk8sglue.maxPendingPods"): (0, 50),
+    }
     pods = {labels: number for labels, number in scrape.of("pods").items() if number}
     assert pods == {
         ("gpu", "Running"): 1,
@@ -169,8 +187,10 @@ async def test_a_standby_shows_nothing(scrape: Scrape) -> None:
     assert scrape.all() == {}
 
 
-OF_THE_CLUSTER = {"queue_room", "queue_places_used", "places_used", "claims_in_flight", "pods", "jobs_not_running"} | {
-    "queue_gpus_used"
+OF_THE_CLUSTER = {"queue_room", "queue_places_used", "claims_in_flight", "pods", "jobs_not_running"} | {
+    "queue_gpus_used",
+    "limit",
+    "limit_used",
 }
 
 
@@ -186,9 +206,16 @@ async def test_a_server_that_is_away(scrape: Scrape) -> None:
     assert scrape.of("api_healthy") == {("clearml",): 0, ("kubernetes",): 1}
 
 
-async def test_no_limit_no_series(scrape: Scrape) -> None:
-    scrape.parts.max_pods = None
-    assert scrape.of("max_pods") == {}
+async def test_a_queue_that_nothing_opens(scrape: Scrape, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its state is not "served", though nothing is wrong with the queue itself; what is not known closes none."""
+    strange = Measure(fields=(("metadata", "labels", "x"),))
+    uses = strange({"metadata": {"labels": {"x": "many"}}})
+    need = Need(uses=dataclasses.replace(uses, monitored=Decimal(1)), problem="no amount")
+    monkeypatch.setattr(counting, "need_of", lambda *_, **__: need)
+    cpu = scrape.side.server.queue_id("cpu")
+    assert scrape.of("queue_state") == {("gpu", "closed"): 1, (cpu, "closed"): 1, ("missing", "missing"): 1}
+    scrape.known = False
+    assert scrape.of("queue_state") == {("gpu", "served"): 1, (cpu, "served"): 1, ("missing", "missing"): 1}
 
 
 async def test_the_last_poll(scrape: Scrape) -> None:
@@ -208,10 +235,11 @@ async def test_gpus_of_the_nodes_and_of_the_pods(scrape: Scrape, server: DevServ
     scrape.job("a", queue=server.queue_id("gpu"), uses=Uses(gpus=Decimal(2)))
     scrape.job("b", queue=server.queue_id("cpu"), uses=Uses(gpus=Decimal(1)))
     assert scrape.of("gpus") == {("all",): 16.0, ("usable",): 8.0}
-    assert scrape.of("queue_gpus_used") == {("gpu",): 2.0}
-    assert scrape.of("queue_max_gpus") == {("gpu",): 8.0}
+    assert scrape.of("queue_gpus_used") == {("gpu",): 2.0, (server.queue_id("cpu"),): 1.0}
+    assert limits(scrape)["gpu", "gpus", f"{GPU}.maxGpus"] == (2, 8)
+    assert scrape.of("cpus") == {("all",): 40.5, ("usable",): 32.0}
     scrape.nodes = Summary(counts_gpus=False)
-    assert scrape.of("gpus") == {}
+    assert scrape.of("gpus") == scrape.of("cpus") == {}
     scrape.nodes = None
     assert scrape.of("gpus") == {}
 

@@ -214,6 +214,8 @@ async def test_the_status_tells_why_a_task_waits_and_shows_no_secret(
         "problem": False,
         "reason": "limit of 1 pods is reached (agentk8sglue.maxPods)",
     }
+    assert {"limit": "pods", "setting": "agentk8sglue.maxPods", "most": 1.0, "used": 1.0} in found["limits"]
+    assert [one["used"] for one in queue["limits"] if one["limit"] == "pending-pods"] == [1.0]
     assert found["waiting"][0]["task"] == task
     assert "Insufficient nvidia.com/gpu" in found["waiting"][0]["why"]
     assert server.secret_key not in json.dumps(found)
@@ -296,10 +298,13 @@ async def test_the_last_poll_goes_on_without_room_and_stands_still_without_a_ser
             await running.clock.advance(1.0)
             await asyncio.sleep(0.005)
     assert not await goes_on()
+    document = json.loads((await running.get("status"))[1])
+    assert document["secondsSinceLastPoll"] >= 30
     server.up()
     async with asyncio.timeout(30):
         while not await goes_on(seconds=5):
             pass
+    assert json.loads((await running.get("status"))[1])["secondsSinceLastPoll"] < 30
 
 
 # ---- two instances --------------------------------------------------------------------------------------------------
@@ -561,6 +566,8 @@ async def test_a_start_without_kubernetes_is_patient(
     await hold(cluster, monkeypatch, how)
     running = await start()
     await running.passes(LONG)
+    code, text = await running.get("readyz")
+    assert (code, text.splitlines()[0]) == (503, "not ready: the Lease is not acquired yet")
 
 
 async def test_lists_that_never_come_are_waited_for(
@@ -572,7 +579,13 @@ async def test_lists_that_never_come_are_waited_for(
     monkeypatch.setattr(cluster, "_fault", refuse)
     running = await start()
     await running.passes(LONG)
-    assert "controller: starting" in (await running.get("readyz"))[1]
+    code, text = await running.get("readyz")
+    assert code == 503
+    assert text.startswith("not ready: the pods of the namespace are not listed yet: ")
+    assert "controller: starting" in text
+    monkeypatch.undo()
+    await running.serving()
+    assert (await running.get("readyz"))[0] == 200
 
 
 @pytest.mark.parametrize(

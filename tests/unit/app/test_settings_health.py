@@ -50,11 +50,13 @@ async def get(port: int, path: str) -> tuple[int, str]:
 
 async def test_probes_and_metrics() -> None:
     late: dict[str, float] = {}
+    not_ready = ""
     instruments = metrics.create()
     instruments.leader.set(1)
     runner = await health.serve(
         health=health.Health(
             late=lambda: late,
+            not_ready=lambda: not_ready,
             report=lambda: {"clearml": "unreachable: no route", "queue a": "served"},
             status=lambda: {"state": "serving", "queues": []},
         ),
@@ -67,6 +69,11 @@ async def test_probes_and_metrics() -> None:
         assert await get(port, "/healthz") == (200, "ok\n")
         # The absence of the ClearML server is told, and is no reason to be restarted or taken out.
         assert await get(port, "/readyz") == (200, "clearml: unreachable: no route\nqueue a: served\n")
+        not_ready = "the Jobs of the namespace are not listed yet"
+        assert await get(port, "/readyz") == (
+            503,
+            f"not ready: {not_ready}\nclearml: unreachable: no route\nqueue a: served\n",
+        )
         assert await get(port, "/status") == (200, '{"state": "serving", "queues": []}')
         code, text = await get(port, "/metrics")
         assert code == 200
@@ -79,7 +86,7 @@ async def test_probes_and_metrics() -> None:
         )
         with pytest.raises(ConfigError, match="CLEARML_K8S_PORT"):
             await health.serve(
-                health=health.Health(late=dict, report=dict, status=dict),
+                health=health.Health(late=dict, not_ready=str, report=dict, status=dict),
                 registry=instruments.registry,
                 port=port,
                 host="127.0.0.1",

@@ -29,8 +29,9 @@ def queue(key: str = "default", **changes: Any) -> dict[str, Any]:
         "pending": 2,
         "running": 5,
         "ending": 0,
-        "maxPods": None,
         "placesLeft": 30,
+        "gpus": 0.0,
+        "limits": [],
         **changes,
     }
 
@@ -46,6 +47,7 @@ def document(**changes: Any) -> dict[str, Any]:
         "clearml": {"address": "https://api.example.com", "state": "healthy", "reason": ""},
         "kubernetes": {"known": True, "reason": ""},
         "secondsSinceLastPoll": 1.2,
+        "limits": [],
         "nodes": None,
         "dashboard": None,
         "queues": [queue()],
@@ -69,14 +71,20 @@ def waits(**changes: Any) -> dict[str, Any]:
     }
 
 
+def limit(name: str, *, used: float, most: float = 1e6) -> dict[str, Any]:
+    return {"limit": name, "setting": f"the {name}", "used": used, "most": most}
+
+
 def test_the_page() -> None:
     found = document(
         nodes="2 nodes; 8 GPUs on 1 nodes",
+        limits=[limit("pods", used=7, most=1234567)],
         queues=[
             queue(),
             queue(
                 "gpu",
                 placesLeft=0,
+                limits=[limit("gpus", used=2.5, most=8), limit("cpus", used=0)],
                 hints=["asks for amd.com/gpu: 1"],
                 reason="limit of 5 pods is reached",
             ),
@@ -107,6 +115,10 @@ def test_the_page() -> None:
         "default  12       0       2        5        0       30    served",
         "gpu      12       0       2        5        0       0     limit of 5 pods is reached; asks for amd.com/gpu: 1",
         "typo     -        0       2        5        0       -     no queue of that name",
+        "",
+        "LIMIT  QUEUE  USED  OF       SET BY",
+        "pods   all    7     1234567  the pods",
+        "gpus   gpu    2.5   8        the gpus",
         "",
         "Waiting for the cluster:",
         f"  {TASK} (default, 7 min): No node takes the pod",

@@ -27,7 +27,9 @@ def entries(key: str, *ids: str) -> Queue:
 
 
 def limit(most: float, used: float = 0, *, kept: bool = False) -> Limit:
-    return Limit(most=Decimal(str(most)), used=Decimal(str(used)), what="things", setting="somewhere", kept=kept)
+    return Limit(
+        name="things", most=Decimal(str(most)), used=Decimal(str(used)), what="things", setting="somewhere", kept=kept
+    )
 
 
 def space(total: int | None = None, **by_queue: int | None) -> Room:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from clearml_k8s.config import MonitoredResources, QueueConfig, QueueSettings
+from clearml_k8s.flow.capacity import MONITORED, PENDING, UNDECIDED
 from clearml_k8s.flow.counting import UNDECIDED_SECONDS
 from clearml_k8s.flow.poll import UNKNOWN_SECONDS, Poller
 from clearml_k8s.kube.quota import QuotaRecord
@@ -74,7 +75,7 @@ async def test_claims_under_way_hold_what_they_will_use(new_side: Any, cluster: 
     server.add_fault(kind="error_after_commit", endpoint="^queues.remove_task$", count=1)
     assert await side.poll() == 0
     assert first in side.book.in_flight()
-    assert side.room().limits["monitored"].used == 1
+    assert side.room().limits[MONITORED].used == 1
     ids = server.bulk_tasks(3, queue="default")
     assert await side.poll() <= 1
     await side.rest()
@@ -155,9 +156,10 @@ async def test_a_refused_pod_pauses_its_queue_until_it_is_there(
     await polling.stop()
     assert entries(server) == [waits]
     assert len(side.created(other)) == 1, "the other queue goes on"
-    standing = {one.queue: one for one in polling.standings()}
+    standing = {one.queue: one for one in polling.usage().standings}
     assert standing["default"].why.startswith("quota: Kubernetes does not take the pod: exceeded quota: team")
     assert (standing["default"].left, standing["other"].why) == (0, "")
+    assert (standing["default"].closed, standing["other"].closed) == (True, False)
     await polling._poll()
     assert [r.getMessage() for r in caplog.records].count("nothing is taken from queue") == 1
     # The Job controller tries again by itself, and the pod is there.
@@ -210,7 +212,7 @@ async def test_nothing_is_taken_while_the_cluster_is_not_known(side: Side, serve
     server.create_task(queue="default")
     side.unknown = "the pods of the namespace are not listed yet"
     assert await side.poll() == 0
-    (standing,) = poller(side).standings()
+    (standing,) = poller(side).usage().standings
     assert (standing.left, standing.why) == (0, side.unknown)
     side.unknown = ""
     assert await side.poll() == 1
@@ -261,7 +263,7 @@ async def test_a_flood_waits_in_the_queue_and_follows_the_cluster(
         loop.pod(task, uid=f"pod-{task}", node="node-1", phase="Running")
     await side.clock.advance(1.0)
     side.room()
-    assert side.room().limits["undecided"].most == 60, "so many in the last ten seconds"
+    assert side.room().limits[UNDECIDED].most == 60, "so many in the last ten seconds"
     assert await side.poll() == 50  # a batch
 
 
@@ -278,8 +280,10 @@ async def test_pods_without_a_node_hold_their_own_queue_alone(
     assert await side.poll() == 30
     assert entries(server) == ids[3:]
     assert side.created(more[29])
-    standing = {one.queue: one for one in poller(side).standings()}
-    assert (standing["default"].pods, standing["default"].pending) == (3, 3)
+    usage = poller(side).usage()
+    (own,) = [limit for limit in usage.limits if (limit.queue, limit.name) == ("default", PENDING)]
+    assert (usage.places[server.queue_id("default")], own.used, own.most) == (3, 3, 3)
+    standing = {one.queue: one for one in usage.standings}
     assert "pods that wait for a node is reached" in standing["default"].why
 
 
@@ -328,6 +332,6 @@ async def test_what_is_kept_for_another_queue_is_told(new_side: Any, cluster: Cl
     assert await polling._poll() == 1
     await polling.stop()
     assert await polling._poll() == 0
-    why = {one.queue: one.why for one in polling.standings()}
+    why = {one.queue: one.why for one in polling.usage().standings}
     assert why["other"] == "what is left is kept for queue default, whose task needs more"
     assert why["default"].startswith("a task needs 4, and 2 of 6 monitored resources are left")

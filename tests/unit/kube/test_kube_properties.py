@@ -32,7 +32,7 @@ def fields_of(record):
             yield name, found
 
 
-MEASURE = Measure(fields=(field_path("resources|limits|nvidia.com/gpu"), field_path("metadata|labels|a")), devices=True)
+MEASURE = Measure(fields=(field_path("resources|limits|nvidia.com/gpu"), field_path("metadata|labels|a")))
 
 
 # ---- objects --------------------------------------------------------------------------------------------------------

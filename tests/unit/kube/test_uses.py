@@ -105,8 +105,8 @@ def test_what_is_a_gpu(resource: str, gpu: bool) -> None:
     assert is_gpu(resource) is gpu
 
 
-def measured(made: object, *paths: str, devices: bool = False) -> Uses:
-    return Measure(fields=tuple(field_path(path) for path in paths), devices=devices)(made)
+def measured(made: object, *paths: str) -> Uses:
+    return Measure(fields=tuple(field_path(path) for path in paths))(made)
 
 
 def test_a_path_below_the_containers_is_summed_over_them() -> None:
@@ -127,19 +127,20 @@ def test_what_is_no_amount_is_named_and_not_shown() -> None:
     assert measured(made, "metadata|labels|n") == Uses(unreadable="metadata|labels|n")
 
 
-def test_nothing_is_read_where_nothing_is_limited() -> None:
-    assert measured(template(container(limits={"nvidia.com/gpu": 1}))) is NOTHING
+def test_gpus_are_read_whatever_is_limited() -> None:
+    assert measured(template(container(limits={"nvidia.com/gpu": 1}))) == Uses(gpus=Decimal(1))
+    assert measured("no pod") is NOTHING
 
 
 def test_all_that_use_the_same_share_one_record() -> None:
-    measure = Measure(devices=True)
+    measure = Measure()
     one, other = (measure(template(container(limits={"nvidia.com/gpu": 2, "cpu": 1}))) for _ in range(2))
     assert one == Uses(gpus=Decimal(2), cpus=Decimal(1))
     assert one is other
 
 
 def test_a_job_is_measured_by_its_template_and_a_pod_by_itself() -> None:
-    measure = Measure(devices=True)
+    measure = Measure()
     whole = job()
     whole["spec"]["template"] = template(container(limits={"amd.com/gpu": 2}))
     assert slim_job(whole, measure=measure).uses.gpus == 2
@@ -149,7 +150,7 @@ def test_a_job_is_measured_by_its_template_and_a_pod_by_itself() -> None:
 @BOUNDED
 @given(made=spoilt(template(container(limits={"cpu": 1}), init=[container(limits={"cpu": 1})], labels={"n": "1"})))
 def test_whatever_a_pod_is_it_is_measured(made: object) -> None:
-    found = measured(made, "metadata|labels|n", "resources|limits|cpu", devices=True)
+    found = measured(made, "metadata|labels|n", "resources|limits|cpu")
     assert min(found.monitored, found.gpus, found.cpus) >= 0
 
 

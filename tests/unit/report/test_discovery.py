@@ -44,7 +44,7 @@ def test_nodes_of_several_kinds() -> None:
         node("windows", {**GPU, "kubernetes.io/os": "windows"}),
     )
     assert (found.nodes, found.gpu_nodes, found.gpus) == (4, 2, 12)
-    assert found.text == "4 nodes; 12 GPUs on 2 nodes"
+    assert found.text == "4 nodes; 12 GPUs on 2 nodes; pods may ask for none of them"
 
 
 def test_both_selectors_must_match() -> None:
@@ -61,9 +61,18 @@ def test_all_nodes_count_and_the_difference_is_told() -> None:
         node("down", ready=False, extended=(("nvidia.com/gpu", 8),)),
         node("cordoned", {**GPU, "nvidia.com/gpu.count": "2"}, cordoned=True),
     )
-    assert (found.gpu_nodes, found.gpu_nodes_usable, found.gpus, found.gpus_usable) == (3, 1, 18, 8)
+    assert (found.gpu_nodes, found.gpus, found.gpus_usable) == (3, 18, 8)
     assert found.offered == (("nvidia.com/gpu", 8),)
     assert found.text == "3 nodes; 18 GPUs on 3 nodes, 10 of them on nodes that are not ready or are cordoned"
+
+
+def test_what_pods_may_ask_for_is_told_where_it_is_not_the_number_of_gpus() -> None:
+    slices = node("a", extended=(("nvidia.com/gpu", 6), ("nvidia.com/mig-1g.5gb", 14)))
+    assert (
+        summary(slices).text
+        == "1 nodes; 8 GPUs on 1 nodes; pods may ask for 6 nvidia.com/gpu, 14 nvidia.com/mig-1g.5gb"
+    )
+    assert summary(node("a")).text == "1 nodes; 8 GPUs on 1 nodes; pods may ask for none of them"
 
 
 def test_the_first_label_that_is_there_counts() -> None:
@@ -149,9 +158,9 @@ def test_cpus() -> None:
         node("down", {"pool": "cpu"}, cpus_milli=8000, ready=False),
     )
     found = summary(*nodes, enabled=False, cpu=CpuDiscovery(enabled=True))
-    assert (found.cpus_milli, found.cpus_milli_usable, found.cpu_nodes, found.cpu_nodes_usable) == (76000, 68000, 3, 2)
+    assert (found.cpus_milli, found.cpus_milli_usable, found.cpu_nodes) == (76000, 68000, 3)
     assert (found.gpus, found.gpu_nodes) == (0, 0)
-    assert found.text == "3 nodes; 76 CPUs on 3 nodes"
+    assert found.text == "3 nodes; 76 CPUs on 3 nodes, 8 of them on nodes that are not ready or are cordoned"
     assert summary(*nodes, cpu=CpuDiscovery(enabled=True, node_selector="pool=cpu")).cpus_milli == 11500
 
 

@@ -15,7 +15,9 @@ from prometheus_client.registry import Collector
 
 from clearml_k8s import metrics
 from clearml_k8s.app.parts import Parts
+from clearml_k8s.flow.counting import Usage
 from clearml_k8s.flow.measures import NOT_SERVED
+from clearml_k8s.flow.served import State
 from clearml_k8s.metrics import Metric
 
 PHASES = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
@@ -41,7 +43,8 @@ class StateGauges(Collector):
         parts = self._parts()
         if parts is None or not self._leads():
             return
-        for metric, samples in (*_of_the_servers(parts), *_of_the_cluster(parts)):
+        usage = parts.poller.usage() if parts.cluster.known() else None
+        for metric, samples in (*_of_the_servers(parts, usage), *_of_the_nodes(parts), *_of_the_cluster(parts, usage)):
             if samples:
                 yield _family(metric, samples)
 
@@ -53,46 +56,51 @@ def _family(metric: Metric, samples: Samples) -> GaugeMetricFamily:
     return family
 
 
-def _of_the_servers(parts: Parts) -> Iterator[tuple[Metric, Samples]]:
+def _of_the_servers(parts: Parts, usage: Usage | None) -> Iterator[tuple[Metric, Samples]]:
     served, now = parts.served, parts.session.clock.now()
     healthy = {"clearml": parts.session.health.healthy, "kubernetes": parts.cluster.known()}
     yield metrics.API_HEALTHY, {(api,): float(well) for api, well in healthy.items()}
     last = parts.poller.last_round
     yield metrics.LAST_POLL, {} if last is None else {(): last.timestamp()}
-    yield metrics.QUEUE_STATE, {(key, served.state_of(key).value): 1.0 for key in served.states}
+    closed = {one.queue for one in usage.standings if one.closed} if usage else set()
+    states = {key: served.state_of(key) for key in served.states}
+    states |= {key: State.CLOSED for key in closed if states[key] is State.SERVED}
+    yield metrics.QUEUE_STATE, {(key, state.value): 1.0 for key, state in states.items()}
     lengths = parts.lengths.known()
     yield metrics.QUEUE_ENTRIES, {(key,): float(length.entries) for key, length in lengths.items()}
     ages = {key: (now - length.oldest).total_seconds() if length.oldest else 0.0 for key, length in lengths.items()}
     # The server's clock is another one.
     yield metrics.QUEUE_OLDEST, {(key,): max(0.0, age) for key, age in ages.items()}
-    limits = {key: state.config.settings.max_pods for key, state in served.states.items()}
-    yield metrics.QUEUE_MAX_PODS, {(key,): float(limit) for key, limit in limits.items() if limit is not None}
-    gpus = {key: state.config.settings.max_gpus for key, state in served.states.items()}
-    yield metrics.QUEUE_MAX_GPUS, {(key,): float(limit) for key, limit in gpus.items() if limit is not None}
-    yield metrics.MAX_PODS, {} if parts.max_pods is None else {(): float(parts.max_pods)}
 
 
-def _of_the_cluster(parts: Parts) -> Iterator[tuple[Metric, Samples]]:
+def _of_the_nodes(parts: Parts) -> Iterator[tuple[Metric, Samples]]:
     summary = parts.reports.seen()
-    if summary is not None and summary.counts_gpus:
+    if summary is None:
+        return
+    if summary.counts_gpus:
         yield metrics.GPUS, {("all",): float(summary.gpus), ("usable",): float(summary.gpus_usable)}
-    if not parts.cluster.known():
+    if summary.counts_cpus:
+        cpus = {"all": summary.cpus_milli, "usable": summary.cpus_milli_usable}
+        yield metrics.CPUS, {(nodes,): milli / 1000 for nodes, milli in cpus.items()}
+
+
+def _of_the_cluster(parts: Parts, usage: Usage | None) -> Iterator[tuple[Metric, Samples]]:
+    if usage is None:
         return
     by_id = {queue.id: queue.config.name for queue in parts.served.all_found()}
 
     def key_of(queue: str | None) -> str:
         return by_id.get(queue or "", NOT_SERVED)
 
-    standings = parts.counting.standings()
-    yield metrics.QUEUE_ROOM, {(one.queue,): float(one.left) for one in standings}
-    limited = {one.queue: one.gpus for one in standings if parts.served.states[one.queue].config.settings.max_gpus}
-    yield metrics.QUEUE_GPUS, {(key,): used for key, used in limited.items()}
-    taken = parts.counting.pods()
-    by_key = Counter(dict.fromkeys(by_id.values(), 0))
-    for queue_id, number in taken.items():
-        by_key[key_of(queue_id)] += number
-    yield metrics.QUEUE_PLACES, {(key,): float(number) for key, number in by_key.items()}
-    yield metrics.PLACES, {(): float(sum(taken.values()))}
+    yield metrics.QUEUE_ROOM, {(one.queue,): float(one.left) for one in usage.standings}
+    limits = {(limit.queue, limit.name, limit.setting): limit for limit in usage.limits}
+    yield metrics.LIMIT, {labels: float(limit.most) for labels, limit in limits.items()}
+    yield metrics.LIMIT_USED, {labels: float(limit.used) for labels, limit in limits.items()}
+    for metric, by_queue in ((metrics.QUEUE_PLACES, usage.places), (metrics.QUEUE_GPUS, usage.gpus)):
+        by_key = dict.fromkeys(by_id.values(), 0.0)
+        for queue_id, number in by_queue.items():
+            by_key[key_of(queue_id)] = by_key.get(key_of(queue_id), 0.0) + number
+        yield metric, {(key,): number for key, number in by_key.items()}
     yield metrics.CLAIMS, {(): float(len(parts.book.in_flight()))}
     pods = [*parts.cluster.pods, *parts.adopted.pods()]
     phases = Counter({(key, phase): 0 for key in by_id.values() for phase in PHASES})

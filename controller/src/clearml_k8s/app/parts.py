@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -81,22 +81,29 @@ class Followed:
 
     def unknown(self) -> str:
         """Why it is not known what exists in the cluster; "" when it is."""
+        if why := self.unlisted():
+            return why
         now = self.clock.monotonic()
-        followed: list[tuple[str, Watch[Any] | None, asyncio.Event]] = [
-            ("Jobs", self.job_watch, self.jobs.synced),
-            ("pods", self.pod_watch, self.pods.synced),
-            ("pods of ClearML's own agent", self.old_watch, self.old.synced),
-            ("ResourceQuotas", None if self.quotas_forbidden else self.quota_watch, self.quotas.synced),
-        ]
-        for what, watch, synced in followed:
-            if watch is None:
-                continue
-            why = f": {watch.problem}" if watch.problem else ""
-            if not synced.is_set() or watch.last_seen is None:
-                return f"the {what} of the namespace are not listed yet{why}"
-            if now - watch.last_seen >= STALE_SECONDS:
-                return f"nothing was heard of the {what} of the namespace for {int(now - watch.last_seen)} s{why}"
+        for what, watch, _ in self._followed():
+            silent = now - (watch.last_seen or 0.0)
+            if silent >= STALE_SECONDS:
+                return f"nothing was heard of the {what} of the namespace for {int(silent)} s{_because(watch)}"
         return ""
+
+    def unlisted(self) -> str:
+        """What was not listed once, and why not; "" when all was."""
+        for what, watch, synced in self._followed():
+            if not synced.is_set() or watch.last_seen is None:
+                return f"the {what} of the namespace are not listed yet{_because(watch)}"
+        return ""
+
+    def _followed(self) -> Iterator[tuple[str, Watch[Any], asyncio.Event]]:
+        yield "Jobs", self.job_watch, self.jobs.synced
+        yield "pods", self.pod_watch, self.pods.synced
+        if self.old_watch is not None:
+            yield "pods of ClearML's own agent", self.old_watch, self.old.synced
+        if self.quota_watch is not None and not self.quotas_forbidden:
+            yield "ResourceQuotas", self.quota_watch, self.quotas.synced
 
     @property
     def quotas_forbidden(self) -> bool:
@@ -106,6 +113,10 @@ class Followed:
     def seen_quotas(self) -> Iterable[QuotaRecord]:
         """Those that are known to be as they are."""
         return () if self.quotas_forbidden else self.quotas
+
+
+def _because(watch: Watch[Any]) -> str:
+    return f": {watch.problem}" if watch.problem else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +175,6 @@ class Parts:
     adopted: Adopted
     teller: Teller
     lengths: QueueLengths
-    max_pods: int | None
     clash: WorkerClash | None
     graces: Graces
     counting: Counting
@@ -383,7 +393,6 @@ def make(
         adopted=adopted,
         teller=teller,
         lengths=QueueLengths(session=session, served=served),
-        max_pods=config.max_pods,
         clash=WorkerClash(session=session, worker_id=worker_id, controller=controller) if config.worker_id else None,
         graces=graces,
         counting=counting,

@@ -135,7 +135,9 @@ class Controller:
     async def run(self, stop: asyncio.Event) -> int:
         """Serve until ``stop``."""
         runner = await health.serve(
-            health=health.Health(late=self._heartbeats.late, report=self._report, status=self._status),
+            health=health.Health(
+                late=self._heartbeats.late, not_ready=self._not_ready, report=self._report, status=self._status
+            ),
             registry=self._instruments.registry,
             port=self._settings.port,
         )
@@ -267,6 +269,14 @@ class Controller:
             state += ": nothing is sent, as the Lease cannot be renewed"
         return state
 
+    def _not_ready(self) -> str:
+        """A standby is: it does its part. Later trouble with a watch is told, and does not make it unready again."""
+        if not self._lease.held and self._lease.leader:
+            return ""
+        if self._parts is None:
+            return "the Lease is not acquired yet" if not self._lease.held else "the namespace is not read yet"
+        return self._redact(without_secrets(self._parts.cluster.unlisted()))
+
     def _status(self) -> dict[str, Any]:
         """Behind /status."""
         found: dict[str, Any] = {
@@ -297,7 +307,7 @@ def queue_report(parts: Parts) -> dict[str, str]:
     report, lacking = {}, parts.reports.lacking
     if parts.cluster.quotas_forbidden:
         report["quotas"] = "not seen, as this account may not list and watch resourcequotas"
-    standings = {one.queue: one for one in parts.poller.standings()}
+    standings = {one.queue: one for one in parts.poller.usage().standings}
     for key, queue in parts.served.states.items():
         why = parts.served.paused(key) or (standings[key].why if key in standings else "")
         state = queue.problem or (f"served; nothing is taken now: {why}" if why else "served")

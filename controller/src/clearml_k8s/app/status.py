@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from clearml_k8s.app.parts import Parts
-from clearml_k8s.flow.counting import Standing
+from clearml_k8s.flow.counting import Usage
 from clearml_k8s.flow.lengths import Length
 from clearml_k8s.flow.overview import Phase, Row
 from clearml_k8s.flow.served import Served
@@ -26,7 +26,7 @@ def document(*, parts: Parts, server: str) -> dict[str, Any]:
     clock, health = parts.session.clock, parts.session.health
     rows = list(parts.reconciler.overview())
     unknown = parts.cluster.unknown()
-    polled = parts.poller.last_round
+    polled, usage = parts.poller.last_round, parts.poller.usage()
     return {
         "at": clock.now().isoformat(timespec="seconds"),
         "worker": parts.worker_id,
@@ -36,11 +36,12 @@ def document(*, parts: Parts, server: str) -> dict[str, Any]:
         "queues": queues(
             parts.served.states,
             rows=rows,
-            standings=parts.poller.standings(),
+            usage=usage,
             paused=parts.served.paused,
             lengths=parts.lengths.known(),
             lacking=parts.reports.lacking,
         ),
+        "limits": limits(usage, queue=""),
         "nodes": parts.reports.said.get("nodes"),
         "dashboard": parts.reports.said.get("dashboard"),
         **tasks(rows, held=[(held.task, held.queue, held.why) for held in parts.graces]),
@@ -62,17 +63,17 @@ def queues(
     states: Mapping[str, Served],
     *,
     rows: Iterable[Row],
-    standings: Iterable[Standing],
+    usage: Usage,
     paused: Callable[[str], str],
     lengths: Mapping[str, Length],
     lacking: Mapping[str, Sequence[str]],
 ) -> list[dict[str, Any]]:
     """One member for each configured queue. ``problem``: somebody has to mend it; ``reason``: why nothing is taken from
     it now, "" when tasks are taken; ``waiting``: entries on the server, None while not known, ``oldest`` since when;
-    ``taking``: claimed, and no Job yet. ``standings``, ``paused`` and ``lengths`` by its key,
-    ``lacking``, too: what its pods ask for and no node has."""
+    ``taking``: claimed, and no Job yet; ``limits``: its own. ``paused``, ``lengths`` and ``lacking`` (what its pods ask
+    for and no node has) by its key."""
     counts = Counter((row.queue, row.phase) for row in rows)
-    known = {one.queue: one for one in standings}
+    known = {one.queue: one for one in usage.standings}
     found = []
     for key, served in states.items():
         queue, standing, length = served.queue, known.get(key), lengths.get(key)
@@ -89,16 +90,21 @@ def queues(
                 "oldest": length.oldest.isoformat() if length and length.oldest else None,
                 "taking": standing.coming if standing else 0,
                 **{phase.value: counts[queue.id if queue else "", phase] for phase in Phase},
-                "maxPods": served.config.settings.max_pods,
                 "placesLeft": standing.left if standing else None,
-                "maxPendingPods": standing.max_pending if standing else None,
-                "maxGpus": served.config.settings.max_gpus,
-                "gpus": standing.gpus if standing and served.config.settings.max_gpus else None,
-                "maxCpus": served.config.settings.max_cpus,
-                "cpus": standing.cpus if standing and served.config.settings.max_cpus else None,
+                "gpus": usage.gpus.get(queue.id, 0.0) if queue else None,
+                "limits": limits(usage, queue=key),
             }
         )
     return found
+
+
+def limits(usage: Usage, *, queue: str) -> list[dict[str, Any]]:
+    """The limits of a queue (its key), "": those that queues share."""
+    return [
+        {"limit": one.name, "setting": one.setting, "most": float(one.most), "used": float(one.used)}
+        for one in usage.limits
+        if one.queue == queue
+    ]
 
 
 def tasks(rows: Iterable[Row], *, held: Iterable[tuple[str, str, str]]) -> dict[str, Any]:

@@ -114,6 +114,7 @@ def page(document: Mapping[str, Any]) -> Iterator[str]:
             for queue in document["queues"]
         ],
     )
+    yield from in_use(document)
     names = {queue["id"]: queue["name"] for queue in document["queues"] if queue["id"]}
     now = moment(str(document["at"])) or datetime.now(UTC)
     for title, key in (("Waiting for the cluster:", "waiting"), ("Left alone for now:", "leftAlone")):
@@ -128,11 +129,30 @@ def page(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"  and {document[f'{key}More']} more"
 
 
+def in_use(document: Mapping[str, Any]) -> Iterator[str]:
+    """The limits of which something is used."""
+    every = [("all", document["limits"]), *((queue["name"], queue["limits"]) for queue in document["queues"])]
+    rows = [
+        [one["limit"], str(queue), _number(one["used"]), _number(one["most"]), one["setting"]]
+        for queue, limits in every
+        for one in limits
+        if one["used"]
+    ]
+    if rows:
+        yield ""
+        yield from table(["LIMIT", "QUEUE", "USED", "OF", "SET BY"], rows)
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Left-aligned columns, as wide as they must be."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head) - 1)]
     for row in [head, *rows]:
         yield "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
+
+
+def _number(value: float) -> str:
+    """ "8", "2.5"; never with an exponent."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def _words(length: timedelta) -> str:

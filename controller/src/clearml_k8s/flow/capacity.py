@@ -19,8 +19,13 @@ from clearml_k8s.kube.quota import QuotaRecord
 from clearml_k8s.kube.uses import NOTHING, Measure, Uses, field_path
 from clearml_k8s.spec.job import template_probe_job
 
-PODS, MONITORED, UNDECIDED = "pods", "monitored", "undecided"
-"""Keys of the limits that all queues share."""
+PODS, MONITORED, UNDECIDED = "pods", "monitored-resources", "undecided-jobs"
+"""Names of the limits that all queues share; their keys, too."""
+
+PENDING, GPUS, CPUS = "pending-pods", "gpus", "cpus"
+"""Names of those that a queue has of its own, beside `PODS`. A quota's have the name of their resource."""
+
+LIMITS = (PODS, GPUS, CPUS, PENDING, UNDECIDED, MONITORED)
 
 Counts = Mapping[str | None, Count]
 """By queue id; None: of all."""
@@ -46,11 +51,7 @@ def measure_of(config: Config) -> Measure:
     """Reads what this configuration limits."""
     monitored = config.monitored_resources
     fields = dict.fromkeys((monitored.min_field, monitored.max_field)) if monitored.max_resources > 0 else ()
-    settings = [queue.settings for queue in config.queues.values()]
-    return Measure(
-        fields=tuple(field_path(path) for path in fields),
-        devices=any(one.max_gpus is not None or one.max_cpus is not None for one in settings),
-    )
+    return Measure(fields=tuple(field_path(path) for path in fields))
 
 
 def need_of(config: Config, queue: ResolvedQueue, *, measure: Measure, worker_id: str) -> Need:
@@ -100,22 +101,15 @@ def room(
     return Room(limits=limits, costs=costs, others=others, closed=closed)
 
 
-def max_pending(config: Config, queue: ResolvedQueue, *, pace: int) -> int:
-    """How many task pods of the queue may wait for a node at one time."""
-    own = queue.config.settings.max_pending_pods
-    if own is not None:
-        return own
-    return config.max_pending_pods if config.max_pending_pods is not None else pace
-
-
 def _shared(config: Config, count: Count, pending: int) -> Iterator[tuple[str, Limit]]:
     if config.max_pods is not None:
         most, used = Decimal(config.max_pods), Decimal(count.pods)
-        yield PODS, Limit(most=most, used=used, what="pods", setting="agentk8sglue.maxPods", kept=True)
+        yield PODS, Limit(name=PODS, most=most, used=used, what="pods", setting="agentk8sglue.maxPods", kept=True)
     if config.monitored_resources.max_resources > 0:
         yield (
             MONITORED,
             Limit(
+                name=MONITORED,
                 most=Decimal(str(config.monitored_resources.max_resources)),
                 used=count.uses.monitored,
                 what="monitored resources",
@@ -126,6 +120,7 @@ def _shared(config: Config, count: Count, pending: int) -> Iterator[tuple[str, L
     yield (
         UNDECIDED,
         Limit(
+            name=UNDECIDED,
             most=Decimal(pending),
             used=Decimal(count.of(Stage.COMING, Stage.UNDECIDED)),
             what="Jobs that Kubernetes has not got to yet",
@@ -139,11 +134,12 @@ def _own(queue: ResolvedQueue, count: Count, need: Need, pace: int) -> Iterator[
     settings = queue.config.settings
     where = f"agentk8sglue.queues.{queue.config.name}.queueSettings"
     pending = settings.max_pending_pods
-    for most, used, cost, what, setting in (
-        (settings.max_pods, Decimal(count.pods), ONE, "pods", f"{where}.maxPods"),
-        (settings.max_gpus, count.uses.gpus, need.uses.gpus, "GPUs", f"{where}.maxGpus"),
-        (settings.max_cpus, count.uses.cpus, need.uses.cpus, "CPUs", f"{where}.maxCpus"),
+    for name, most, used, cost, what, setting in (
+        (PODS, settings.max_pods, Decimal(count.pods), ONE, "pods", f"{where}.maxPods"),
+        (GPUS, settings.max_gpus, count.uses.gpus, need.uses.gpus, "GPUs", f"{where}.maxGpus"),
+        (CPUS, settings.max_cpus, count.uses.cpus, need.uses.cpus, "CPUs", f"{where}.maxCpus"),
         (
+            PENDING,
             pace if pending is None else pending,
             Decimal(count.pending),
             ONE,
@@ -152,8 +148,15 @@ def _own(queue: ResolvedQueue, count: Count, need: Need, pace: int) -> Iterator[
         ),
     ):
         if most is not None:
-            limit = Limit(most=Decimal(str(most)), used=used, what=what, setting=setting)
-            yield f"{what} of {queue.id}", limit, cost
+            limit = Limit(
+                name=name,
+                most=Decimal(str(most)),
+                used=used,
+                what=what,
+                setting=setting,
+                queue=queue.config.name,
+            )
+            yield f"{name} of {queue.id}", limit, cost
 
 
 def _left(quota: QuotaRecord, counts: Counts, needs: Mapping[str, Need]) -> Iterator[tuple[str, Limit]]:
@@ -170,7 +173,8 @@ def _left(quota: QuotaRecord, counts: Counts, needs: Mapping[str, Need]) -> Iter
                 there += old * need.demand[resource]
         used = max(quota.used.get(resource, Decimal(0)), there) + coming
         what = f"{resource} in the namespace"
-        yield resource, Limit(most=hard, used=used, what=what, setting=f"ResourceQuota {quota.name}")
+        limit = Limit(name=resource, most=hard, used=used, what=what, setting=f"ResourceQuota {quota.name}")
+        yield resource, limit
 
 
 def _by_quota(

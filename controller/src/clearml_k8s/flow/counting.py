@@ -10,10 +10,10 @@ from clearml_k8s.config import Config
 from clearml_k8s.flow import capacity
 from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
-from clearml_k8s.flow.capacity import Counts, Need, max_pending, measure_of, need_of
+from clearml_k8s.flow.capacity import EMPTY, Counts, Need, measure_of, need_of
 from clearml_k8s.flow.pace import Pace
-from clearml_k8s.flow.places import Count, Known, Place, Stage, counted, places
-from clearml_k8s.flow.room import Room
+from clearml_k8s.flow.places import Known, Place, Stage, counted, places
+from clearml_k8s.flow.room import Limit, Room
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.quota import QuotaRecord
@@ -24,21 +24,26 @@ from clearml_k8s.kube.uses import NOTHING, Uses
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
-    """A queue's places, for people. ``queue``: its key in the values; ``pods``: taken places, of which ``coming`` have
-    no Job yet, ``pending`` wait for a node and ``held`` are suspended; ``left``: more that may be taken now; ``why``:
-    nothing is taken, in words, else "". Of GPUs and CPUs only where they are limited."""
+    """A queue's places, for people. ``queue``: its key in the values; ``coming``: places taken that have no Job yet;
+    ``left``: more that may be taken now; ``why``: nothing is taken, in words, else ""; ``closed``: by something else
+    than a limit that is reached."""
 
     queue: str
-    pods: int
     coming: int
-    pending: int
-    held: int
-    gpus: float
-    cpus: float
-    max_pods: int | None
-    max_pending: int
     left: int
     why: str
+    closed: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """All that is counted, at one time. ``standings`` of each queue that is on the server; ``places`` that are taken
+    and ``gpus`` that their pods ask for by queue id, "" where that is not known."""
+
+    standings: tuple[Standing, ...]
+    limits: tuple[Limit, ...]
+    places: Mapping[str, int]
+    gpus: Mapping[str, float]
 
 
 UNDECIDED_SECONDS = 60.0
@@ -95,34 +100,26 @@ class Counting:
             self._pace.look({job.uid for job in self._jobs if job.uid not in held and job.uid not in self._since})
         return self._room(counted(taken))
 
-    def pods(self) -> dict[str, int]:
-        """The places that are taken, by queue id; "" where that is not known."""
-        return {queue: count.pods for queue, count in counted(self._places()).items() if queue is not None}
-
-    def standings(self) -> tuple[Standing, ...]:
-        """Of each queue that is on the server."""
+    def usage(self) -> Usage:
+        """What is used now of what there is."""
         counts = counted(self._places())
         room = self._room(counts)
-        found = []
-        for queue in self._served.all_found():
-            count = counts.get(queue.id, Count())
-            settings = queue.config.settings
-            found.append(
-                Standing(
-                    queue=queue.config.name,
-                    pods=count.pods,
-                    coming=count.of(Stage.COMING),
-                    pending=count.pending,
-                    held=count.of(Stage.HELD),
-                    gpus=float(count.uses.gpus),
-                    cpus=float(count.uses.cpus),
-                    max_pods=settings.max_pods,
-                    max_pending=max_pending(self._config, queue, pace=self._pace.most),
-                    left=room.of(queue.id),
-                    why=room.why(queue.id),
-                )
+        standings = (
+            Standing(
+                queue=queue.config.name,
+                coming=counts.get(queue.id, EMPTY).of(Stage.COMING),
+                left=room.of(queue.id),
+                why=room.why(queue.id),
+                closed=queue.id in room.closed,
             )
-        return tuple(found)
+            for queue in self._served.all_found()
+        )
+        return Usage(
+            standings=tuple(standings),
+            limits=tuple(room.limits.values()),
+            places={queue: count.pods for queue, count in counts.items() if queue is not None},
+            gpus={queue: float(count.uses.gpus) for queue, count in counts.items() if queue is not None},
+        )
 
     def _room(self, counts: Counts) -> Room:
         return capacity.room(

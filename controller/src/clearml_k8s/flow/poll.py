@@ -18,7 +18,7 @@ from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.capacity import UNDECIDED
 from clearml_k8s.flow.choose import Candidate, Choice, choose
 from clearml_k8s.flow.claim import Claims
-from clearml_k8s.flow.counting import Counting, Standing
+from clearml_k8s.flow.counting import Counting, Usage
 from clearml_k8s.flow.room import MAX_IN_FLIGHT, Room
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.logs import kv
@@ -72,16 +72,17 @@ class Poller:
         """The places left now."""
         return self._counting.room()
 
-    def standings(self) -> tuple[Standing, ...]:
-        """The places of each queue, and why nothing is taken from it."""
-        found = self._counting.standings()
+    def usage(self) -> Usage:
+        """What is used now of what there is; of each queue from which nothing is taken, why."""
+        found = self._counting.usage()
         kept = {queue.config.name: self._choice.kept.get(queue.id, "") for queue in self._served.all_found()}
-        return tuple(
+        standings = (
             replace(one, why=f"what is left is kept for queue {kept[one.queue]}, whose task needs more")
             if not one.why and kept.get(one.queue)
             else one
-            for one in found
+            for one in found.standings
         )
+        return replace(found, standings=tuple(standings))
 
     async def run(self) -> None:
         """Poll for ever. Raises Fenced when another instance took the record over."""

@@ -19,14 +19,17 @@ ONE = Decimal(1)
 class Limit:
     """One limit: ``most`` of something, of which ``used`` is.
 
-    ``what``: in words, as "pods"; ``setting``: where it is set. ``kept``: what is left is kept for the queue whose turn
-    it is, if its task needs more, so that smaller ones do not take it away for ever.
+    ``name``: of what, as metrics have it; ``what``: in words; ``setting``: where it is set. ``queue``: the key of the
+    queue whose own it is, "" of one that queues share. ``kept``: what is left is kept for the queue whose turn it is,
+    if its task needs more, so that smaller ones do not take it away for ever.
     """
 
+    name: str
     most: Decimal
     used: Decimal
     what: str
     setting: str
+    queue: str = ""
     kept: bool = False
 
     @property

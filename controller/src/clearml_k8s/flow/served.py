@@ -44,6 +44,8 @@ class State(enum.Enum):
     TEMPLATE_INVALID = "template-invalid"
     TEMPLATE_UNCHECKED = "template-unchecked"
     JOBS_REFUSED = "jobs-refused"
+    CLOSED = "closed"
+    """It is served, and nothing is taken whatever is left of its limits (`Room.closed`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -44,19 +44,15 @@ NOTHING: Final = Uses()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measure:
-    """Reads what is limited, and nothing else: every Job and pod that a watch brings is measured.
-
-    ``fields``: paths of which the largest amount counts as ``monitored``; ``devices``: whether GPUs and CPUs are read.
-    """
+    """Reads what may be limited; ``fields``: paths of which the largest amount counts as ``monitored``."""
 
     fields: tuple[Path, ...] = ()
-    devices: bool = False
     _shared: dict[Uses, Uses] = field(default_factory=dict, compare=False, repr=False)
 
     def __call__(self, pod: object) -> Uses:
         """``pod``: a Pod, or a pod template: a map with ``metadata`` and ``spec``. One object for all that use the
         same, as nearly all pods of a queue do."""
-        if (not self.fields and not self.devices) or not isinstance(pod, Mapping):
+        if not isinstance(pod, Mapping):
             return NOTHING
         if len(self._shared) > MOST_SHARED:
             self._shared.clear()
@@ -71,8 +67,6 @@ class Measure:
                     # The value itself is not told: a path may lead anywhere.
                     unreadable = "|".join(path)
             amount = max(amount, sum((quantity(value) or NONE for value in _values(pod, path)), NONE))
-        if not self.devices:
-            return Uses(monitored=amount, unreadable=unreadable)
         asked = requests(pod)
         return Uses(
             monitored=amount,

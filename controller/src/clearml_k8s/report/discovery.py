@@ -26,7 +26,7 @@ MOST_TOLD: Final = 5
 class Summary:
     """What the nodes have.
 
-    ``counts_gpus``: discovery of GPUs is on.
+    ``counts_gpus`` and ``counts_cpus``: discovery of them is on.
     ``gpus`` and ``cpus_milli`` are of all nodes that match, ready or not, cordoned or not; ``..._usable`` those of them
     on which new pods may run. ``offered`` is what the usable nodes with GPUs offer to pods by resource: MIG devices and
     shared GPUs are more than the ``gpus`` that they are of. ``largest``: by extended resource, the most that one node
@@ -35,14 +35,13 @@ class Summary:
     """
 
     counts_gpus: bool = True
+    counts_cpus: bool = False
     nodes: int = 0
     gpu_nodes: int = 0
-    gpu_nodes_usable: int = 0
     gpus: int = 0
     gpus_usable: int = 0
     offered: Amounts = ()
     cpu_nodes: int = 0
-    cpu_nodes_usable: int = 0
     cpus_milli: int = 0
     cpus_milli_usable: int = 0
     largest: Amounts = ()
@@ -59,10 +58,17 @@ class Summary:
                 f"{self.gpus} GPUs on {self.gpu_nodes} nodes"
                 + (f", {unused} of them on nodes that are not ready or are cordoned" if unused else "")
             )
+            if sum(amount for _, amount in self.offered) != self.gpus_usable:
+                amounts = ", ".join(f"{amount} {resource}" for resource, amount in self.offered)
+                said.append(f"pods may ask for {amounts or 'none of them'}")
         elif self.counts_gpus:
             said.append("no GPUs on nodes that match")
         if self.cpu_nodes:
-            said.append(f"{self.cpus_milli // 1000} CPUs on {self.cpu_nodes} nodes")
+            unused = (self.cpus_milli - self.cpus_milli_usable) // 1000
+            said.append(
+                f"{self.cpus_milli // 1000} CPUs on {self.cpu_nodes} nodes"
+                + (f", {unused} of them on nodes that are not ready or are cordoned" if unused else "")
+            )
         if self.unlabelled:
             said.append(f"no label that counts GPUs on {_some(self.unlabelled)}")
         if self.unreadable:
@@ -109,8 +115,7 @@ class Discovery:
             for resource, amount in node.extended:
                 largest[resource] = max(amount, largest.get(resource, 0))
             if self._cpus is not None and self._cpus.matches(labels):
-                total.update(cpu_nodes=1, cpu_nodes_usable=usable)
-                total.update(cpus_milli=node.cpus_milli, cpus_milli_usable=node.cpus_milli * usable)
+                total.update(cpu_nodes=1, cpus_milli=node.cpus_milli, cpus_milli_usable=node.cpus_milli * usable)
             if self._gpus is None or not self._gpus.matches(labels):
                 continue
             label = next((key for key in self._count_labels if key in labels), None)
@@ -120,18 +125,17 @@ class Discovery:
                 unreadable.append((node.name, label, labels[label]))
             else:
                 gpus = int(labels[label])
-                total.update(gpu_nodes=1, gpu_nodes_usable=usable, gpus=gpus, gpus_usable=gpus * usable)
+                total.update(gpu_nodes=1, gpus=gpus, gpus_usable=gpus * usable)
             if usable:
                 offered.update(dict(node.extended))
         return Summary(
             counts_gpus=self._gpus is not None,
+            counts_cpus=self._cpus is not None,
             nodes=len(self._nodes),
             gpu_nodes=total["gpu_nodes"],
-            gpu_nodes_usable=total["gpu_nodes_usable"],
             gpus=total["gpus"],
             gpus_usable=total["gpus_usable"],
             cpu_nodes=total["cpu_nodes"],
-            cpu_nodes_usable=total["cpu_nodes_usable"],
             cpus_milli=total["cpus_milli"],
             cpus_milli_usable=total["cpus_milli_usable"],
             offered=tuple(sorted(offered.items())),
