@@ -5,27 +5,41 @@ from __future__ import annotations
 from typing import Any
 
 from chart_render import Rendered
-from clearml_k8s.clearml.tasks import TaskView
+from clearml_k8s.clearml.tasks import Container, TaskView
 from clearml_k8s.cli.render import SAMPLE_NAMESPACE_UID
 from clearml_k8s.config import ResolvedQueue
 from clearml_k8s.config.file import config_from_document
 from clearml_k8s.names import controller_id
-from clearml_k8s.spec.job import SAMPLE_ATTEMPT, SAMPLE_TASK_ID, build_job
+from clearml_k8s.spec.job import SAMPLE_ATTEMPT, SAMPLE_TASK_ID, BuiltJob, build_job
 
 
 def job_of(rendered: Rendered, queue: str = "default") -> dict[str, Any]:
     """The manifest of the Job of a task without settings of its own, from this queue."""
+    built = asked_of(rendered, queue=queue)
+    assert built.ignored == ()
+    return built.manifest
+
+
+def asked_of(rendered: Rendered, *, queue: str, arguments: str = "") -> BuiltJob:
+    """The Job of a task of this queue with these docker arguments."""
     config = config_from_document(rendered.config, source="rendered")
-    built = build_job(
+    task = TaskView(
+        id=SAMPLE_TASK_ID, name="sample", status_changed=SAMPLE_ATTEMPT, container=Container(arguments=arguments)
+    )
+    return build_job(
         config=config,
         queue=ResolvedQueue(config=config.queues[queue], id=queue, name=queue),
-        task=TaskView(id=SAMPLE_TASK_ID, name="sample", status_changed=SAMPLE_ATTEMPT),
+        task=task,
         attempt=SAMPLE_ATTEMPT,
         worker_id="worker",
         controller_id=controller_id(namespace_uid=SAMPLE_NAMESPACE_UID, release=config.release_name),
     )
-    assert built.ignored == ()
-    return built.manifest
+
+
+def pod_of_task(built: BuiltJob) -> dict[str, Any]:
+    """The spec of its pod."""
+    spec: dict[str, Any] = built.manifest["spec"]["template"]["spec"]
+    return spec
 
 
 def mounted_files(rendered: Rendered, spec: dict[str, Any]) -> dict[str, str]:

@@ -181,6 +181,17 @@ def test_whole_config_file(render: Render) -> None:
             "minResourcesFieldName": "resources|limits|nvidia.com/gpu",
             "maxResourcesFieldName": "resources|limits|nvidia.com/gpu",
         },
+        "taskPolicy": {
+            "sharedMemory": "",
+            "hostIPC": False,
+            "hostNetwork": False,
+            "hostPaths": [],
+            "volumeClaims": [],
+            "privileged": False,
+            "capabilities": [],
+            "user": "template",
+            "labels": [],
+        },
         "respectResourceQuotas": True,
         "patienceSeconds": {
             "imageName": 0,

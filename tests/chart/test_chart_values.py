@@ -261,6 +261,19 @@ def of_metrics(kind: str) -> Look:
     return look
 
 
+POLICY: list[tuple[str, Any, Any]] = [
+    ("sharedMemory", "16Gi", ""),
+    ("hostIPC", True, False),
+    ("hostNetwork", True, False),
+    ("hostPaths", ["/mnt/data"], []),
+    ("volumeClaims", ["data"], []),
+    ("privileged", True, False),
+    ("capabilities", ["SYS_PTRACE"], []),
+    ("user", "nonRoot", "template"),
+    ("labels", ["team", "example.com/*", "*"], []),
+]
+"""Keys of `taskPolicy`: a value, and the default."""
+
 CASES = [
     Case(key="nameOverride", value="glue", look=lambda r: r.deployment["metadata"]["name"],
          given="rel-glue-controller", absent="rel-clearml-agent-controller"),
@@ -394,6 +407,12 @@ CASES = [
     Case(key="agentk8sglue.createQueueIfNotExists", value=True, look=config("createQueues"), given=True, absent=False),
     Case(key="agentk8sglue.maxPods", value=2000000, look=config("maxPods"), given=2000000, absent=None),
     Case(key="agentk8sglue.maxPendingPods", value=7, look=config("maxPendingPods"), given=7, absent=None),
+    *(Case(key=f"agentk8sglue.taskPolicy.{key}", value=value, look=config(f"taskPolicy.{key}"), given=value, absent=absent)
+      for key, value, absent in POLICY),
+    Case(key="agentk8sglue.queues", look=config("queues"), absent=empty("default"),
+         value={"gpu": {"queueSettings": {"taskPolicy": {"user": "any", "hostPaths": ["/data"], "privileged": None}}}},
+         given={"gpu": {"templateOverrides": {}, "queueSettings": {"taskPolicy": {"user": "any", "hostPaths": ["/data"],
+                                                                                  "privileged": None}}}}),
     Case(key="agentk8sglue.respectResourceQuotas", value=False, look=config("respectResourceQuotas"), given=False, absent=True),
     Case(key="agentk8sglue.monitoredResources.maxResources", value=2.5, look=config("monitoredResources.maxResources"), given=2.5, absent=0),
     Case(key="agentk8sglue.monitoredResources.minResourcesFieldName", value="metadata|labels|least",

@@ -135,6 +135,7 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
       "maxRequeues" .Values.agentk8sglue.maxRequeues
       "maxPendingPods" .Values.agentk8sglue.maxPendingPods
       "monitoredResources" .Values.agentk8sglue.monitoredResources
+      "taskPolicy" .Values.agentk8sglue.taskPolicy
       "respectResourceQuotas" .Values.agentk8sglue.respectResourceQuotas
       "patienceSeconds" (include "clearml-agent.patience" . | fromJson)
       "task" (dict

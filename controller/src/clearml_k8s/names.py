@@ -28,6 +28,18 @@ LABEL_PARENT_TASK_ID: Final = "clearml-parent-task-id"
 LABEL_QUEUE: Final = "clearml-agent-queue"
 LABEL_QUEUE_NAME: Final = "clearml-agent-queue-name"
 LABEL_LEGACY_AGENT: Final = "CLEARML"
+TASK_LABELS: Final = frozenset(
+    {
+        LABEL_TASK_ID,
+        LABEL_PARENT_TASK_ID,
+        LABEL_QUEUE,
+        LABEL_QUEUE_NAME,
+        LABEL_LEGACY_AGENT,
+        "job-name",
+        "controller-uid",
+    }
+)
+"""Those without a domain that are ours or the Job controller's."""
 
 APP_NAME: Final = "clearml-agent"
 COMPONENT_TASK: Final = "task"

@@ -221,6 +221,14 @@ def test_render_prints_all_queues_by_default(config_file: str, capsys: pytest.Ca
     assert [job["metadata"]["annotations"]["clearml-k8s.io/queue-name"] for job in jobs] == ["small", "big"]
 
 
+def test_render_explains_the_layers(config_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["render", "--config", config_file, "--queue", "big", "--explain"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "# queue big"
+    assert 'controller         spec.template.spec.restartPolicy: "Never"' in lines
+    assert all(len(line) < 400 for line in lines)
+
+
 def test_render_with_flags_shows_no_credentials(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["render", "--queue", "a,b", "--credentials-secret", "creds"]) == 0
     captured = capsys.readouterr()
@@ -282,7 +290,7 @@ def test_render_takes_a_task_as_the_server_answers_it(
         "id": "a" * 32,
         "name": "t",
         "status_changed": "2026-02-01T00:00:00.000000+00:00",
-        "container": {"image": "ubuntu:22.04", "arguments": "-e A=1 --shm-size 1g"},
+        "container": {"image": "ubuntu:22.04", "arguments": "-e A=1 --privileged"},
     }
     file = tmp_path / "task.json"
     file.write_text(json.dumps(wrap(task)), encoding="utf-8")
@@ -292,7 +300,7 @@ def test_render_takes_a_task_as_the_server_answers_it(
     assert job["metadata"]["name"] == "clearml-id-" + "a" * 32
     assert job["metadata"]["annotations"]["clearml-k8s.io/attempt"] == "2026-02-01T00:00:00.000000+00:00"
     assert job["spec"]["template"]["spec"]["containers"][0]["image"] == "ubuntu:22.04"
-    assert captured.err.startswith("clearml-k8s: queue small: --shm-size: ignored; ")
+    assert captured.err.startswith("clearml-k8s: queue small: --privileged: ignored; ")
 
 
 def test_render_reads_a_task_from_standard_input(

@@ -7,10 +7,13 @@ import pytest
 from clearml_k8s.clearml import tasks as task_reads
 from clearml_k8s.clearml.tasks import Container, TaskView
 from clearml_k8s.config import ResolvedQueue
+from clearml_k8s.config.policy import TaskPolicy
 from clearml_k8s.errors import SpecError
-from clearml_k8s.spec.container import MAX_ENV_BYTES, MAX_TEXT, check_image, parse_docker_arguments
+from clearml_k8s.spec.asks import lay_over
+from clearml_k8s.spec.container import MAX_ENV_BYTES, MAX_TEXT, check_image, docker_words
 from clearml_k8s.spec.job import ENV_SETUP_SCRIPT, MAX_MANIFEST_BYTES, RESERVED_ENV, build_job
 from clearml_k8s.spec.script import start_command
+from clearml_k8s.spec.template import PodParts
 from hostile import BOUNDED, texts
 from hostile_tasks import ATTEMPT, TASK_ID, arguments, config, queues, tasks
 from hypothesis import example, given, settings
@@ -19,6 +22,17 @@ from spec_support import kubernetes_expansion
 LABEL = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 ENV_NAME = re.compile(r"(?!\.$|\.\.)[-._a-zA-Z][-._a-zA-Z0-9]*")
 CONFIG = config()
+PARTS = PodParts(labels={}, annotations={}, spec={}, container={}, sidecars=[], ignored=())
+EVERYTHING = TaskPolicy(
+    host_ipc=True,
+    host_network=True,
+    host_paths=("/",),
+    volume_claims=("a",),
+    privileged=True,
+    capabilities=("ALL",),
+    user="any",
+    labels=("*",),
+)
 QUEUE = ResolvedQueue(config=CONFIG.queues["default"], id="q", name="default")
 
 
@@ -63,7 +77,7 @@ def test_any_task_becomes_a_valid_job_or_is_refused_with_a_reason(task, queue):
 @example(text="-vSECRET:/path --SECRET -%SECRET -uroot:SECRET")
 def test_docker_arguments_give_names_that_kubernetes_takes_and_tell_no_values(text):
     try:
-        found = parse_docker_arguments(text, reserved=RESERVED_ENV)
+        found = lay_over(PARTS, docker_words(text), policy=EVERYTHING, reserved_env=RESERVED_ENV, reserved_paths=())
     except SpecError:
         return
     assert all(ENV_NAME.fullmatch(name) and name not in RESERVED_ENV for name in found.env)

@@ -33,9 +33,26 @@ def test_each_field_of_the_pass_through_counts_for_itself() -> None:
     base = {"podSpec": {"hostUsers": False, "containers": [{"name": "a"}], "overhead": None}}
     override = {"podSpec": {"containers": [{"name": "b"}], "preemptionPolicy": "Never"}}
     merged = merge_templates(base=base, override=override)
-    wanted = {"hostUsers": False, "overhead": None, "containers": [{"name": "b"}], "preemptionPolicy": "Never"}
+    containers = [{"name": "a"}, {"name": "b"}]
+    wanted = {"hostUsers": False, "overhead": None, "containers": containers, "preemptionPolicy": "Never"}
     assert merged["podSpec"] == wanted
     assert merge_templates(base=base, override={"podSpec": {"hostUsers": None}})["podSpec"]["hostUsers"] is False
+
+
+def test_containers_of_the_pass_through_are_merged_by_name() -> None:
+    """Each field of one replaces that field; what the override leaves empty stays."""
+    base = [{"name": "task", "stdin": True, "tty": True}, {"name": "proxy", "image": "a", "args": ["1"]}]
+    override = [
+        {"name": "proxy", "image": "b", "args": []},
+        {"name": "task", "tty": False},
+        {"name": "log", "image": "c"},
+    ]
+    merged = merge_templates(base={"podSpec": {"containers": base}}, override={"podSpec": {"containers": override}})
+    assert merged["podSpec"]["containers"] == [
+        {"name": "task", "stdin": True, "tty": False},
+        {"name": "proxy", "image": "b", "args": ["1"]},
+        {"name": "log", "image": "c"},
+    ]
 
 
 @pytest.mark.parametrize("unset", [None, "", [], {}])

@@ -87,7 +87,12 @@ def _run(arguments: Sequence[str] | None, *, environ: Mapping[str, str]) -> int:
         from clearml_k8s.cli.render import render  # the other commands start without it
 
         return render(
-            config, queues=_selected_queues(options), task_file=options.task_json, out=sys.stdout, log=sys.stderr
+            config,
+            queues=_selected_queues(options),
+            task_file=options.task_json,
+            with_layers=options.explain,
+            out=sys.stdout,
+            log=sys.stderr,
         )
     # The commands that talk to servers bring the event loop and the Kubernetes client with them.
     app: Any = importlib.import_module("clearml_k8s.app")
@@ -126,6 +131,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--task-json",
         metavar="FILE",
         help="a task as tasks.get_by_id answers it, '-' for standard input (default: a task that asks for nothing)",
+    )
+    render.add_argument(
+        "--explain", action="store_true", help="print the fields of the Job, and which layer has set each of them"
     )
     for command in (run, check):
         command.add_argument(

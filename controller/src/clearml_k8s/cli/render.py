@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -15,14 +15,28 @@ from clearml_k8s.clearml.tasks import TaskView, view
 from clearml_k8s.config import Config, QueueConfig, ResolvedQueue, worker_ids
 from clearml_k8s.config.file import ConfigProblems
 from clearml_k8s.config.problems import nearest
+from clearml_k8s.spec.explain import Field, Layer, explain
 from clearml_k8s.spec.job import SAMPLE_ATTEMPT, SAMPLE_TASK_ID, build_job
 
 SAMPLE_NAMESPACE_UID: Final = "00000000-0000-0000-0000-000000000000"
 
 
-def render(config: Config, *, queues: Sequence[str], task_file: str | None, out: TextIO, log: TextIO) -> int:
+MOST_SHOWN: Final = 60
+"""Characters of a value that `--explain` shows."""
+
+
+def render(
+    config: Config,
+    *,
+    queues: Sequence[str],
+    task_file: str | None,
+    out: TextIO,
+    log: TextIO,
+    with_layers: bool = False,
+) -> int:
     """Prints one Job per queue of `queues` (all if empty) to `out`, and what is left out to `log`.
 
+    ``with_layers``: in place of each Job its fields, and which layer has set each.
     No server is asked: a queue given by name has its name for its id, and the namespace's uid in the controller's id
     and the default worker id is zeros. Raises `errors.ConfigError` for an unknown queue or an unreadable task,
     `errors.SpecError` as `build_job`.
@@ -36,19 +50,31 @@ def render(config: Config, *, queues: Sequence[str], task_file: str | None, out:
     )
     jobs = []
     for queue in _select(config, queues):
-        built = build_job(
-            config=config,
-            queue=ResolvedQueue(config=queue, id=queue.name, name=queue.name),
-            task=task,
-            attempt=task.status_changed or SAMPLE_ATTEMPT,
-            worker_id=worker_id,
-            controller_id=names.controller_id(namespace_uid=SAMPLE_NAMESPACE_UID, release=config.release_name),
-        )
+        arguments: dict[str, Any] = {
+            "config": config,
+            "queue": ResolvedQueue(config=queue, id=queue.name, name=queue.name),
+            "task": task,
+            "attempt": task.status_changed or SAMPLE_ATTEMPT,
+            "worker_id": worker_id,
+            "controller_id": names.controller_id(namespace_uid=SAMPLE_NAMESPACE_UID, release=config.release_name),
+        }
+        built = build_job(**arguments)
         jobs.append(built.manifest)
+        if with_layers:
+            print(f"# queue {queue.name}", *_layers(explain(**arguments)), sep="\n", file=out)
         for item in built.ignored:
             print(f"clearml-k8s: queue {queue.name}: {item}", file=log)
-    yaml.dump_all(jobs, out, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+    if not with_layers:
+        yaml.dump_all(jobs, out, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
     return 0
+
+
+def _layers(fields: Sequence[Field]) -> Iterator[str]:
+    width = max(len(layer.value) for layer in Layer)
+    for field in fields:
+        text = json.dumps(field.value, ensure_ascii=False)
+        shown = text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "..."
+        yield f"{field.layer.value:<{width}}  {field.path}: {shown}"
 
 
 def _select(config: Config, queues: Sequence[str]) -> list[QueueConfig]:

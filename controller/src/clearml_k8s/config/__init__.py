@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clearml_k8s.config.dashboard import DashboardConfig
+from clearml_k8s.config.policy import TaskPolicy
 
 RawTemplate = Mapping[str, Any]
 """Part of a pod template as it stands in values.yaml; never changed in place."""
@@ -78,6 +79,8 @@ class QueueSettings:
     """Tasks are taken from a queue only while none of a higher number has one that there is room for."""
     weight: float = 1.0
     """Its share among the queues of the same priority."""
+    task_policy: TaskPolicy | None = None
+    """What its tasks may ask for; None: `Config.task_policy`."""
     worker_id_template: str | None = None
     """Of the worker ids of this queue's tasks; None: `Config.task_worker_id`."""
 
@@ -147,6 +150,8 @@ class Config:
     """Task pods that Kubernetes has found no node for at one time; None: as many as it keeps up with."""
     respect_resource_quotas: bool = True
     """Take no task whose pod a ResourceQuota would refuse."""
+    task_policy: TaskPolicy = field(default_factory=TaskPolicy)
+    """What tasks may ask for of their pod."""
     task: TaskPodConfig = field(default_factory=TaskPodConfig)
     base_pod_template: RawTemplate = field(default_factory=dict)
     base_pod_spec: RawTemplate | None = None

@@ -27,7 +27,9 @@ from clearml_k8s.config import (
     TaskPodConfig,
     address,
     dashboard,
+    policy,
 )
+from clearml_k8s.config.policy import TaskPolicy
 from clearml_k8s.config.problems import find_problems
 
 SCHEMA_FILE = "config.schema.json"
@@ -147,6 +149,10 @@ def _semantic_problems(document: Mapping[str, Any]) -> list[str]:
     addresses = {kind: document["clearml"].get(kind.key) for kind in address.KINDS}
     keys = {kind: f"clearml.{kind.key}" for kind in address.KINDS}
     problems += address.address_problems(addresses, names=keys)
+    problems += policy.problems(document.get("taskPolicy"), place="taskPolicy")
+    for name, queue in document["queues"].items():
+        own = ((queue or {}).get("queueSettings") or {}).get("taskPolicy")
+        problems += policy.problems(own, place=f"queues.{name}.queueSettings.taskPolicy")
     problems += dashboard.problems(
         document.get("orchestrationDashboard"), cluster_access=bool(document.get("clusterAccess"))
     )
@@ -178,6 +184,7 @@ def _build(document: Mapping[str, Any]) -> Config:
         if key in given
     }
     task = given.get("task", {})
+    task_policy = policy.read(given.get("taskPolicy"), over=TaskPolicy())
     return Config(
         release_name=given["releaseName"],
         fullname=given["fullname"],
@@ -188,7 +195,11 @@ def _build(document: Mapping[str, Any]) -> Config:
             image_pull_secrets=tuple(task.get("imagePullSecrets") or ()),
         ),
         monitored_resources=_monitored(given.get("monitoredResources", {})),
-        queues={name.strip(): _queue(name.strip(), queue or {}) for name, queue in given["queues"].items()},
+        queues={
+            name.strip(): _queue(name.strip(), queue or {}, task_policy=task_policy)
+            for name, queue in given["queues"].items()
+        },
+        task_policy=task_policy,
         task_worker_id=given.get("taskWorkerId") or None,
         dashboard=dashboard.read(given.get("orchestrationDashboard"), namespace=given["namespace"]),
         **optional,
@@ -223,7 +234,7 @@ def _monitored(raw: Mapping[str, Any]) -> MonitoredResources:
     return MonitoredResources(max_resources=raw.get("maxResources") or 0.0, **fields)
 
 
-def _queue(name: str, raw: Mapping[str, Any]) -> QueueConfig:
+def _queue(name: str, raw: Mapping[str, Any], *, task_policy: TaskPolicy) -> QueueConfig:
     settings = raw.get("queueSettings") or {}
     return QueueConfig(
         name=name,
@@ -239,6 +250,7 @@ def _queue(name: str, raw: Mapping[str, Any]) -> QueueConfig:
             max_pending_pods=settings.get("maxPendingPods"),
             priority=settings.get("priority") or 0,
             weight=settings.get("weight") or 1.0,
+            task_policy=policy.read(settings["taskPolicy"], over=task_policy) if settings.get("taskPolicy") else None,
             worker_id_template=settings.get("customWorkerIdTemplate") or None,
         ),
     )

@@ -1,11 +1,10 @@
-"""What a task asks for of its container: image, docker arguments, setup script."""
+"""What a task says of its container as text: image, words of docker arguments, environment."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from clearml_k8s import errors
 from clearml_k8s.spec.expansion import literal
@@ -33,47 +32,21 @@ _IMAGE = re.compile(
 _URL_LOGIN = re.compile(r"(://)[^/\s]*@")
 _ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*", re.ASCII)
 _USUAL_NAME = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
-_USUAL_FLAG = re.compile(r"--[a-z][a-z0-9-]{0,40}")
-_SHORT_SWITCHES = "ditPq"
-"""docker run's one-letter options without a value; they may stand before `e`, as in `-ite A=B`."""
-
-_ADVICE: Mapping[str, str] = {
-    "--cap-add": "set containerSecurityContext in the queue's template",
-    "--cpus": "set resources in the queue's template",
-    "--device": "set resources in the queue's template",
-    "--entrypoint": "the pod starts clearml-agent; use the task's setup script for preparations",
-    "--env-file": "the file is not known here; write its lines as -e NAME=VALUE",
-    "--gpus": "set resources.limits (nvidia.com/gpu) in the queue's template",
-    "--ipc": "for shared memory mount an emptyDir of medium Memory at /dev/shm in the queue's template",
-    "--memory": "set resources in the queue's template",
-    "--mount": "set volumes and volumeMounts in the queue's template",
-    "--network": "pods have the cluster's network; set dnsPolicy or hostAliases in the queue's template",
-    "--privileged": "set containerSecurityContext in the queue's template",
-    "--publish": "a pod's ports need no publishing inside the cluster; make a Service for access from outside",
-    "--rm": "finished pods are removed by the controller",
-    "--runtime": "set runtimeClassName in the queue's template",
-    "--shm-size": "mount an emptyDir of medium Memory at /dev/shm in the queue's template",
-    "--ulimit": "Kubernetes has no such setting; it is the node's",
-    "--user": "set containerSecurityContext (runAsUser) in the queue's template",
-    "--volume": "set volumes and volumeMounts in the queue's template",
-    "--workdir": "clearml-agent chooses the folder; set the task's working directory",
-}
-_ALIASES: Mapping[str, str] = {
-    "-m": "--memory",
-    "-p": "--publish",
-    "-u": "--user",
-    "-v": "--volume",
-    "-w": "--workdir",
-    "--net": "--network",
-}
 
 
-@dataclass(frozen=True, kw_only=True)
-class DockerArguments:
-    """The environment found in docker arguments, last value of a name, and the rest."""
+class DockerEnv:
+    """Collects the variables of `-e` and `--env`; names in ``reserved`` are the controller's own."""
 
-    env: Mapping[str, str]
-    ignored: tuple[Ignored, ...]
+    def __init__(self, *, reserved: frozenset[str]) -> None:
+        self._reserved = reserved
+        self.found: dict[str, str] = {}
+        """The last value of each name, in the order of the last ones."""
+
+    def take(self, setting: str | None) -> list[Ignored]:
+        """``setting``: NAME=VALUE; what is no setting is told. None: the option stood at the end."""
+        setting = setting or ""
+        why = _take(setting, env=self.found, reserved=self._reserved)
+        return [Ignored(source="task", argument=f"-e {_name_of(setting)}", why=why)] if why else []
 
 
 def split_image(text: str) -> tuple[str, list[str]]:
@@ -95,36 +68,9 @@ def check_image(image: str, *, setting: str) -> str:
     return image
 
 
-def parse_docker_arguments(arguments: str | Sequence[str], *, reserved: Iterable[str]) -> DockerArguments:
-    """The `-e`/`--env` settings among docker arguments; everything else is listed with the reason.
-
-    `arguments` is a shell-quoted text, as the task has it, or a list of words. Names in `reserved` are refused. Raises
-    `errors.SpecError` when the text's quotes do not match or a value is longer than Linux allows.
-    """
-    words = _split(arguments, what="container arguments") if isinstance(arguments, str) else list(arguments)
-    reserved_names = frozenset(reserved)
-    env: dict[str, str] = {}
-    ignored: list[Ignored] = []
-    index = 0
-    while index < len(words):
-        word, index = words[index], index + 1
-        setting = _env_setting(word)
-        if setting == "" and index < len(words):
-            setting, index = words[index], index + 1
-        if setting is not None:
-            why = _take(setting, env=env, reserved=reserved_names)
-            if why:
-                ignored.append(_ignored(f"-e {_name_of(setting)}", why))
-        elif word.startswith("-") and len(word) > 1:
-            flag, equals = _flag_of(word), "=" in word
-            # The words after an option up to the next one are its value and are not reported on their own.
-            while not equals and index < len(words) and not words[index].startswith("-"):
-                index += 1
-            ignored.append(_ignored(flag, f"only -e and --env reach a pod; {_advice(flag)}"))
-        else:
-            why = "it belongs to no option; put values with spaces in quotes"
-            ignored.append(_ignored(f"docker argument {index}", why))
-    return DockerArguments(env=env, ignored=tuple(ignored))
+def docker_words(arguments: str) -> list[str]:
+    """A task's docker arguments, a shell-quoted text. Raises `errors.SpecError` when its quotes do not match."""
+    return _split(arguments, what="container arguments")
 
 
 def env_entries(env: Mapping[str, str]) -> list[dict[str, str]]:
@@ -134,16 +80,6 @@ def env_entries(env: Mapping[str, str]) -> list[dict[str, str]]:
         if size > MAX_ENV_BYTES:
             raise errors.SpecError(f"environment variable {name}: {size} bytes; at most {MAX_ENV_BYTES} are possible")
     return [{"name": name, "value": literal(value)} for name, value in env.items()]
-
-
-def _env_setting(word: str) -> str | None:
-    """What stands in `word` after -e or --env; "" if it is in the next word; None if `word` is no such option."""
-    if word in ("-e", "--env"):
-        return ""
-    if word.startswith("--env="):
-        return word.removeprefix("--env=")
-    short = re.match(rf"-[{_SHORT_SWITCHES}]*e", word)
-    return word[short.end() :].removeprefix("=") if short else None
 
 
 def _take(setting: str, *, env: dict[str, str], reserved: frozenset[str]) -> str | None:
@@ -164,29 +100,11 @@ def _take(setting: str, *, env: dict[str, str], reserved: frozenset[str]) -> str
     return None
 
 
-def _flag_of(word: str) -> str:
-    """The option's name; what is no usual one may be a value that lost its option, so only its dash is told."""
-    flag = word.partition("=")[0]
-    if _USUAL_FLAG.fullmatch(flag):
-        return flag
-    # A short option may have its value glued to it: -vNAME:/path.
-    return flag[:2] if re.fullmatch("-[a-zA-Z]", flag[:2]) else "-(not an option)"
-
-
 def _name_of(setting: str) -> str:
     # Without "=" the text may be a value that lost its name in wrong quoting: only what looks like a name is shown.
     name, equals, _ = setting.partition("=")
     shown = _ENV_NAME if equals else _USUAL_NAME
     return name if shown.fullmatch(name) else "(not a name)"
-
-
-def _ignored(argument: str, why: str) -> Ignored:
-    return Ignored(source="task", argument=argument, why=why)
-
-
-def _advice(flag: str) -> str:
-    long = _ALIASES.get(flag if flag.startswith("--") else flag[:2], flag)
-    return _ADVICE.get(long, "ask the cluster's administrator for a queue with the template you need")
 
 
 def _split(text: str, *, what: str) -> list[str]:

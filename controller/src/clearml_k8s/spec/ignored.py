@@ -11,12 +11,13 @@ class Ignored:
     """One setting that the Job does not carry.
 
     `source` says whom to tell: "task" is the task's user (its console), "template" the administrator (log, `check`).
-    `argument` names the setting and never holds a value that may be secret.
+    `argument` names the setting and never holds a value that may be secret. `changed`: it is done in another way.
     """
 
     source: Literal["task", "template"]
     argument: str
     why: str
+    changed: bool = False
 
     def __str__(self) -> str:
-        return f"{self.argument}: ignored; {self.why}"
+        return f"{self.argument}: {'changed' if self.changed else 'ignored'}; {self.why}"

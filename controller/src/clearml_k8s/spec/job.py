@@ -12,7 +12,8 @@ from typing import Any, Final
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import ClearMLConfig, Config, ResolvedQueue, SecretKey, worker_ids
-from clearml_k8s.spec.container import MAX_ENV_BYTES, check_image, env_entries, parse_docker_arguments, split_image
+from clearml_k8s.spec.asks import lay_over
+from clearml_k8s.spec.container import MAX_ENV_BYTES, check_image, docker_words, env_entries, split_image
 from clearml_k8s.spec.ignored import Ignored
 from clearml_k8s.spec.merge import merge_env
 from clearml_k8s.spec.script import start_command
@@ -72,10 +73,16 @@ def build_job(
     if task.container.malformed:
         raise errors.SpecError(f"the server's answer for the task: {task.container.malformed}")
     parts = pod_parts(config=config, queue=queue.config)
-    image, old_arguments = split_image(task.container.image)
-    own_arguments = parse_docker_arguments(task.container.arguments, reserved=RESERVED_ENV)
-    old = parse_docker_arguments(old_arguments, reserved=RESERVED_ENV)
     template_env, refused = _template_env(parts)
+    image, old_arguments = split_image(task.container.image)
+    asked = lay_over(
+        parts,
+        [*old_arguments, *docker_words(task.container.arguments)],
+        policy=queue.config.settings.task_policy or config.task_policy,
+        reserved_env=RESERVED_ENV,
+        reserved_paths=() if config.clearml.config_secret is None else (CONFIG_FOLDER,),
+    )
+    parts = asked.parts
     template = queue.config.settings.worker_id_template or config.task_worker_id
     reports_as = _reports_as(template, config=config, queue=queue, task=task, job_name=job_name, worker_id=worker_id)
 
@@ -89,7 +96,7 @@ def build_job(
             *merge_env(
                 _defaults(config.clearml),
                 template_env,
-                env_entries({**old.env, **own_arguments.env}),
+                env_entries(asked.env),
                 _preparation(task),
             ),
         ],
@@ -130,7 +137,7 @@ def build_job(
         },
     }
     _check_size(manifest)
-    ignored = (*parts.ignored, *refused, *_reserved_metadata(parts, labels), *old.ignored, *own_arguments.ignored)
+    ignored = (*parts.ignored, *refused, *_reserved_metadata(parts, labels), *asked.ignored)
     return BuiltJob(manifest=manifest, ignored=ignored)
 
 

@@ -3,7 +3,8 @@
 - A key that the queue's `templateOverrides` sets replaces the key of `basePodTemplate` as a whole: lists and maps are
   not merged. Null and an empty text, list or map mean "not set", as in ClearML's charts; 0 and false are values.
 - `extraVolumes` and `extraVolumeMounts` of both are appended, the base's first.
-- `podSpec` stands for further keys: each of its fields that the override sets replaces that field of the base.
+- `podSpec` stands for further keys: each of its fields that the override sets replaces that field of the base, but
+  containers are merged by name: each field of one that the override sets replaces that field, and others stay.
 - Environment variables are merged by name; the later list wins, in the place of the first occurrence.
 """
 
@@ -30,10 +31,21 @@ def merge_templates(*, base: RawTemplate, override: RawTemplate) -> dict[str, An
         if key in APPENDED:
             merged[key] = [*merged.get(key, []), *value]
         elif key == POD_SPEC:
-            merged[key] = {**merged.get(key, {}), **{field: part for field, part in value.items() if is_set(part)}}
+            merged[key] = _merge_pod_specs(merged.get(key, {}), value)
         else:
             merged[key] = value
     return copy.deepcopy(merged)
+
+
+def _merge_pod_specs(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {**base, **{field: part for field, part in override.items() if is_set(part)}}
+    if base.get("containers") and override.get("containers"):
+        by_name: dict[str, dict[str, Any]] = {entry["name"]: dict(entry) for entry in base["containers"]}
+        for entry in override["containers"]:
+            given = {field: part for field, part in entry.items() if is_set(part)}
+            by_name[entry["name"]] = {**by_name.get(entry["name"], {}), **given}
+        merged["containers"] = list(by_name.values())
+    return merged
 
 
 def is_set(value: Any) -> bool:

@@ -1,0 +1,88 @@
+"""Which layer has set each field of a Job: the Job is built with ever more of the layers, and compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from clearml_k8s.clearml.tasks import Container, TaskView
+from clearml_k8s.config import Config, ResolvedQueue
+from clearml_k8s.spec.job import build_job
+
+
+class Layer(enum.Enum):
+    """In the order in which they are laid over each other."""
+
+    CONTROLLER = "controller"
+    """Also what the queue's settings say, and what the chart gives every task pod."""
+    BASE = "basePodTemplate"
+    QUEUE = "templateOverrides"
+    TASK = "task"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Field:
+    """``path`` has `.` between its parts; of list items it has the name, the path that is mounted, or the number."""
+
+    path: str
+    value: Any
+    layer: Layer
+
+
+def explain(
+    *, config: Config, queue: ResolvedQueue, task: TaskView, attempt: str, worker_id: str, controller_id: str
+) -> list[Field]:
+    """Every field of the Job that `build_job` makes. Raises `errors.SpecError` as that does."""
+    bare_task = dataclasses.replace(task, container=Container(), script_repository="")
+    bare_queue = dataclasses.replace(queue, config=dataclasses.replace(queue.config, template_overrides={}))
+    bare_config = dataclasses.replace(config, base_pod_template={}, base_pod_spec=None)
+    built = {
+        layer: dict(
+            _leaves(
+                build_job(
+                    config=with_config,
+                    queue=with_queue,
+                    task=with_task,
+                    attempt=attempt,
+                    worker_id=worker_id,
+                    controller_id=controller_id,
+                ).manifest
+            )
+        )
+        for layer, with_config, with_queue, with_task in (
+            (Layer.CONTROLLER, bare_config, bare_queue, bare_task),
+            (Layer.BASE, config, bare_queue, bare_task),
+            (Layer.QUEUE, config, queue, bare_task),
+            (Layer.TASK, config, queue, task),
+        )
+    }
+    return [
+        Field(path=path, value=value, layer=_since(path, value, built)) for path, value in built[Layer.TASK].items()
+    ]
+
+
+def _since(path: str, value: Any, built: Mapping[Layer, Mapping[str, Any]]) -> Layer:
+    """The first layer from which on the field is as it is in the end."""
+    first = Layer.TASK
+    for layer in reversed(Layer):
+        if path not in built[layer] or built[layer][path] != value:
+            break
+        first = layer
+    return first
+
+
+def _leaves(thing: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Lists of objects are taken apart, other lists are one value."""
+    if isinstance(thing, Mapping) and thing:
+        for key, value in thing.items():
+            # Keys of labels and annotations have dots of their own.
+            yield from _leaves(value, f"{path}[{key}]" if "." in key else f"{path}.{key}" if path else key)
+    elif isinstance(thing, list) and any(isinstance(item, Mapping) for item in thing):
+        for number, item in enumerate(thing):
+            known = item.get("mountPath") or item.get("name") if isinstance(item, Mapping) else None
+            yield from _leaves(item, f"{path}[{number if known is None else known}]")
+    else:
+        yield path, thing

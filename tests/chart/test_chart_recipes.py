@@ -1,0 +1,87 @@
+"""Every recipe of docs/customisation.md, rendered, and the Job of a task that uses it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from chart_job import asked_of, pod_of_task
+from chart_render import CREDENTIALS, merged, render
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/customisation.md"
+Pod = dict[str, Any]
+
+
+def recipes() -> dict[str, dict[str, Any]]:
+    """By heading: the values."""
+    text = PAGE.read_text(encoding="utf-8").partition("\n## Recipes\n")[2]
+    parts = re.split(r"^### (.+)$", text, flags=re.MULTILINE)[1:]
+    found = {}
+    for heading, body in zip(parts[::2], parts[1::2], strict=True):
+        (block,) = re.findall(r"^```yaml\n(.*?)^```$", body, flags=re.MULTILINE | re.DOTALL)
+        found[heading] = yaml.safe_load(block)
+    return found
+
+
+def container(pod: Pod) -> dict[str, Any]:
+    return dict(pod["containers"][0])
+
+
+def volumes(pod: Pod) -> dict[str, Any]:
+    """By path in the container: what is mounted there."""
+    by_name = {volume["name"]: {k: v for k, v in volume.items() if k != "name"} for volume in pod.get("volumes", [])}
+    return {mount["mountPath"]: by_name[mount["name"]] for mount in container(pod).get("volumeMounts", [])}
+
+
+CLAIM = {"persistentVolumeClaim": {"claimName": "datasets"}}
+SHM = {"/dev/shm": {"emptyDir": {"medium": "Memory", "sizeLimit": "32Gi"}}}
+
+#: (recipe, queue, docker arguments, what the pod shows, how many arguments are left out)
+USES: list[tuple[str, str, str, Callable[[Pod], Any], Any, int]] = [
+    ("PyTorch with many workers", "default", "--shm-size 64g", volumes, SHM, 1),
+    ("PyTorch with many workers", "default", "--shm-size 32g --ipc=host", volumes, SHM, 1),
+    ("Datasets of a shared claim", "cpu", "-v datasets:/data:ro", volumes, {"/data": CLAIM}, 0),
+    ("Datasets of a shared claim", "cpu", "-v /scratch:/scratch", volumes, {}, 1),
+    (
+        "Datasets of a shared claim",
+        "gpu",
+        "-v datasets:/data -v /scratch/a:/a",
+        volumes,
+        {"/data": CLAIM, "/a": {"hostPath": {"path": "/scratch/a"}}},
+        0,
+    ),
+    (
+        "A debugger in the container",
+        "debug",
+        "--cap-add SYS_PTRACE",
+        lambda pod: container(pod)["securityContext"]["capabilities"]["add"],
+        ["SYS_PTRACE"],
+        0,
+    ),
+    ("A debugger in the container", "default", "--cap-add SYS_PTRACE", lambda pod: "SYS_PTRACE" in str(pod), False, 1),
+    (
+        "Files that belong to the user",
+        "default",
+        "-u 1042:100 -v home:/home/me",
+        lambda pod: {key: container(pod)["securityContext"].get(key) for key in ("runAsUser", "runAsGroup")},
+        {"runAsUser": 1042, "runAsGroup": 100},
+        0,
+    ),
+]
+
+
+@pytest.mark.parametrize(("recipe", "queue", "arguments", "look", "expected", "left_out"), USES)
+def test_a_recipe_does_what_it_says(
+    recipe: str, queue: str, arguments: str, look: Callable[[Pod], Any], expected: Any, left_out: int
+) -> None:
+    built = asked_of(render("helm4", merged(CREDENTIALS, recipes()[recipe])), queue=queue, arguments=arguments)
+    assert look(pod_of_task(built)) == expected
+    assert len(built.ignored) == left_out
+
+
+def test_every_recipe_is_used() -> None:
+    assert {use[0] for use in USES} == set(recipes())
