@@ -140,7 +140,10 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
       "patienceSeconds" (include "clearml-agent.patience" . | fromJson)
       "task" (dict
         "serviceAccountName" (include "clearml-agent.taskServiceAccountName" .)
-        "imagePullSecrets" (include "clearml-agent.pullSecrets" . | fromJson).names)
+        "imagePullSecrets" (include "clearml-agent.pullSecrets" . | fromJson).names
+        "preparationScript" .Values.agentk8sglue.customBashScript
+        "startScript" .Values.agentk8sglue.containerCustomBashScript
+        "skipsSystemPackages" .Values.agentk8sglue.airGappedSupport)
       "basePodTemplate" $template
       "queues" $queues
       "clusterAccess" .Values.agentk8sglue.serviceAccountClusterAccess

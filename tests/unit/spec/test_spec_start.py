@@ -60,6 +60,8 @@ class Pod:
     server: LoginServer
     shell: list[str]
     env: dict[str, str] = field(default_factory=dict)
+    further: tuple[str, ...] = ()
+    """What the command has behind our own texts."""
 
     @property
     def record(self) -> Path:
@@ -71,7 +73,7 @@ class Pod:
 
     def popen(self, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*self.shell, "-c", start_script(), "clearml-k8s", start_check()],
+            [*self.shell, "-c", start_script(), "clearml-k8s", start_check(), *self.further],
             env={**self.env, **env},
             cwd=self.folder,
             stdout=subprocess.PIPE,
@@ -401,6 +403,90 @@ def test_the_built_jobs_command_runs_as_the_kubelet_would_run_it(pod: Pod, build
     agent = pod.agent()
     assert agent is not None
     assert agent["env"]["EXPORTED"] == "bash"
+
+
+# ---- the administrator's scripts -------------------------------------------------------------------------------------
+
+OWN = """\
+{extra_bash_init_cmd}
+{extra_docker_bash_script}
+echo "own script of {task_id} with $LOCAL_PYTHON and ${{EXPORTED}}"
+$LOCAL_PYTHON -m clearml_agent execute {default_execution_agent_args} --id {task_id}
+"""
+
+
+def further(*, preparation: str = "", own: str = "") -> tuple[str, ...]:
+    """As the kubelet hands it over."""
+    return tuple(
+        kubernetes_expansion(word, {}) for word in start_command(preparation=preparation, own=own, task_id=TASK_ID)[5:]
+    )
+
+
+def test_the_preparation_runs_first_and_what_it_exports_reaches_the_task(pod: Pod) -> None:
+    pod.further = further(preparation="export EXPORTED=first\necho 'it prepares'; set -e")
+    code, output = pod.run(CLEARML_K8S_SETUP_SCRIPT='export EXPORTED="$EXPORTED and second"')
+    assert code == 0
+    assert "clearml-k8s: running agentk8sglue.customBashScript\nit prepares\n" in output
+    agent = pod.agent()
+    assert agent is not None
+    assert agent["env"]["EXPORTED"] == "first and second"
+
+
+def test_a_preparation_that_ends_the_shell_is_named(pod: Pod) -> None:
+    pod.further = further(preparation="exit 3")
+    code, output = pod.run()
+    assert code == 3
+    assert "ended with exit code 3 while running agentk8sglue.customBashScript" in output
+
+
+def test_an_own_script_runs_with_its_placeholders_filled(pod: Pod) -> None:
+    pod.further = further(preparation="export EXPORTED=first", own=OWN)
+    code, output = pod.run(CLEARML_K8S_SETUP_SCRIPT='export EXPORTED="$EXPORTED and second"; echo "$0 $# {braces}"')
+    assert code == 0
+    assert f"own script of {TASK_ID} with " in output
+    assert "and first and second" in output
+    assert "{braces}" in output
+    agent = pod.agent()
+    assert agent is not None
+    assert agent["argv"] == ["execute", "--full-monitoring", "--require-queue", "--id", TASK_ID]
+
+
+def test_an_own_script_is_not_run_for_a_task_that_is_not_this_pods(pod: Pod) -> None:
+    pod.further = further(own=OWN)
+    pod.server.task = None
+    code, output = pod.run()
+    assert code == EXIT_NOT_OURS
+    assert "own script" not in output
+    assert pod.agent() is None
+
+
+def test_an_own_scripts_exit_code_is_the_pods(pod: Pod) -> None:
+    pod.further = further(own="exit 7\n# clearml_agent execute")
+    assert pod.run()[0] == 7
+
+
+def test_all_that_an_own_script_started_is_told_to_end(pod: Pod) -> None:
+    pod.further = further(own=OWN + "echo 'goes on'; exit 5")
+    with pod.popen(AGENT_WAITS="1") as process:
+        wait_for_line(process, "agent is running")
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.communicate(timeout=LIMIT)
+        finally:
+            process.kill()
+    assert process.returncode > 0
+    assert pod.record.with_suffix(".term").exists()
+
+
+def test_an_own_script_needs_python_for_the_check(pod: Pod) -> None:
+    pod.further = further(own=OWN)
+    code, output = pod.run(PATH=str(pod.folder))
+    assert code == EXIT_UNPREPARED
+    assert "to ask the ClearML server whether the task is still to run" in output
+
+
+def test_without_scripts_the_command_is_that_of_ever() -> None:
+    assert start_command(preparation=" \n", own="  ") == start_command()
 
 
 def test_the_texts_are_constant_and_valid() -> None:

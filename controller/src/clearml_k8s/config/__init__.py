@@ -54,6 +54,12 @@ class TaskPodConfig:
 
     service_account_name: str | None = None
     image_pull_secrets: tuple[str, ...] = ()
+    preparation_script: str = ""
+    """Run in the pod before the agent is installed, and before the task's own setup script."""
+    start_script: str = ""
+    """In place of the last part of ours; with the placeholders of `config.start_script`."""
+    skips_system_packages: bool = False
+    """Nothing is installed with the image's package manager."""
 
 
 @dataclass(frozen=True, kw_only=True)

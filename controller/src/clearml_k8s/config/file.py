@@ -28,6 +28,7 @@ from clearml_k8s.config import (
     address,
     dashboard,
     policy,
+    start_script,
 )
 from clearml_k8s.config.policy import TaskPolicy
 from clearml_k8s.config.problems import find_problems
@@ -149,6 +150,8 @@ def _semantic_problems(document: Mapping[str, Any]) -> list[str]:
     addresses = {kind: document["clearml"].get(kind.key) for kind in address.KINDS}
     keys = {kind: f"clearml.{kind.key}" for kind in address.KINDS}
     problems += address.address_problems(addresses, names=keys)
+    script = (document.get("task") or {}).get("startScript") or ""
+    problems += [f"task.startScript: {problem}" for problem in start_script.problems(script)]
     problems += policy.problems(document.get("taskPolicy"), place="taskPolicy")
     for name, queue in document["queues"].items():
         own = ((queue or {}).get("queueSettings") or {}).get("taskPolicy")
@@ -193,6 +196,9 @@ def _build(document: Mapping[str, Any]) -> Config:
         task=TaskPodConfig(
             service_account_name=task.get("serviceAccountName"),
             image_pull_secrets=tuple(task.get("imagePullSecrets") or ()),
+            preparation_script=task.get("preparationScript") or "",
+            start_script=task.get("startScript") or "",
+            skips_system_packages=bool(task.get("skipsSystemPackages")),
         ),
         monitored_resources=_monitored(given.get("monitoredResources", {})),
         queues={

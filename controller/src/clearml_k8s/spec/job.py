@@ -11,15 +11,15 @@ from typing import Any, Final
 
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import TaskView
-from clearml_k8s.config import ClearMLConfig, Config, ResolvedQueue, SecretKey, worker_ids
+from clearml_k8s.config import Config, ResolvedQueue, SecretKey, worker_ids
 from clearml_k8s.spec.asks import lay_over
 from clearml_k8s.spec.container import MAX_ENV_BYTES, check_image, docker_words, env_entries, split_image
 from clearml_k8s.spec.ignored import Ignored
 from clearml_k8s.spec.merge import merge_env
-from clearml_k8s.spec.script import start_command
+from clearml_k8s.spec.script import ENV_SETUP_SCRIPT, start_command
 from clearml_k8s.spec.template import PodParts, pod_parts
 
-ENV_SETUP_SCRIPT: Final = "CLEARML_K8S_SETUP_SCRIPT"
+ENV_SKIP_SYSTEM_PACKAGES: Final = "CLEARML_AGENT_SKIP_CONTAINER_APT"
 ENV_NEEDS_GIT: Final = "CLEARML_K8S_NEEDS_GIT"
 ENV_SITE_PACKAGES: Final = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES"
 RESERVED_ENV: Final = names.RESERVED_ENV | {ENV_SETUP_SCRIPT, ENV_NEEDS_GIT}
@@ -89,12 +89,14 @@ def build_job(
     container: dict[str, Any] = {
         "name": names.TASK_CONTAINER,
         "image": _image(image, config=config, queue=queue),
-        "command": list(start_command()),
+        "command": list(
+            start_command(preparation=config.task.preparation_script, own=config.task.start_script, task_id=task.id)
+        ),
         **parts.container,
         "env": [
             *_identity(config=config, task=task, attempt=attempt, reports_as=reports_as),
             *merge_env(
-                _defaults(config.clearml),
+                _defaults(config),
                 template_env,
                 env_entries(asked.env),
                 _preparation(task),
@@ -228,8 +230,9 @@ def _from_secret(name: str, *, secret: str, key: str) -> dict[str, Any]:
     return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
 
 
-def _defaults(clearml: ClearMLConfig) -> list[dict[str, Any]]:
+def _defaults(config: Config) -> list[dict[str, Any]]:
     """What the agent needs in a pod; the template's or the task's own value wins."""
+    clearml = config.clearml
     values = {
         names.ENV_PROPAGATE_EXITCODE: "1",
         "PYTHONUNBUFFERED": "1",
@@ -237,6 +240,8 @@ def _defaults(clearml: ClearMLConfig) -> list[dict[str, Any]]:
         ENV_SITE_PACKAGES: "true",
         names.ENV_VERIFY_CERT: "true" if clearml.verify_certificate else "false",
     }
+    if config.task.skips_system_packages:
+        values[ENV_SKIP_SYSTEM_PACKAGES] = "1"
     if clearml.config_secret is not None:
         values[names.ENV_CONFIG_FILE] = f"{CONFIG_FOLDER}/{CONFIG_FILE}"
     return [dict(entry) for entry in env_entries(values)]

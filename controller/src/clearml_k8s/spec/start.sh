@@ -1,9 +1,12 @@
-# Start of a task's pod: POSIX sh, run by bash where the image has it. $1 is the text of start_check.py.txt.
+# Start of a task's pod: POSIX sh, run by bash where the image has it. $1 is the text of start_check.py.txt, $2 and $3
+# are the administrator's: a script that runs first, and one that takes the place of what follows the check.
 # Constant text: everything about the task comes from the environment, and nothing of the environment is printed.
 # Exit codes: 0 the task is not this pod's to run (any more), 75 the server could not be asked, 78 the image lacks
 # something, 143 told to stop before the task was started. From `exec` on, the agent's own.
 
 check=$1
+preparation=${2:-}
+own=${3:-}
 child=
 stage="starting"
 
@@ -115,6 +118,54 @@ run_setup_script() {
     set +eux
 }
 
+# In this shell, too.
+run_preparation() {
+    [ -n "$preparation" ] || return 0
+    stage="running agentk8sglue.customBashScript"
+    say "$stage"
+    eval "$preparation"
+    set +eux
+}
+
+# Not by `exec`: a script that is process 1 gets no signal by default. All that it started is told to end with it.
+run_own() {
+    stage="running agentk8sglue.containerCustomBashScript"
+    say "$stage"
+    shell=/bin/sh
+    if command -v bash >/dev/null 2>&1; then shell=bash; fi
+    export LOCAL_PYTHON="$python"
+    if command -v setsid >/dev/null 2>&1; then
+        setsid "$shell" -c "$own" &
+        child=$!
+        trap 'kill -s TERM -- "-$child" 2>/dev/null' TERM INT
+    else
+        "$shell" -c "$own" &
+        child=$!
+        trap 'kill -s TERM "$child" 2>/dev/null' TERM INT
+    fi
+    code=0
+    while :; do
+        wait "$child"
+        code=$?
+        kill -0 "$child" 2>/dev/null || break
+    done
+    stage=
+    exit "$code"
+}
+
+check_task() {
+    stage="checking the task's status"
+    run "$python" -I -c "$check"
+    case $? in
+        0) ;;
+        10)
+            stage=
+            exit 0
+            ;;
+        *) fail 75 "the ClearML server could not tell whether this pod is still to run it (see the log above)" ;;
+    esac
+}
+
 install_agent() {
     requirement="clearml-agent${CLEARML_AGENT_UPDATE_VERSION:-==@AGENT_VERSION@}"
     missing="clearml-agent is not installed for $python"
@@ -132,23 +183,22 @@ install_agent() {
     has_agent "$python" || fail 78 "pip has installed $requirement, but $python cannot import it"
 }
 
+if [ -n "$own" ]; then
+    stage="looking for Python"
+    find_python || fail 78 "the image has no Python 3.6 or newer to ask the ClearML server whether the task is still to run, before agentk8sglue.containerCustomBashScript runs: use an image with Python, or set LOCAL_PYTHON in the pod template's env to where it is"
+    check_task
+    run_own
+fi
+
 install_system_packages
+run_preparation
 run_setup_script
 
 stage="looking for Python"
 find_python || fail 78 "the image has no Python 3.6 or newer (looked for python3, python3.20 to python3.6, python): use an image with Python, or set LOCAL_PYTHON in the pod template's env to where it is"
 has_agent "$python" || install_agent
 
-stage="checking the task's status"
-run "$python" -I -c "$check"
-case $? in
-    0) ;;
-    10)
-        stage=
-        exit 0
-        ;;
-    *) fail 75 "the ClearML server could not tell whether this pod is still to run it (see the log above)" ;;
-esac
+check_task
 
 say "starting clearml-agent"
-exec "$python" -m clearml_agent execute --full-monitoring --require-queue --id "$CLEARML_K8S_TASK_ID"
+exec "$python" -m clearml_agent execute @AGENT_ARGUMENTS@ --id "$CLEARML_K8S_TASK_ID"
