@@ -34,7 +34,8 @@ def problems(text: str) -> Iterator[str]:
         )
         return
     if not _EXECUTES.search(text):
-        yield "it does not run the task: end it with clearml_agent execute {default_execution_agent_args} --id {task_id}"
+        advice = "end it with clearml_agent execute {default_execution_agent_args} --id {task_id}"
+        yield f"it does not run the task: {advice}"
 
 
 def filled(text: str, values: Mapping[str, str]) -> str:
