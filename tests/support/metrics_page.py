@@ -33,8 +33,8 @@ alerts, and what to do: [operations](operations.md#metrics-and-alerts).
 - Counters and histograms count from the start of the process. Gauges marked "leader" are read from what there is at
   each scrape, and shown by the process alone that certainly leads: a standby has none of them. Those of the cluster are
   left out while it is not known what exists there, lengths of queues when they were seen more than a minute ago.
-- `limit` of a ResourceQuota is the resource as the quota names it (`requests.cpu`), `setting` is `ResourceQuota` and its
-  name.
+- `limit` of a ResourceQuota is the resource as the quota names it (`requests.cpu`), `setting` is `ResourceQuota` and
+  its name.
 """
 
 LABELS = {
