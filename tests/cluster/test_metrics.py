@@ -12,6 +12,7 @@ import yaml
 from chaos_controller import config
 from chaos_counts import until
 from chaos_kube import MERGE_PATCH, Kube
+from chaos_quota import set_quota
 from chaos_scene import Scene
 from chart_render import CHART, CREDENTIALS, at, helm, merged
 from clearml_k8s.flow.graces import GRACE_SECONDS
@@ -111,6 +112,7 @@ async def test_prometheus_sees_a_run_as_it_was(scene: Scene, tmp_path: Path) -> 
         orchestrationDashboard=DISCOVERY,
     )
     nodes = await label_nodes(scene.kube, gpus="4")
+    await set_quota(scene.kube, namespace, pods=1000, scoped=False)
     async with scene.agents() as agents, watched as controller:
         began = time.time()
         targets = {JOB: [f"127.0.0.1:{controller.port}"]}
