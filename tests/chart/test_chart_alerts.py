@@ -84,6 +84,10 @@ FULL = {
     f"limit_used{GPU}": always(10),
     'launches_total{pod="a",queue="gpu",result="created"}': always(9),
 }
+NO_ROOM = {
+    'queue_room{pod="a",queue="gpu"}': always(0),
+    'launches_total{pod="a",queue="gpu",result="created"}': always(9),
+}
 NONE_RUNS = {'pods{pod="a",queue="gpu",phase="Running"}': always(0)}
 QUIET = {'tasks_failed_total{pod="a",queue="gpu",reason="image-pull"}': always(0)}
 """So that what is launched does not matter."""
@@ -154,29 +158,47 @@ PLAYS: dict[str, tuple[Series, list[tuple[str, dict[str, str]]]]] = {
     ),
     "a queue's limit, and nothing runs": (
         {**FULL, **NONE_RUNS, **QUIET},
-        [("LimitFull", {"queue": "gpu", "limit": "pods", "setting": GPU_MAX})],
+        [("LimitFull", {"queue": "gpu"})],
     ),
     "a queue's limit, and its pods run": ({**FULL, **QUIET}, []),
-    "the limit of all, and nothing runs": (
-        {**NONE_RUNS, f"limit_used{ALL}": always(20)},
-        [("LimitFull", {"limit": "pods", "setting": ALL_MAX})],
+    "no room by a limit of all, and nothing runs": (
+        {**NONE_RUNS, **NO_ROOM, **QUIET, f"limit_used{ALL}": always(20)},
+        [("LimitFull", {"queue": "gpu"})],
     ),
-    "the limit of all, and others run": (
-        {**NONE_RUNS, f"limit_used{ALL}": always(20), 'pods{pod="a",queue="cpu",phase="Running"}': always(13)},
+    "no room by a limit of all, and others run": (
+        {**NONE_RUNS, **NO_ROOM, **QUIET, 'pods{pod="a",queue="cpu",phase="Running"}': always(13)},
         [],
     ),
     "a quota that others fill": (
-        {**NONE_RUNS, f"limit_used{QUOTA}": always(30)},
-        [("LimitFull", {"limit": "requests.cpu", "setting": "ResourceQuota team"})],
+        {**NONE_RUNS, **NO_ROOM, **QUIET, f"limit_used{QUOTA}": always(30)},
+        [("LimitFull", {"queue": "gpu"})],
     ),
-    "a full quota that nobody waits for": ({**NONE_RUNS, **IDLE, **QUIET, f"limit_used{QUOTA}": always(30)}, []),
+    "no task ever fits, nothing is used": (
+        {**NONE_RUNS, **NO_ROOM, **QUIET, f"limit_used{GPU}": always(0), f"limit_used{ALL}": always(0)},
+        [("LimitFull", {"queue": "gpu"})],
+    ),
+    "no room that nobody waits for": ({**NONE_RUNS, **NO_ROOM, **IDLE, **QUIET, f"limit_used{QUOTA}": always(30)}, []),
+    "no room while a pod starts": (
+        {**NO_ROOM, **QUIET, 'pods{pod="a",queue="gpu",phase="Running"}': f"0x{MINUTES - 14} 1x14"},
+        [],
+    ),
     "a quota does not let pods start": (
         {
             **QUIET,
             'queue_state{pod="a",queue="gpu",state="served"}': GONE,
             'queue_state{pod="a",queue="gpu",state="closed"}': always(1),
+            **NONE_RUNS,
         },
         [("QueueNotServed", {"queue": "gpu", "state": "closed"})],
+    ),
+    "a quota that the queue's own pods fill": (
+        {
+            **QUIET,
+            **NO_ROOM,
+            'queue_state{pod="a",queue="gpu",state="served"}': GONE,
+            'queue_state{pod="a",queue="gpu",state="closed"}': always(1),
+        },
+        [],
     ),
     "nothing runs, and there is room": ({**NONE_RUNS}, []),
     "no limit, and nothing runs": (
@@ -207,7 +229,7 @@ PLAYS: dict[str, tuple[Series, list[tuple[str, dict[str, str]]]]] = {
     "the first failures of all, at once": (
         {
             'launches_total{pod="a",queue="gpu",result="created"}': f"0x{MINUTES - 10} 6x10",
-            **dict.fromkeys(QUIET, f"_x{MINUTES - 5} 6x5"),
+            **dict.fromkeys(QUIET, f"0x{MINUTES - 5} 6x5"),
             'queue_entries{pod="a",queue="gpu"}': always(0),
         },
         [("TasksFailing", {"queue": "gpu"})],
@@ -220,7 +242,12 @@ PLAYS: dict[str, tuple[Series, list[tuple[str, dict[str, str]]]]] = {
         },
         [("TasksFailing", {"queue": "gpu"})],
     ),
-    "a few fail": ({**dict.fromkeys(QUIET, f"_x{MINUTES - 5} 4x5"), **IDLE}, []),
+    "a few fail": ({**dict.fromkeys(QUIET, f"0x{MINUTES - 5} 4x5"), **IDLE}, []),
+    "many failed long ago, and one scrape went wrong since": (
+        {**dict.fromkeys(QUIET, f"40x{MINUTES - 31} stale 40x30"), **IDLE},
+        [],
+    ),
+    "many failed before anybody scraped": ({**dict.fromkeys(QUIET, f"_x{MINUTES - 10} 40x10"), **IDLE}, []),
 }
 
 
@@ -296,32 +323,18 @@ def test_every_alert_is_provoked(rules: Path) -> None:
     assert {f"ClearMLAgent{alert}" for _, expected in PLAYS.values() for alert, _ in expected} == every
 
 
-@pytest.mark.parametrize(
-    ("labels", "changes", "words"),
-    [
-        (
-            {"queue": "gpu", "limit": "pods", "setting": GPU_MAX},
-            FULL,
-            f"The limit of pods of queue gpu is reached ({GPU_MAX}), and no pod runs.",
-        ),
-        (
-            {"limit": "pods", "setting": ALL_MAX},
-            {f"limit_used{ALL}": always(20)},
-            f"The limit of pods of all queues is reached ({ALL_MAX}), and no pod runs.",
-        ),
-    ],
-)
-def test_the_words_name_the_queue(
-    rules: Path, tmp_path: Path, labels: dict[str, str], changes: Series, words: str
-) -> None:
+def test_the_words_name_the_queue(rules: Path, tmp_path: Path) -> None:
     found = yaml.safe_load(rules.read_text())["groups"][0]["rules"]
     (rule,) = [rule for rule in found if rule["alert"] == "ClearMLAgentLimitFull"]
     expected = {
-        "exp_labels": {**rule["labels"], **labels},
-        "exp_annotations": {**rule["annotations"], "summary": words},
+        "exp_labels": {**rule["labels"], "queue": "gpu"},
+        "exp_annotations": {
+            **rule["annotations"],
+            "summary": "There is no room for tasks of queue gpu, and none of its pods runs.",
+        },
     }
     test = {
-        "input_series": series({**WELL, **NONE_RUNS, **QUIET, **changes}),
+        "input_series": series({**WELL, **NONE_RUNS, **QUIET, **FULL}),
         "alert_rule_test": [
             {"eval_time": f"{MINUTES}m", "alertname": "ClearMLAgentLimitFull", "exp_alerts": [expected]}
         ],

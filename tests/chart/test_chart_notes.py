@@ -42,7 +42,8 @@ def test_resources_that_nodes_have_to_offer_are_named() -> None:
     }
     base = {"resources": {"limits": {"rdma/hca": 1, "cpu": 2}}}
     text = notes({"agentk8sglue": {"queues": queues, "basePodTemplate": base}})
-    assert "Task pods ask for amd.com/gpu, nvidia.com/gpu, rdma/hca: they wait until a node has it" in text
+    asked = "amd.com/gpu (queue b), nvidia.com/gpu (queue a), rdma/hca (queue c)"
+    assert f"Task pods ask for {asked}: they wait until a node has it" in text
     assert "names each queue" not in text
     text = notes({"agentk8sglue": {"queues": {"b": queues["b"]}, "serviceAccountClusterAccess": True}})
     assert "The check above names each queue that asks for what no node has." in text

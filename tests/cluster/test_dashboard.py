@@ -242,6 +242,16 @@ async def test_the_controller_is_on_the_workers_page(scene: Scene) -> None:
     assert workers(scene) == {}
 
 
+async def body(scene: Scene, *, gpus: int, partial: bool) -> dict[str, Any]:
+    return {
+        "partial": partial,
+        "key": "k8s",
+        "timeout": 2,
+        "resource_groups": [await group(scene)],
+        "properties": {"max_gpus": gpus, "max_cpus": 0, "max_workers": 5},
+    }
+
+
 async def busy_seconds(scene: Scene, process: ControllerProcess, *, reports: int) -> float:
     """CPU time of the process while the server gets so many reports, and nobody changes a node."""
     began, last = process.cpu_seconds(), scene.server.last_call()
@@ -279,7 +289,16 @@ async def test_five_thousand_nodes_cost_little(scene: Scene, machines: Machines)
                     await machines.remove(name)
                 await reported(scene, gpus=(count - 100) // 4 * 13)
                 await machines.change(made[-4], metadata={"labels": {"nvidia.com/gpu.present": "false"}})
-                await reported(scene, gpus=(count - 100) // 4 * 13 - 8)
+                await reported(scene, gpus=15917)
+                await machines.add("big-more", gpus="16")
+                assert await reported(scene, gpus=15933) == await body(scene, gpus=15933, partial=False)
+    async with controller(scene, PAGE, reportType="aggregate", reportSeconds=1):
+        assert await reported(scene, gpus=15933) == await body(scene, gpus=15933, partial=True)
+    before = scene.server.last_call()
+    async with controller(scene, DISCOVERY, reportType="disabled", reportSeconds=1) as process:
+        await until(lambda: "served" in process.log.read_text(), "it serves", limit=LIMIT)
+        await until(lambda: bool(workers(scene)), "it is on the Workers page", limit=LIMIT)
+    assert scene.server.calls(endpoint="workers.cluster_report", since=before) == []
     more = (resident[5000] - resident[0]) / 1024
     print(json.dumps({"MiB more with 5,000 nodes": round(more, 1), "CPU seconds of 20 reports, by nodes": busy}))
     assert more < 30, f"{more:.1f} MiB more with 5,000 nodes"

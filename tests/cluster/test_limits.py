@@ -15,6 +15,7 @@ import pytest
 from audited_limits import Seen, most, most_pending, most_undecided, paced, refused_pods, seen
 from chaos_counts import check, shown, statuses, until
 from chaos_kube import MERGE_PATCH, Kube
+from chaos_quota import set_quota
 from chaos_scene import Scene
 from clearml_k8s.flow.pace import LEAST, WINDOW_SECONDS
 
@@ -83,21 +84,6 @@ async def give_gpus(kube: Kube) -> None:
         room = {"nvidia.com/gpu": str(GPUS_OF_A_NODE)}
         body = {"status": {"capacity": room, "allocatable": room}}
         await kube.request("PATCH", f"/api/v1/nodes/{node['metadata']['name']}/status", body=body, kind=MERGE_PATCH)
-
-
-async def set_quota(kube: Kube, namespace: str, *, pods: int, scoped: bool = True) -> None:
-    """Of pods with a deadline alone, where ``scoped``."""
-    body = {
-        "metadata": {"name": "team"},
-        "spec": {"hard": {"pods": str(pods)}, **({"scopes": ["Terminating"]} if scoped else {})},
-    }
-    path = f"/api/v1/namespaces/{namespace}/resourcequotas"
-    await kube.request("POST", path, body=body)
-
-    async def counted() -> bool:
-        return bool((await kube.request("GET", f"{path}/team")).get("status", {}).get("used"))
-
-    await until(counted, "the quota is counted", limit=30)
 
 
 def largest(found: Sequence[Seen], queues: Mapping[str, Limited]) -> dict[str, Decimal]:
@@ -211,7 +197,8 @@ async def test_the_pace_is_that_of_the_cluster(scene: Scene, capsys: pytest.Capt
         facts["most that it got to in the window"] = str(max(got_to for _, got_to in found))
         print(shown("PACE", facts, scene.count(tasks, agents=agents)))
     assert len(found) == len(tasks)
-    assert max(before for before, _ in found) >= LEAST // 2, "the pace was what bounded it"
+    # A control plane that gets to more than the least in a window is given more.
+    assert max(before for before, _ in found) > LEAST or max(got_to for _, got_to in found) <= LEAST
     assert [(before, got_to) for before, got_to in found if before > max(LEAST, got_to)] == []
 
 

@@ -12,6 +12,7 @@ import yaml
 from chaos_controller import config
 from chaos_counts import until
 from chaos_kube import MERGE_PATCH, Kube
+from chaos_quota import set_quota
 from chaos_scene import Scene
 from chart_render import CHART, CREDENTIALS, at, helm, merged
 from clearml_k8s.flow.graces import GRACE_SECONDS
@@ -26,6 +27,9 @@ DISCOVERY = {
 }
 JOB = f"{RELEASE}-clearml-agent-controller"
 
+LOOKS_BACK = {"[10m]": "[10s]", "[15m]": "[15s]", "[30m]": "[30s]", "<= 300": "<= 5"}
+"""In the rules, and what stands there in a quick play."""
+
 EMPTY = {
     "clearml_k8s_watch_restarts_total": "no watch ends in so short a run",
 }
@@ -37,8 +41,11 @@ EMPTY_SELECTORS = {
 """The same of the rules' selectors."""
 
 
-def rendered_rules(folder: Path, *, namespace: str) -> tuple[Path, list[str]]:
-    """The chart's rules for this release, which wait for seconds in place of minutes, and their expressions."""
+def rendered_rules(folder: Path, *, namespace: str, quick: bool = False) -> tuple[Path, list[str]]:
+    """The chart's rules for this release, which wait for seconds in place of minutes, and their expressions.
+
+    ``quick``: they look back for seconds, too.
+    """
     values = json.dumps(merged(CREDENTIALS, at("metrics.prometheusRule.enabled", True)))
     done = helm("helm4", "template", RELEASE, str(CHART), "--namespace", namespace, values=values)
     assert done.returncode == 0, done.stderr
@@ -47,6 +54,10 @@ def rendered_rules(folder: Path, *, namespace: str) -> tuple[Path, list[str]]:
     for rule in rules:
         if "for" in rule:
             rule["for"] = "3s"
+        if quick:
+            for minutes, seconds in LOOKS_BACK.items():
+                rule["expr"] = rule["expr"].replace(minutes, seconds)
+            assert not re.search(r"\[\d+m\]|<= \d{3}", rule["expr"]), rule["expr"]
     path = folder / "rules.yaml"
     path.write_text(yaml.safe_dump(spec))
     return path, [rule["expr"] for rule in rules]
@@ -111,6 +122,7 @@ async def test_prometheus_sees_a_run_as_it_was(scene: Scene, tmp_path: Path) -> 
         orchestrationDashboard=DISCOVERY,
     )
     nodes = await label_nodes(scene.kube, gpus="4")
+    await set_quota(scene.kube, namespace, pods=1000, scoped=False)
     async with scene.agents() as agents, watched as controller:
         began = time.time()
         targets = {JOB: [f"127.0.0.1:{controller.port}"]}
@@ -145,7 +157,8 @@ async def test_prometheus_sees_a_run_as_it_was(scene: Scene, tmp_path: Path) -> 
             assert await prom.value("sum(clearml_k8s_take_to_job_seconds_count)") == TASKS
             assert await prom.value('sum(clearml_k8s_tasks_failed_total{reason="cannot-be-launched"})') == 1
             assert await prom.value("sum(clearml_k8s_tasks_failed_total)") == 1
-            assert await prom.value("max_over_time(clearml_k8s_limit_used{limit='pods',queue=''}[1h])") == LIMITS[""]
+            in_all = await prom.value("max_over_time(clearml_k8s_limit_used{setting='agentk8sglue.maxPods'}[1h])")
+            assert in_all == LIMITS[""]
             assert (
                 await prom.value('max_over_time(clearml_k8s_queue_places_used{queue="alpha"}[1h])') <= LIMITS["alpha"]
             )
@@ -194,3 +207,104 @@ async def test_prometheus_sees_a_run_as_it_was(scene: Scene, tmp_path: Path) -> 
                 return await prom.firing() == {("ClearMLAgentNoLeader", "")}
 
             await until(nobody_leads, "nobody leads, and nothing stale is told", limit=60)
+
+
+async def test_each_alert_fires_when_it_is_provoked(scene: Scene, tmp_path: Path) -> None:
+    """By a real controller, one after the other; no other fires with it, nor before or after."""
+    namespace, server = scene.namespaces[0], scene.server
+    rules, _ = rendered_rules(tmp_path, namespace=namespace, quick=True)
+    nowhere = {"nodeSelector": {"type": "nowhere"}}
+    queues = {
+        "calm": {},
+        "nowhere": {"templateOverrides": nowhere, "queueSettings": {"maxPods": 2}},
+        "larger": {
+            "templateOverrides": {"resources": {"limits": {"nvidia.com/gpu": 2}}},
+            "queueSettings": {"maxGpus": 1},
+        },
+        "taken": {},
+        "wrong": {},
+    }
+    for name in queues:
+        server.create_queue(name)
+    watched = scene.controller(
+        RELEASE, limits={}, queues=queues, grace_seconds=GRACE_SECONDS, respectResourceQuotas=False
+    )
+    began = time.time()
+    async with scene.agents(), watched as controller:
+        targets = {JOB: [f"127.0.0.1:{controller.port}"]}
+        async with prometheus(tmp_path, targets=targets, labels={"namespace": namespace}, rules=rules) as prom:
+
+            async def fires(*expected: tuple[str, str]) -> None:
+                async def so() -> bool:
+                    return await prom.firing() == {(f"ClearMLAgent{alert}", queue) for alert, queue in expected}
+
+                try:
+                    await until(so, f"{expected} and no other", limit=90)
+                except AssertionError as error:
+                    raise AssertionError(f"{expected}: {await prom.firing()}") from error
+
+            async def leads() -> bool:
+                return await prom.value("clearml_k8s_leader") == 1 and bool(await prom.get("query", query="ALERTS"))
+
+            await until(leads, "the controller leads, as Prometheus sees it", limit=60)
+            await fires()
+
+            # ---- tasks that wait for what is not there ---------------------------------------------------------------
+            waiting = server.bulk_tasks(4, queue="nowhere")
+            await fires(("LimitFull", "nowhere"))
+            too_large = server.create_task(queue="larger")
+            await fires(("LimitFull", "nowhere"), ("LimitFull", "larger"))
+            for task in (*waiting, too_large):
+                server.call("tasks.stop", task=task, force=True)
+            await fires()
+
+            # ---- tasks of which no Job can be made -------------------------------------------------------------------
+            for _ in range(8):
+                server.create_task(queue="wrong", container={"arguments": "-e 'A=B"})
+            await fires(("TasksFailing", "wrong"))
+            await fires()
+
+            # ---- Jobs that a quota refuses --------------------------------------------------------------------------
+            path = f"/api/v1/namespaces/{namespace}/resourcequotas"
+            none = {"metadata": {"name": "none"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
+            await scene.kube.request("POST", path, body=none)
+            server.bulk_tasks(8, queue="calm")
+            await fires(("LaunchErrors", "calm"))
+            await scene.kube.request("DELETE", f"{path}/none")
+            await fires()
+
+            # ---- a Job that has the name already ---------------------------------------------------------------------
+            task = server.create_task()
+            await scene.kube.request("POST", f"/apis/batch/v1/namespaces/{namespace}/jobs", body=foreign_job(task))
+            server.call("tasks.enqueue", task=task, queue_name="taken")
+            await fires(("QueueStuck", "taken"))
+            server.call("tasks.dequeue", task=task)
+            await fires()
+
+            # ---- the server ------------------------------------------------------------------------------------------
+            server.down(mode="503")
+            await fires(("APIUnhealthy", ""))
+            server.up()
+            await fires()
+            fault = server.add_fault(kind="error_before", endpoint="^queues.get_all$", status=400, subcode=1)
+            await fires(("PollingStale", ""))
+            server.clear_faults(fault)
+            await fires()
+            ever = await prom.get("query", query='max by (alertname) (max_over_time(ALERTS{alertstate="firing"}[1h]))')
+            assert {one["metric"]["alertname"].removeprefix("ClearMLAgent") for one in ever["result"]} == {
+                "LimitFull",
+                "TasksFailing",
+                "LaunchErrors",
+                "QueueStuck",
+                "APIUnhealthy",
+                "PollingStale",
+            }, f"in {time.time() - began:.0f} s"
+
+
+def foreign_job(task: str) -> dict[str, Any]:
+    """Somebody's Job under the name of the task's."""
+    container = {"name": "main", "image": "none"}
+    return {
+        "metadata": {"name": f"clearml-id-{task}"},
+        "spec": {"suspend": True, "template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
+    }

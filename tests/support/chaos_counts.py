@@ -173,6 +173,16 @@ def shown(title: str, lines: Mapping[str, Any], counts: Counts) -> str:
     return "\n".join([f"\n{title}", *(f"  {key}: {value}" for key, value in lines.items()), str(counts)])
 
 
+def _unfinished(server: DevServer, tasks: Sequence[str]) -> str:
+    """How many tasks are in which status, and all that the server was asked about one that is not completed."""
+    found = statuses(server, tasks)
+    task = next((task for task, status in found.items() if status != "completed"), None)
+    calls = [] if task is None else server.calls(task=task)
+    keys = ("n", "time", "endpoint", "client", "code", "subcode", "done", "fault", "summary")
+    lines = [str({key: call[key] for key in keys if key in call}) for call in calls]
+    return "\n".join([f"{Counter(found.values())}; task {task}:", *lines])
+
+
 async def settled(
     *,
     server: DevServer,
@@ -189,16 +199,14 @@ async def settled(
     """
 
     def over() -> bool:
+        for one in agents:
+            one.check()
         return all(
             status == "completed" or (status == "stopped" and task in aborted)
             for task, status in statuses(server, tasks).items()
         )
 
-    await until(
-        over,
-        lambda: f"all tasks are completed, or aborted: {Counter(statuses(server, tasks).values())}",
-        limit=limit,
-    )
+    await until(over, lambda: f"all tasks are completed, or aborted: {_unfinished(server, tasks)}", limit=limit)
 
     def left() -> dict[str, int]:
         return {name: queue["entries"] for name, queue in server.state()["queues"].items() if queue["entries"]}

@@ -28,7 +28,8 @@ Built by `make generate` from `metrics.py` and the lists of the code. `/metrics`
 alerts, and what to do: [operations](operations.md#metrics-and-alerts).
 
 - A `queue` is named by its key under `agentk8sglue.queues`; empty: tasks of a queue that is not served (any more). No
-  label names a task, a Job or a pod, so the number of series depends on the number of queues alone: some 80 for each.
+  label names a task, a Job or a pod, so the number of series depends on the number of queues (some 130 for each) and of
+  resources in the namespace's quotas (2 for each).
 - Names and values of labels do not change between minor versions.
 - Counters and histograms count from the start of the process. Gauges marked "leader" are read from what there is at
   each scrape, and shown by the process alone that certainly leads: a standby has none of them. Those of the cluster are

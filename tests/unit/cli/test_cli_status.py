@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import threading
@@ -84,7 +85,11 @@ def test_the_page() -> None:
             queue(
                 "gpu",
                 placesLeft=0,
-                limits=[limit("gpus", used=2.5, most=8), limit("cpus", used=0)],
+                limits=[
+                    limit("gpus", used=2.5, most=8),
+                    limit("cpus", used=0),
+                    limit("requests.memory", used=1.5 * 1024**3, most=1024**4),
+                ],
                 hints=["asks for amd.com/gpu: 1"],
                 reason="limit of 5 pods is reached",
             ),
@@ -116,9 +121,10 @@ def test_the_page() -> None:
         "gpu      12       0       2        5        0       0     limit of 5 pods is reached; asks for amd.com/gpu: 1",
         "typo     -        0       2        5        0       -     no queue of that name",
         "",
-        "LIMIT  QUEUE  USED  OF       SET BY",
-        "pods   all    7     1234567  the pods",
-        "gpus   gpu    2.5   8        the gpus",
+        "LIMIT            QUEUE  USED   OF       SET BY",
+        "pods             all    7      1234567  the pods",
+        "gpus             gpu    2.5    8        the gpus",
+        "requests.memory  gpu    1.5Gi  1Ti      the requests.memory",
         "",
         "Waiting for the cluster:",
         f"  {TASK} (default, 7 min): No node takes the pod",
@@ -226,6 +232,23 @@ def test_nobody_there(unused_tcp_port: int, capsys: pytest.CaptureFixture[str]) 
     said = capsys.readouterr().err
     assert "kubectl exec deploy/NAME -- clearml-k8s status" in said
     assert "Connection refused" in said
+
+
+def test_a_watch_goes_on_while_nobody_answers(
+    unused_tcp_port: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("clearml_k8s.cli.status.time.sleep", sleep)
+    with contextlib.suppress(KeyboardInterrupt):
+        cli.main(["status", "--address", f"http://127.0.0.1:{unused_tcp_port}", "--watch", "7"])
+    assert waits == [7, 7, 7]
+    assert capsys.readouterr().out.count("no controller answers at") == 3
 
 
 def test_wrong_words(capsys: pytest.CaptureFixture[str]) -> None:

@@ -333,5 +333,6 @@ async def test_what_is_kept_for_another_queue_is_told(new_side: Any, cluster: Cl
     await polling.stop()
     assert await polling._poll() == 0
     why = {one.queue: one.why for one in polling.usage().standings}
+    assert {one.queue: one.left for one in polling.usage().standings} == {"default": 0, "other": 0}
     assert why["other"] == "what is left is kept for queue default, whose task needs more"
     assert why["default"].startswith("a task needs 4, and 2 of 6 monitored resources are left")

@@ -111,7 +111,7 @@ async def test_put_back_is_not_failed(side: Side, server: DevServer) -> None:
     await loop.looks(task)
     assert server.task(task)["status"] == "queued"
     assert value(side, "tasks_requeued_total", reason="evicted") == 1
-    assert value(side, "tasks_failed_total", reason="evicted") is None
+    assert value(side, "tasks_failed_total", reason="evicted") == 0
 
 
 async def test_a_queue_that_is_not_served(side: Side) -> None:

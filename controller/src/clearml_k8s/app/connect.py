@@ -13,7 +13,7 @@ from clearml_k8s.config import Config, worker_ids
 from clearml_k8s.errors import MAX_REQUEST_SECONDS, ConfigError, KubeForbidden, KubeNotFound
 from clearml_k8s.guarded import Guard, unguarded
 from clearml_k8s.kube.client import KubeClient
-from clearml_k8s.kube.resources import NAMESPACES
+from clearml_k8s.kube.resources import JOBS, NAMESPACES, PODS
 from clearml_k8s.metrics import Metrics
 
 
@@ -52,6 +52,15 @@ class Identity:
 
     worker_id: str
     controller: str
+
+
+async def looked(config: Config, *, client: KubeClient) -> bool:
+    """True once it could list Jobs and pods: so a process that may not is not Ready, and never leads. Errors as
+    `KubeClient.request`."""
+    for resource in (JOBS, PODS):
+        async for _ in client.list_pages(resource, namespace=config.namespace, limit=1):
+            break
+    return True
 
 
 async def identity_of(config: Config, *, client: KubeClient) -> Identity:

@@ -89,8 +89,10 @@ def _of_the_cluster(parts: Parts, usage: Usage | None) -> Iterator[tuple[Metric,
         return
     by_id = {queue.id: queue.config.name for queue in parts.served.all_found()}
 
-    def key_of(queue: str | None) -> str:
-        return by_id.get(queue or "", NOT_SERVED)
+    by_name = {queue.name: queue.config.name for queue in parts.served.all_found()}
+
+    def key_of(queue: str | None, name: str | None = None) -> str:
+        return by_id.get(queue or "", by_name.get(name or "", NOT_SERVED))
 
     yield metrics.QUEUE_ROOM, {(one.queue,): float(one.left) for one in usage.standings}
     limits = {(limit.queue, limit.name, limit.setting): limit for limit in usage.limits}
@@ -104,12 +106,12 @@ def _of_the_cluster(parts: Parts, usage: Usage | None) -> Iterator[tuple[Metric,
     yield metrics.CLAIMS, {(): float(len(parts.book.in_flight()))}
     pods = [*parts.cluster.pods, *parts.adopted.pods()]
     phases = Counter({(key, phase): 0 for key in by_id.values() for phase in PHASES})
-    phases.update((key_of(pod.queue), pod.phase if pod.phase in PHASES else "Unknown") for pod in pods)
+    phases.update((key_of(pod.queue, pod.queue_name), pod.phase if pod.phase in PHASES else "Unknown") for pod in pods)
     yield metrics.PODS, {labels: float(number) for labels, number in phases.items()}
     running = {pod.job_uid for pod in pods if pod.phase == "Running"}
     waiting = Counter({(key, state): 0 for key in by_id.values() for state in (STARTING, SUSPENDED)})
     waiting.update(
-        (key_of(job.queue), SUSPENDED if job.suspend else STARTING)
+        (key_of(job.queue, job.queue_name), SUSPENDED if job.suspend else STARTING)
         for job in parts.cluster.jobs
         if job.task is not None and not job.finished and job.uid not in running
     )

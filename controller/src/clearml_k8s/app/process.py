@@ -14,7 +14,7 @@ from typing import Any, Never
 
 from clearml_k8s import health, logs, metrics, names
 from clearml_k8s.app import status
-from clearml_k8s.app.connect import clearml_session, identity_of
+from clearml_k8s.app.connect import clearml_session, identity_of, looked
 from clearml_k8s.app.gauges import StateGauges
 from clearml_k8s.app.heartbeat import Heartbeats
 from clearml_k8s.app.loops import Loops
@@ -130,6 +130,7 @@ class Controller:
         self._parts: Parts | None = None
         self._loops: Loops | None = None
         self._ending = False
+        self._blind = "Jobs and pods were not listed yet"
         instruments.registry.register(StateGauges(parts=lambda: self._parts, leads=lambda: lease.certain))
 
     async def run(self, stop: asyncio.Event) -> int:
@@ -158,6 +159,9 @@ class Controller:
 
     async def _serve(self, stop: asyncio.Event) -> int:
         lease = self._lease
+        looking = patiently("listing Jobs and pods", self._look, clock=self._clock, stop=stop)
+        if not await self._heartbeats.run("start", looking):
+            return 0
         if not await self._heartbeats.run("lease", lease.acquire(stop)):
             return 0
         keeping = asyncio.ensure_future(self._heartbeats.run("lease", lease.keep(stop)))
@@ -169,6 +173,15 @@ class Controller:
         # After an order alone: what ends by an error leaves it to its next life, or to a standby after its time.
         await lease.release()
         return code
+
+    async def _look(self) -> bool:
+        try:
+            await looked(self._config, client=self._client)
+        except ClearMLK8sError as error:
+            self._blind = f"Jobs and pods cannot be listed: {error}"
+            raise
+        self._blind = ""
+        return True
 
     async def _lead(self, stop: asyncio.Event, keeping: asyncio.Future[Never]) -> int:
         """Serve until ``stop``, or until ``keeping`` or the record says that another process leads."""
@@ -271,6 +284,8 @@ class Controller:
 
     def _not_ready(self) -> str:
         """A standby is: it does its part. Later trouble with a watch is told, and does not make it unready again."""
+        if self._blind:
+            return self._redact(without_secrets(self._blind))
         if not self._lease.held and self._lease.leader:
             return ""
         if self._parts is None:

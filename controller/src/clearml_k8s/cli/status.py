@@ -33,10 +33,18 @@ def default_address(environ: Mapping[str, str] = os.environ) -> str:
 def run(*, address: str, as_json: bool, watch_seconds: float | None, out: TextIO) -> int:
     """Print the state once, or again and again until interrupted; 1 when something is wrong with what is shown.
 
-    Raises ConfigError for an address that is none, StatusUnknown when there is no answer.
+    Raises ConfigError for an address that is none, StatusUnknown when there is no answer and it is asked once.
     """
     while True:
-        document = read(address)
+        try:
+            document = read(address)
+        except StatusUnknown as error:
+            if watch_seconds is None:
+                raise
+            # It is started anew, perhaps, or another pod leads now.
+            print(f"{datetime.now(UTC):%H:%M:%S} {error}", file=out, flush=True)
+            time.sleep(watch_seconds)
+            continue
         if watch_seconds is not None and not as_json and out.isatty():
             out.write(_CLEAR_SCREEN)
         text = json.dumps(document, indent=2) if as_json else "\n".join(page(document))
@@ -133,7 +141,7 @@ def in_use(document: Mapping[str, Any]) -> Iterator[str]:
     """The limits of which something is used."""
     every = [("all", document["limits"]), *((queue["name"], queue["limits"]) for queue in document["queues"])]
     rows = [
-        [one["limit"], str(queue), _number(one["used"]), _number(one["most"]), one["setting"]]
+        [one["limit"], str(queue), *(_amount(one["limit"], one[key]) for key in ("used", "most")), one["setting"]]
         for queue, limits in every
         for one in limits
         if one["used"]
@@ -150,9 +158,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
 
 
-def _number(value: float) -> str:
-    """ "8", "2.5"; never with an exponent."""
-    return f"{value:.3f}".rstrip("0").rstrip(".")
+def _amount(name: str, value: float) -> str:
+    """ "8", "2.5", of memory and storage "1.5Gi"; never with an exponent."""
+    unit = ""
+    if "memory" in name or "storage" in name:
+        for larger in ("Ki", "Mi", "Gi", "Ti"):
+            if value >= 1024:
+                value, unit = value / 1024, larger
+    return f"{value:.3f}".rstrip("0").rstrip(".") + unit
 
 
 def _words(length: timedelta) -> str:

@@ -119,10 +119,10 @@ class Adopted:
                     await self._ends.hide(task.id)
                 await self._step(old, task, gone=is_gone)
             except (Refused, Unanswered) as error:
-                log.info("old pod looked at again later", extra=kv(pod=old.name, why=str(error)))
+                log.info("old pod looked at again later", extra=kv(task=old.task, pod=old.name, why=str(error)))
             except Exception:
                 # One pod's trouble must not end the work on all others.
-                log.exception("following an old pod failed", extra=kv(pod=old.name))
+                log.exception("following an old pod failed", extra=kv(task=old.task, pod=old.name))
 
     async def _shown(self) -> set[str]:
         """The tasks that have an entry in the pending queue, where the glue keeps those whose pod waits."""
@@ -188,7 +188,7 @@ class Adopted:
                     self._config.namespace,
                 )
             return
-        log.info("pod of ClearML's own agent deleted", extra=kv(pod=old.name, why=why))
+        log.info("pod of ClearML's own agent deleted", extra=kv(task=old.task, pod=old.name, why=why))
 
     def _forget(self, old: OldPod, *, gone: bool) -> None:
         if not gone:

@@ -92,10 +92,10 @@ class Claims:
         except Fenced:
             raise
         except ClearMLK8sError as error:
-            log.warning("claim given up", extra=kv(tasks=len(candidates), why=str(error)))
+            log.warning("claim given up", extra=kv(task=_ids(c.task for c in candidates), why=str(error)))
             return self._passed_over(candidates)
         except Exception:
-            log.exception("a claim failed", extra=kv(tasks=len(candidates)))
+            log.exception("a claim failed", extra=kv(task=_ids(c.task for c in candidates)))
             return self._passed_over(candidates)
         finally:
             self._book.end(candidate.task for candidate in candidates)
@@ -116,7 +116,7 @@ class Claims:
         except Fenced:
             raise
         except ClearMLK8sError as error:
-            log.warning("claim given up", extra=kv(tasks=len(ready), why=str(error)))
+            log.warning("claim given up", extra=kv(task=_ids(t.task.id for t in ready), why=str(error)))
         finally:
             self._book.end(taking.task.id for taking in ready)
 
@@ -305,3 +305,7 @@ class Claims:
                     how=Launch.DOUBT, why=f"{launched.why}; whether the Job is there cannot be read: {error}"
                 )
         return launched
+
+
+def _ids(tasks: Iterable[str]) -> str:
+    return ",".join(tasks)

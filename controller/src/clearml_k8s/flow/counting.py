@@ -142,6 +142,7 @@ class Counting:
             events=self._events,
             known=self._known,
         )
+        found = [self._owned(place) for place in found]
         now = self._clock.monotonic()
         undecided = (place.job for place in found if place.stage is Stage.UNDECIDED)
         self._since = {job: self._since.get(job, now) for job in undecided}
@@ -152,6 +153,13 @@ class Counting:
             else place
             for place in found
         ]
+
+    def _owned(self, place: Place) -> Place:
+        """Of a queue that was deleted and made anew meanwhile: what is there counts for the new one."""
+        if place.name is None or (place.queue and self._served.by_id(place.queue)):
+            return place
+        owner = self._served.by_name(place.name)
+        return place if owner is None else replace(place, queue=owner.id)
 
     def _uses(self, queue: str) -> Uses:
         need = self._needs.get(queue)

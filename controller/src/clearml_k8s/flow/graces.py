@@ -75,7 +75,9 @@ class Graces:
         before = self._held.get(task)
         if before is not None and not doubt:
             return
-        log.info("task is left alone for a grace", extra=kv(task=task, why=why, seconds=self.grace_seconds))
+        log.info(
+            "task is left alone for a grace", extra=kv(task=task, queue=queue, why=why, seconds=self.grace_seconds)
+        )
         self._held[task] = Held(task=task, queue=queue, doubt=doubt or (before is not None and before.doubt), why=why)
 
     async def look(self) -> list[Settled]:

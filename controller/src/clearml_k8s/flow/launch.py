@@ -193,7 +193,8 @@ class Launcher:
             try:
                 return await self._find(name)
             except (KubeRefused, Unreachable, NotSent, Unanswered) as error:
-                log.warning("Job of that name cannot be read", extra=kv(job=name, why=str(error)))
+                task = name.removeprefix(names.JOB_NAME_PREFIX)
+                log.warning("Job of that name cannot be read", extra=kv(task=task, job=name, why=str(error)))
                 if self._stop.is_set():
                     return None
                 await sleep_until(self._stop, backoff.next(), clock=self._clock)

@@ -25,6 +25,8 @@ class Measures:
             # From 0: Prometheus sees no increase in a series that begins with its first event.
             for launch in Launch:
                 metrics.launches.labels(queue=key, result=launch.value)
+            for reason in (CANNOT_BE_LAUNCHED, *(category.value for category in Category)):
+                metrics.failed.labels(queue=key, reason=reason)
             for category in DISRUPTIONS:
                 metrics.requeued.labels(queue=key, reason=category.value)
             for histogram in (metrics.take_to_job, metrics.job_to_running, metrics.queued_to_running):

@@ -37,8 +37,9 @@ PENDING = frozenset({Stage.COMING, Stage.UNDECIDED, Stage.WAITING})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """One place: ``queue`` is an id, ``job`` a uid; ``podless``: its pod is still to come; ``pod``: it has
-    one. Neither is true of a Job that is suspended, or that is going with its pod gone.
+    """One place: ``queue`` is an id, ``name`` that queue's name where it is known, ``job`` a uid; ``podless``: its pod
+    is still to come; ``pod``: it has one. Neither is true of a Job that is suspended, or that is going with its pod
+    gone.
 
     ``refused``: why Kubernetes does not take the pod, where a quota is used up; else "".
     """
@@ -50,6 +51,7 @@ class Place:
     podless: bool = False
     pod: bool = False
     refused: str = ""
+    name: str | None = None
 
 
 Known = dict[str, tuple[JobRecord, Sequence[PodRecord], Place | None]]
@@ -98,7 +100,7 @@ def places(
         uses = left[0].uses
         for pod in left[1:]:
             uses = uses.most(pod.uses)
-        found.append(Place(queue=left[0].queue, stage=Stage.PLACED, uses=uses, pod=True))
+        found.append(Place(queue=left[0].queue, name=left[0].queue_name, stage=Stage.PLACED, uses=uses, pod=True))
     if known is not None:
         known.clear()
         known.update(now)
@@ -127,7 +129,16 @@ def _of_job(job: JobRecord, pods: Sequence[PodRecord], events: Callable[[JobReco
             stage = Stage.WAITING
             refused = why.summary if why is not None and why.category is Category.QUOTA else ""
     podless = not pods and not job.suspend and job.deleted is None
-    return Place(queue=job.queue, stage=stage, uses=uses, job=job.uid, podless=podless, pod=bool(pods), refused=refused)
+    return Place(
+        queue=job.queue,
+        name=job.queue_name,
+        stage=stage,
+        uses=uses,
+        job=job.uid,
+        podless=podless,
+        pod=bool(pods),
+        refused=refused,
+    )
 
 
 _FURTHEST = (Stage.PLACED, Stage.WAITING, Stage.HELD, Stage.UNDECIDED)

@@ -77,7 +77,7 @@ class Poller:
         found = self._counting.usage()
         kept = {queue.config.name: self._choice.kept.get(queue.id, "") for queue in self._served.all_found()}
         standings = (
-            replace(one, why=f"what is left is kept for queue {kept[one.queue]}, whose task needs more")
+            replace(one, left=0, why=f"what is left is kept for queue {kept[one.queue]}, whose task needs more")
             if not one.why and kept.get(one.queue)
             else one
             for one in found.standings

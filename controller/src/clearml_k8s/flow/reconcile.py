@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from clearml_k8s import names
 from clearml_k8s.clearml.session import Session
@@ -133,13 +133,19 @@ class Reconciler:
                     self._work.put_after(task, again)
             except (Refused, Unanswered) as error:
                 wait = self._work.put_backoff(task)
-                log.info("task looked at again later", extra=kv(task=task, retry_in=round(wait, 1), why=str(error)))
+                fields = kv(**self._fields(task), retry_in=round(wait, 1), why=str(error))
+                log.info("task looked at again later", extra=fields)
             except Exception:
                 # One task's trouble must not end the work on all others.
-                log.exception("reconciling failed", extra=kv(task=task))
+                log.exception("reconciling failed", extra=kv(**self._fields(task)))
                 self._work.put_backoff(task)
             finally:
                 self._work.done(task)
+
+    def _fields(self, task: str) -> Mapping[str, str | None]:
+        """What each log line about the task says."""
+        job = next(iter(self._jobs.of_task(task)), None)
+        return {"task": task} if job is None else job.fields
 
     def overview(self) -> Iterator[Row]:
         """Every Job of ours as it is known now."""

@@ -95,7 +95,8 @@ class ContainerRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PodRecord:
-    """A pod. Times are the API server's strings; ``attempt``, ``queue`` (its id), ``uses`` as in its `JobRecord`."""
+    """A pod. Times are the API server's strings; ``attempt``, ``queue`` (its id), ``queue_name``, ``uses`` as in its
+    `JobRecord`."""
 
     uid: str
     name: str
@@ -113,6 +114,7 @@ class PodRecord:
     message: str
     conditions: tuple[Condition, ...]
     containers: tuple[ContainerRecord, ...]
+    queue_name: str | None = None
     uses: Uses = USES_NOTHING
 
     def condition(self, kind: str) -> Condition | None:
@@ -186,6 +188,7 @@ def slim_pod(pod: Mapping[str, Any], *, measure: Measure = NO_MEASURE) -> PodRec
             *(_container(c, init=False) for c in _items(status, "containerStatuses")),
         ),
         uses=measure(pod),
+        queue_name=_shared(annotations.get(names.ANNOTATION_QUEUE_NAME)),
     )
 
 

@@ -13,6 +13,7 @@ from clearml_k8s import names
 from clearml_k8s.config import selector
 from clearml_k8s.config.dashboard import DashboardConfig
 from clearml_k8s.kube.node import Amounts
+from clearml_k8s.kube.uses import is_gpu
 from clearml_k8s.report.nodes import Nodes
 
 log = logging.getLogger(__name__)
@@ -29,9 +30,9 @@ class Summary:
     ``counts_gpus`` and ``counts_cpus``: discovery of them is on.
     ``gpus`` and ``cpus_milli`` are of all nodes that match, ready or not, cordoned or not; ``..._usable`` those of them
     on which new pods may run. ``offered`` is what the usable nodes with GPUs offer to pods by resource: MIG devices and
-    shared GPUs are more than the ``gpus`` that they are of. ``largest``: by extended resource, the most that one node
-    of the cluster offers. ``unlabelled`` match, but carry no label that counts; ``unreadable``: node, label and value
-    of those whose label is no number. Both have no GPUs here.
+    shares of GPUs are more than the ``gpus`` that they are of. ``largest``: by extended resource, the most that one
+    node of the cluster offers. ``unlabelled`` match, but carry no label that counts; ``unreadable``: node, label and
+    value of those whose label is no number. Both have no GPUs here.
     """
 
     counts_gpus: bool = True
@@ -127,7 +128,7 @@ class Discovery:
                 gpus = int(labels[label])
                 total.update(gpu_nodes=1, gpus=gpus, gpus_usable=gpus * usable)
             if usable:
-                offered.update(dict(node.extended))
+                offered.update({resource: amount for resource, amount in node.extended if is_gpu(resource)})
         return Summary(
             counts_gpus=self._gpus is not None,
             counts_cpus=self._cpus is not None,
