@@ -55,6 +55,14 @@ USES: list[tuple[str, str, str, Callable[[Pod], Any], Any, int]] = [
         0,
     ),
     (
+        "Without the internet",
+        "default",
+        "",
+        lambda pod: "CLEARML_AGENT_NO_UPDATE=1" in container(pod)["command"][5],
+        True,
+        0,
+    ),
+    (
         "A debugger in the container",
         "debug",
         "--cap-add SYS_PTRACE",

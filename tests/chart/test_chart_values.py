@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from chart_job import mounted_files
+from chart_job import job_of, mounted_files
 from chart_render import CHART, CREDENTIALS, FULLNAME, Rendered, at, load_yaml, merged
 from chart_render import render as render_values
 
@@ -261,6 +261,9 @@ def of_metrics(kind: str) -> Look:
     return look
 
 
+OWN_SCRIPT = (
+    "{extra_docker_bash_script}\npython3 -m clearml_agent execute {default_execution_agent_args} --id {task_id}"
+)
 POLICY: list[tuple[str, Any, Any]] = [
     ("sharedMemory", "16Gi", ""),
     ("hostIPC", True, False),
@@ -407,6 +410,14 @@ CASES = [
     Case(key="agentk8sglue.createQueueIfNotExists", value=True, look=config("createQueues"), given=True, absent=False),
     Case(key="agentk8sglue.maxPods", value=2000000, look=config("maxPods"), given=2000000, absent=None),
     Case(key="agentk8sglue.maxPendingPods", value=7, look=config("maxPendingPods"), given=7, absent=None),
+    Case(key="agentk8sglue.customBashScript", value="export A=1", look=config("task.preparationScript"), given="export A=1", absent=""),
+    Case(key="agentk8sglue.containerCustomBashScript", value=OWN_SCRIPT, look=config("task.startScript"), given=OWN_SCRIPT, absent=""),
+    Case(key="agentk8sglue.containerCustomBashScript", value=OWN_SCRIPT, absent=5, given=7,
+         look=lambda rendered: len(job_of(rendered)["spec"]["template"]["spec"]["containers"][0]["command"])),
+    Case(key="agentk8sglue.airGappedSupport", value=True, look=config("task.skipsSystemPackages"), given=True, absent=False),
+    Case(key="agentk8sglue.airGappedSupport", value=True, absent=None, given="1",
+         look=lambda rendered: {entry["name"]: entry.get("value") for entry in
+                                job_of(rendered)["spec"]["template"]["spec"]["containers"][0]["env"]}.get("CLEARML_AGENT_SKIP_CONTAINER_APT")),
     *(Case(key=f"agentk8sglue.taskPolicy.{key}", value=value, look=config(f"taskPolicy.{key}"), given=value, absent=absent)
       for key, value, absent in POLICY),
     Case(key="agentk8sglue.queues", look=config("queues"), absent=empty("default"),

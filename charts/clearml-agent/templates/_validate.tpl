@@ -15,6 +15,7 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.controllerVolumes" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.taskTemplates" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.taskFiles" (dict "state" $state "values" .Values "conf" (include "clearml-agent.confSecretName" .)) -}}
+{{- include "clearml-agent.validate.startScript" (dict "state" $state "script" (.Values.agentk8sglue.containerCustomBashScript | default "")) -}}
 {{- include "clearml-agent.validate.networkPolicy" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.metrics" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.extraObjects" (dict "state" $state "context" .) -}}
@@ -226,6 +227,21 @@ and what to write instead. Values of secrets are never shown.
 {{- end -}}
 {{- $_ := set $paths $path $key -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The controller judges alike: config/start_script.py. Takes {state, script}. */}}
+{{- define "clearml-agent.validate.startScript" -}}
+{{- $state := .state -}}
+{{- $known := list "{{" "}}" "{agent_install_args}" "{default_execution_agent_args}" "{extra_bash_init_cmd}" "{extra_docker_bash_script}" "{task_id}" -}}
+{{- $strange := "" -}}
+{{- range regexFindAll "\\{\\{|\\}\\}|\\{[A-Za-z0-9_]*\\}|[{}]" .script -1 -}}
+{{- if and (not $strange) (not (has . $known)) -}}
+{{- $strange = . -}}
+{{- end -}}
+{{- end -}}
+{{- with $strange -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" "agentk8sglue.containerCustomBashScript" "found" . "advice" (printf "write one of %s, or a brace that is meant literally twice, as in ${{HOME}}" (slice $known 2 | join ", "))) -}}
 {{- end -}}
 {{- end -}}
 
