@@ -24,7 +24,11 @@ def asked_of(rendered: Rendered, *, queue: str, arguments: str = "") -> BuiltJob
     """The Job of a task of this queue with these docker arguments."""
     config = config_from_document(rendered.config, source="rendered")
     task = TaskView(
-        id=SAMPLE_TASK_ID, name="sample", status_changed=SAMPLE_ATTEMPT, container=Container(arguments=arguments)
+        id=SAMPLE_TASK_ID,
+        name="sample",
+        project="project-of-the-task",
+        status_changed=SAMPLE_ATTEMPT,
+        container=Container(arguments=arguments),
     )
     return build_job(
         config=config,

@@ -63,6 +63,14 @@ USES: list[tuple[str, str, str, Callable[[Pod], Any], Any, int]] = [
         0,
     ),
     (
+        "A label and a folder of each project",
+        "default",
+        "",
+        lambda pod: [mount.get("subPath") for mount in container(pod)["volumeMounts"]],
+        ["project-of-the-task"],
+        0,
+    ),
+    (
         "A debugger in the container",
         "debug",
         "--cap-add SYS_PTRACE",

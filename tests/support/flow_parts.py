@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -13,7 +14,7 @@ from clearml_k8s.clearml import queues, workers
 from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.clearml.projects import ProjectNames
 from clearml_k8s.clearml.session import Session
-from clearml_k8s.clearml.tasks import TaskView
+from clearml_k8s.clearml.tasks import TaskView, get_document
 from clearml_k8s.config import ClearMLConfig, Config, QueueConfig, QueueSettings, ResolvedQueue, TaskCredentials
 from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
@@ -183,6 +184,7 @@ class Side:
             stop=self.stop,
             measure=measure_of(self.config),
             projects=ProjectNames(session=self.session),
+            document=partial(get_document, self.session),
         )
         self.book = ClaimBook(session=self.session, record=self.record, graces=self.graces, controller=self.controller)
         self.returning = Returning(

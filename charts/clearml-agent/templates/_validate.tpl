@@ -172,7 +172,7 @@ and what to write instead. Values of secrets are never shown.
 {{- end -}}
 {{- end -}}
 
-{{/* What the controller sets in each task pod, and what of ClearML's Enterprise templates nothing fills in. */}}
+{{/* What the controller sets in each task pod, and string templates that nothing fills in. */}}
 {{- define "clearml-agent.validate.taskTemplates" -}}
 {{- $state := .state -}}
 {{- $places := dict "agentk8sglue.basePodTemplate" .values.agentk8sglue.basePodTemplate -}}
@@ -188,20 +188,12 @@ and what to write instead. Values of secrets are never shown.
 {{- range list "CLEARML_AUTH_TOKEN" "CLEARML_WORKER_ID" "CLEARML_K8S_TASK_ID" "CLEARML_K8S_ATTEMPT" "CLEARML_K8S_SETUP_SCRIPT" "CLEARML_K8S_NEEDS_GIT" -}}
 {{- $_ := set $advice . "the controller sets it for each task: leave it out" -}}
 {{- end -}}
-{{- $string := "\\$\\{CLEARML_(QUEUE_NAME|QUEUE_ID|PROJECT_NAME|PROJECT_ID|TASK|USER|CONFIG|USER_VAULTS|PROVIDERS_INFO)[}.:|]" -}}
 {{- range $place, $template := $places -}}
+{{- include "clearml-agent.validate.strings" (dict "state" $state "place" $place "value" ($template | default dict)) -}}
 {{- range $index, $env := get ($template | default dict) "env" | default list -}}
 {{- $key := printf "%s.env[%d]" $place $index -}}
 {{- with get $advice $env.name -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" $env.name "advice" .) -}}
-{{- end -}}
-{{- if regexMatch $string ($env.value | default "") -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" "a string template of ClearML's Enterprise chart" "advice" "nothing fills it in yet: write the value itself") -}}
-{{- end -}}
-{{- end -}}
-{{- range $annotation, $value := get ($template | default dict) "annotations" | default dict -}}
-{{- if regexMatch $string $value -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "%s.annotations" $place) "found" (printf "a string template of ClearML's Enterprise chart behind %s" $annotation) "advice" "nothing fills it in yet: write the value itself") -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -226,6 +218,28 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" (printf "the path %s, which %s has, too" $path (get $paths $path)) "advice" "mount one file at each path") -}}
 {{- end -}}
 {{- $_ := set $paths $path $key -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* String templates that nothing fills in, or that are none: config/strings.py judges alike. Takes {state, place, value}. */}}
+{{- define "clearml-agent.validate.strings" -}}
+{{- $state := .state -}}
+{{- $place := .place -}}
+{{- if kindIs "map" .value -}}
+{{- range $key, $value := .value -}}
+{{- include "clearml-agent.validate.strings" (dict "state" $state "place" (printf "%s.%s" $place $key) "value" $value) -}}
+{{- end -}}
+{{- else if kindIs "slice" .value -}}
+{{- range $index, $value := .value -}}
+{{- include "clearml-agent.validate.strings" (dict "state" $state "place" (printf "%s[%d]" $place $index) "value" $value) -}}
+{{- end -}}
+{{- else if kindIs "string" .value -}}
+{{- $names := "(QUEUE_NAME|QUEUE_ID|WORKER_ID|PROJECT_NAME|PROJECT_ID|TASK|USER|CONFIG|USER_VAULTS|PROVIDERS_INFO)" -}}
+{{- $all := regexFindAll (printf "\\$\\{CLEARML_%s([^A-Z_0-9]|$)" $names) .value -1 | len -}}
+{{- $good := regexFindAll "\\$\\{CLEARML_((QUEUE_NAME|QUEUE_ID|WORKER_ID|PROJECT_NAME|PROJECT_ID)|TASK([.][^.:|{}\\s]+)+)(:[^|{}]*)?([|](capitalize|lower|raw|remove_newlines|strip)([(][^)|{}]*[)])?)*\\}" .value -1 | len -}}
+{{- if ne $all $good -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" "a string template that nothing fills in" "advice" "there are CLEARML_QUEUE_NAME, CLEARML_QUEUE_ID, CLEARML_WORKER_ID, CLEARML_PROJECT_NAME, CLEARML_PROJECT_ID and CLEARML_TASK.<path>, as in ${CLEARML_TASK.name:none|lower}") -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

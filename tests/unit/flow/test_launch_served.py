@@ -54,6 +54,27 @@ async def test_a_projects_name_is_read_for_the_worker_ids_that_hold_it(side: Sid
     assert server.calls(since=before, endpoint="projects.get_all") == []
 
 
+async def test_a_task_is_read_as_a_whole_where_a_template_names_it(side: Side, server: DevServer) -> None:
+    task = server.create_task("train")
+    queue = ResolvedQueue(
+        config=QueueConfig(name="default", template_overrides={"labels": {"name": "${CLEARML_TASK.name}"}}),
+        id="id-default",
+        name="default",
+    )
+    fault = server.add_fault(kind="error_before", endpoint="tasks.get_by_id", status=500)
+    found = await side.launcher.launch(make_task(task=task), queue=queue)
+    assert found.how is Launch.NOT_NOW
+    assert found.why.startswith("the task cannot be read for its pod template: ")
+    server.clear_faults(fault)
+    found = await side.launcher.launch(make_task(task=task), queue=queue)
+    assert found.how is Launch.CREATED
+    (job,) = side.created(task)
+    assert job["metadata"]["labels"]["name"] == "train"
+    before = server.last_call()
+    await launch(side, task="0" * 32)
+    assert server.calls(since=before, endpoint="tasks.get_by_id") == []
+
+
 @pytest.mark.parametrize(
     "faults",
     [

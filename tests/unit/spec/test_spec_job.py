@@ -368,3 +368,41 @@ def test_a_worker_id_that_cannot_be_made_is_the_templates_fault(build: Build, co
     config = dataclasses.replace(config, task_worker_id="{worker_id_parts[9]}:{task_id}")
     with pytest.raises(errors.SpecError, match="there is no part 9 of the controller's worker id"):
         build(config=config)
+
+
+# ---- string templates -----------------------------------------------------------------------------------------------
+
+
+def test_string_templates_are_filled_in_everywhere(build: Build) -> None:
+    base = {
+        "labels": {"team": "${CLEARML_TASK.hyperparams.properties.team.value:none}"},
+        "annotations": {"queue": "${CLEARML_QUEUE_NAME} (${CLEARML_QUEUE_ID})"},
+        "nodeSelector": {"pool": "${CLEARML_QUEUE_NAME}"},
+        "env": [{"name": "A", "value": "${CLEARML_TASK.name|raw} $(B)"}],
+        "initContainers": [{"name": "i", "image": "busybox:${CLEARML_TASK.type:1}", "args": ["${CLEARML_PROJECT_ID}"]}],
+        "extraVolumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "data-${CLEARML_PROJECT_NAME|lower}"}}],
+        "podSpec": {"containers": [{"name": "side", "image": "a", "command": ["${CLEARML_WORKER_ID}"]}]},
+    }
+    document = {"name": "n $(PATH)", "hyperparams": {"properties": {"team": {"value": "vision"}}}}
+    task = TaskView(id=TASK_ID, name="n", status_changed=ATTEMPT, project="p1", project_name="PROJ", document=document)
+    built = build(base=base, task=task)
+    pod = built.manifest["spec"]["template"]
+    assert pod["metadata"]["labels"]["team"] == built.manifest["metadata"]["labels"]["team"] == "vision"
+    assert pod["metadata"]["annotations"]["queue"] == "default (0a1b2c3d4e5f60718293a4b5c6d7e8f9)"
+    assert pod["spec"]["nodeSelector"] == {"pool": "default"}
+    assert environment(built)["A"] == "n $$(PATH) $(B)"
+    assert pod["spec"]["initContainers"][0]["image"] == "busybox:1"
+    assert pod["spec"]["initContainers"][0]["args"] == ["p1"]
+    assert pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] == "data-proj"
+    assert pod["spec"]["containers"][1]["command"] == [WORKER_ID]
+
+
+def test_a_string_template_without_a_value_fails_the_task_with_the_way_out(build: Build) -> None:
+    task = TaskView(id=TASK_ID, status_changed=ATTEMPT, document={})
+    with pytest.raises(errors.SpecError, match=r"queue default: .*there is no such value; give a default"):
+        build(base={"labels": {"a": "${CLEARML_TASK.a}"}}, task=task)
+
+
+def test_what_a_task_asks_for_is_no_template(build: Build) -> None:
+    built = build(arguments="-e 'A=${CLEARML_QUEUE_NAME}'")
+    assert environment(built)["A"] == "${CLEARML_QUEUE_NAME}"

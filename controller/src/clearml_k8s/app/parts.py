@@ -10,7 +10,7 @@ from typing import Any
 
 from clearml_k8s import names
 from clearml_k8s.app.connect import Identity
-from clearml_k8s.clearml import workers
+from clearml_k8s.clearml import tasks, workers
 from clearml_k8s.clearml.projects import ProjectNames
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import Clock
@@ -280,6 +280,7 @@ def make(
         stop=stop,
         measure=measure,
         projects=ProjectNames(session=session),
+        document=partial(tasks.get_document, session),
     )
     book = ClaimBook(session=session, record=record, graces=graces, controller=controller)
     returning = Returning(

@@ -93,6 +93,17 @@ class TaskView:
     last_change: str | None = None
     runtime: Mapping[str, Any] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
+    document: Mapping[str, Any] | None = None
+    """All that the server has of it; only where somebody read that."""
+
+
+async def get_document(session: Session, task: str, *, deadline: float | None = None) -> Mapping[str, Any]:
+    """All that the server has of a task. A read; NotFound when it does not exist."""
+    data = await session.call("tasks.get_by_id", {"task": task}, read=True, deadline=deadline)
+    found = data.get("task", NOTHING)
+    if not isinstance(found, Mapping):
+        raise ApiUnanswered("tasks.get_by_id", got(found, expected="an object"))
+    return found
 
 
 async def get_many(

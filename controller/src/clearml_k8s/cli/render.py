@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -108,7 +109,7 @@ def _read_task(file: str) -> TaskView:
             document = document[key]
     if not isinstance(document, Mapping) or not isinstance(document.get("id"), str):
         raise ConfigProblems([f"--task-json: {file} holds no task: expected an object with the task's id"])
-    return view(document)
+    return replace(view(document), document=document)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -29,6 +29,7 @@ from clearml_k8s.config import (
     dashboard,
     policy,
     start_script,
+    strings,
 )
 from clearml_k8s.config.policy import TaskPolicy
 from clearml_k8s.config.problems import find_problems
@@ -152,6 +153,9 @@ def _semantic_problems(document: Mapping[str, Any]) -> list[str]:
     problems += address.address_problems(addresses, names=keys)
     script = (document.get("task") or {}).get("startScript") or ""
     problems += [f"task.startScript: {problem}" for problem in start_script.problems(script)]
+    problems += strings.problems(document.get("basePodTemplate"), place="basePodTemplate")
+    for name, queue in document["queues"].items():
+        problems += strings.problems((queue or {}).get("templateOverrides"), place=f"queues.{name}.templateOverrides")
     problems += policy.problems(document.get("taskPolicy"), place="taskPolicy")
     for name, queue in document["queues"].items():
         own = ((queue or {}).get("queueSettings") or {}).get("taskPolicy")

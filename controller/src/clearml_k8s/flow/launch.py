@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from clearml_k8s import names
 from clearml_k8s.backoff import Backoff
@@ -23,6 +25,7 @@ from clearml_k8s.errors import (
     KubeUnanswered,
     KubeUnauthorized,
     NotSent,
+    Refused,
     SpecError,
     Unanswered,
     Unreachable,
@@ -34,7 +37,7 @@ from clearml_k8s.kube.slim import NO_MEASURE, JobRecord, slim_job
 from clearml_k8s.kube.store import Store
 from clearml_k8s.kube.uses import Measure
 from clearml_k8s.logs import kv
-from clearml_k8s.spec.job import build_job, names_project
+from clearml_k8s.spec.job import build_job, names_project, names_task
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +85,13 @@ class Launcher:
         stop: asyncio.Event,
         measure: Measure = NO_MEASURE,
         projects: ProjectNames | None = None,
+        document: Callable[[str], Awaitable[Mapping[str, Any]]] | None = None,
     ) -> None:
         """``stop``: set once the process is told to end, and nothing may be waited for any more; ``measure``: as of the
-        watch of Jobs; ``projects``: for worker ids with a project's name; without it, its id stands there."""
+        watch of Jobs; ``projects``: for worker ids with a project's name; without it, its id stands there.
+        ``document``: reads all of a task, for templates that name it."""
         self._projects = projects
+        self._document = document
         self._stop = stop
         self._measure = measure
         self._config = config
@@ -104,6 +110,8 @@ class Launcher:
         if self._projects is not None and names_project(config=self._config, queue=queue):
             task = replace(task, project_name=await self._projects.of(task.project))
         try:
+            if self._document is not None and names_task(config=self._config, queue=queue):
+                task = replace(task, document=await self._document(task.id))
             built = build_job(
                 config=self._config,
                 queue=queue,
@@ -115,6 +123,8 @@ class Launcher:
             )
         except SpecError as error:
             return Launched(how=Launch.IMPOSSIBLE, why=str(error))
+        except (Refused, Unanswered) as error:
+            return Launched(how=Launch.NOT_NOW, why=f"the task cannot be read for its pod template: {error}")
         backoff = Backoff(first=0.2, cap=5.0, random=self._client.random)
         while True:
             try:

@@ -1,0 +1,127 @@
+"""String templates of ClearML's Enterprise chart: `${CLEARML_<variable>[.path][:default][|operation...]}`.
+
+They may stand in any text of a pod template, and are filled in after it was read as YAML: what is filled in stays text.
+Other names behind `${CLEARML_` are the shell's business and stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+TASK: Final = "TASK"
+SIMPLE: Final = ("QUEUE_NAME", "QUEUE_ID", "WORKER_ID", "PROJECT_NAME", "PROJECT_ID")
+ELSEWHERE: Final = ("USER", "CONFIG", "USER_VAULTS", "PROVIDERS_INFO")
+"""Variables of ClearML's own controller that nothing fills in here."""
+
+_START = re.compile(rf"\$\{{CLEARML_({'|'.join((*SIMPLE, TASK, *ELSEWHERE))})(?![A-Z_0-9])")
+_WHOLE = re.compile(
+    rf"\$\{{CLEARML_(?P<variable>{'|'.join((*SIMPLE, TASK, *ELSEWHERE))})"
+    r"(?P<path>(?:\.[^.:|{}\s]+)*)(?::(?P<default>[^|{}]*))?(?P<operations>(?:\|[a-z_]+(?:\([^)|{}]*\))?)*)\}"
+)
+_OPERATION = re.compile(r"\|([a-z_]+)(?:\(([^)]*)\))?")
+_OPERATIONS: Mapping[str, Callable[[str, str], str]] = {
+    "capitalize": lambda text, _: text.capitalize(),
+    "lower": lambda text, _: text.lower(),
+    "raw": lambda text, _: text,
+    "remove_newlines": lambda text, _: re.sub(r"[\r\n]+", "", text),
+    "strip": lambda text, chars: text.strip(chars or None),
+}
+
+
+SAMPLE: Final = "sample"
+"""What stands for all of a task that does not exist, where a template is tried."""
+
+
+class Missing(ValueError):
+    """A value that is not there, and no default: the template as written, and what is missing."""
+
+
+def problems(thing: Any, *, place: str) -> Iterator[str]:
+    """What is wrong with the templates in a structure, with paths."""
+    for path, text in _texts(thing, place):
+        for found in _START.finditer(text):
+            whole = _WHOLE.match(text, found.start())
+            if found[1] in ELSEWHERE:
+                known = ", ".join((*SIMPLE, f"{TASK}.<path>"))
+                yield f"{path}: found ${{CLEARML_{found[1]}...}}, which nothing fills in here; there are {known}"
+            elif whole is None:
+                yield (
+                    f"{path}: found {text[found.start() : found.start() + 60]!r}; expected a string template such as "
+                    "${CLEARML_TASK.name:none|lower}"
+                )
+            elif found[1] in SIMPLE and whole["path"]:
+                yield f"{path}: found {whole[0]!r}; {found[1]} is a text and has no {whole['path']}"
+            elif found[1] == TASK and not whole["path"]:
+                yield f"{path}: found {whole[0]!r}; expected a path in the task, as in ${{CLEARML_TASK.name}}"
+            else:
+                for name, _ in _OPERATION.findall(whole["operations"]):
+                    if name not in _OPERATIONS:
+                        yield f"{path}: found the operation {name!r}; there are {', '.join(_OPERATIONS)}"
+
+
+def uses(thing: Any, variable: str) -> bool:
+    """Whether a template in the structure names the variable."""
+    return any(found[1] == variable for _, text in _texts(thing, "") for found in _START.finditer(text))
+
+
+def filled(thing: Any, values: Mapping[str, Any], *, escape: Callable[[str], str] = lambda text: text) -> Any:
+    """A new structure with all templates filled in; keys stay. ``values`` by variable: texts, and the task as an
+    object, or `SAMPLE`.
+
+    Raises Missing. ``escape``: of what is filled in where Kubernetes would expand it.
+    """
+    return _filled(thing, values, escape, "")
+
+
+def _filled(thing: Any, values: Mapping[str, Any], escape: Callable[[str], str], key: str) -> Any:
+    if isinstance(thing, Mapping):
+        return {name: _filled(value, values, escape, str(name)) for name, value in thing.items()}
+    if isinstance(thing, list):
+        return [_filled(value, values, escape, key) for value in thing]
+    if not isinstance(thing, str) or "${CLEARML_" not in thing:
+        return thing
+
+    def value(match: re.Match[str]) -> str:
+        text = _value(match, values)
+        return escape(text) if key in ("value", "command", "args") else text
+
+    return _WHOLE.sub(value, thing)
+
+
+def _value(match: re.Match[str], values: Mapping[str, Any]) -> str:
+    found: Any = values.get(match["variable"])
+    for part in match["path"].split(".")[1:] if found != SAMPLE else ():
+        found = found.get(part) if isinstance(found, Mapping) else None
+    if isinstance(found, Mapping) or (
+        isinstance(found, list) and any(isinstance(one, Mapping | list) for one in found)
+    ):
+        raise Missing(f"{match[0]}: that is an object; name one of its members: {', '.join(map(str, found))[:200]}")
+    if found is None or found == "":
+        if match["default"] is None:
+            raise Missing(f"{match[0]}: there is no such value; give a default, as in ${{CLEARML_TASK.name:none}}")
+        found = match["default"]
+    text = ",".join(map(_shown, found)) if isinstance(found, list) else _shown(found)
+    operations = _OPERATION.findall(match["operations"])
+    if not any(name in ("raw", "remove_newlines") for name, _ in operations):
+        text = _OPERATIONS["remove_newlines"](text, "")
+    for name, argument in operations:
+        text = _OPERATIONS[name](text, argument)
+    return text
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _texts(thing: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(thing, Mapping):
+        for key, value in thing.items():
+            yield from _texts(value, f"{path}.{key}")
+    elif isinstance(thing, list):
+        for number, value in enumerate(thing):
+            yield from _texts(value, f"{path}[{number}]")
+    elif isinstance(thing, str):
+        yield path, thing
