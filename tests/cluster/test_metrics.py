@@ -37,6 +37,7 @@ EMPTY = {
 
 EMPTY_SELECTORS = {
     'outcome=~"unanswered|unreachable"': "no request goes wrong",
+    'state="closed"': "no quota refuses a pod",
 }
 """The same of the rules' selectors."""
 
@@ -229,7 +230,6 @@ async def test_each_alert_fires_when_it_is_provoked(scene: Scene, tmp_path: Path
     watched = scene.controller(
         RELEASE, limits={}, queues=queues, grace_seconds=GRACE_SECONDS, respectResourceQuotas=False
     )
-    began = time.time()
     async with scene.agents(), watched as controller:
         targets = {JOB: [f"127.0.0.1:{controller.port}"]}
         async with prometheus(tmp_path, targets=targets, labels={"namespace": namespace}, rules=rules) as prom:
@@ -248,6 +248,7 @@ async def test_each_alert_fires_when_it_is_provoked(scene: Scene, tmp_path: Path
 
             await until(leads, "the controller leads, as Prometheus sees it", limit=60)
             await fires()
+            began = time.time()
 
             # ---- tasks that wait for what is not there ---------------------------------------------------------------
             waiting = server.bulk_tasks(4, queue="nowhere")
@@ -273,6 +274,16 @@ async def test_each_alert_fires_when_it_is_provoked(scene: Scene, tmp_path: Path
             await scene.kube.request("DELETE", f"{path}/none")
             await fires()
 
+            # ---- pods that a quota refuses ---------------------------------------------------------------------------
+            none["spec"] = {"hard": {"pods": "0"}}
+            await scene.kube.request("POST", path, body=none)
+            refused = server.bulk_tasks(2, queue="calm")
+            await fires(("QueueNotServed", "calm"))
+            for task in refused:
+                server.call("tasks.stop", task=task, force=True)
+            await scene.kube.request("DELETE", f"{path}/none")
+            await fires()
+
             # ---- a Job that has the name already ---------------------------------------------------------------------
             task = server.create_task()
             await scene.kube.request("POST", f"/apis/batch/v1/namespaces/{namespace}/jobs", body=foreign_job(task))
@@ -290,15 +301,18 @@ async def test_each_alert_fires_when_it_is_provoked(scene: Scene, tmp_path: Path
             await fires(("PollingStale", ""))
             server.clear_faults(fault)
             await fires()
-            ever = await prom.get("query", query='max by (alertname) (max_over_time(ALERTS{alertstate="firing"}[1h]))')
+            since = f"{int(time.time() - began)}s"
+            query = f'max by (alertname) (max_over_time(ALERTS{{alertstate="firing"}}[{since}]))'
+            ever = await prom.get("query", query=query)
             assert {one["metric"]["alertname"].removeprefix("ClearMLAgent") for one in ever["result"]} == {
                 "LimitFull",
                 "TasksFailing",
                 "LaunchErrors",
+                "QueueNotServed",
                 "QueueStuck",
                 "APIUnhealthy",
                 "PollingStale",
-            }, f"in {time.time() - began:.0f} s"
+            }
 
 
 def foreign_job(task: str) -> dict[str, Any]:
