@@ -82,6 +82,13 @@ def helm(
                 "annotations": {"cost-centre": "42"},
             },
         },
+        "asks": {
+            "templateOverrides": {
+                "env": [*QUICK, {"name": "HOME", "value": "/tmp"}],
+                "labels": {"named": "${CLEARML_TASK.name|lower}", "none": "${CLEARML_TASK.hyperparams.none:nothing}"},
+            },
+            "queueSettings": {"taskPolicy": {"user": "nonRoot", "labels": ["team"]}},
+        },
         "never-pull": {"templateOverrides": {"imagePullPolicy": "Never"}},
         "passed-through": {
             "templateOverrides": {
@@ -115,6 +122,7 @@ def helm(
     access_key, secret_key = task_credentials
     values["clearml"]["taskCredentials"] = {"accessKey": access_key, "secretKey": secret_key}
     values["clearml"]["clearmlConfig"] = 'agent.git_pass: "' + CANARIES["clearml.conf"] + '"'
+    values["agentk8sglue"]["customBashScript"] = "export PREPARED=first"
     values["imageCredentials"] = {"username": "robot", "password": CANARIES["registry"]}
     values["agentk8sglue"]["extraEnvs"] = [
         {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "mine", "key": "token"}}}
@@ -228,6 +236,42 @@ def test_of_a_crash_the_end_of_each_log_is_shown_and_no_secret(
     for secret in (canary, OF_THE_SCRIPT, task_credentials[1]):
         for where, text in shown.items():
             assert not [way for way in written(secret) if way in text], where
+
+
+def test_a_task_gets_what_it_asks_for_within_the_policy(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:
+    asked = [
+        "-e 'GREETING=hello you' --shm-size 64m --add-host=db.example.com:10.1.2.3",
+        "-u 1000:1000 --label team=vision --workdir /tmp --privileged -v /etc:/host",
+    ]
+    script = f"import os\nprint('user', os.getuid(), os.environ['GREETING'], flush=True)\n{WAITS_FOR_FILE}"
+    new = NewTask(
+        name="Asks",
+        queue="asks",
+        script=script,
+        docker_args=" ".join(asked),
+        setup_script='echo "prepared $PREPARED"; df -k /dev/shm | tail -n 1; getent hosts db.example.com; pwd\n',
+    )
+    (task,) = enqueue(server.environment(), new)
+    pod = kubectl.running_pod(task)
+    labels = pod["metadata"]["labels"]
+    assert {key: labels[key] for key in ("team", "named", "none")} == {
+        "team": "vision",
+        "named": "asks",
+        "none": "nothing",
+    }
+    until("the agent is there", lambda: "it runs" in server.console(task), limit=LIMIT)
+    log = kubectl("logs", pod["metadata"]["name"])
+    assert "prepared first" in log
+    assert re.search(r"^\S+ +65536 .*/dev/shm$", log, re.MULTILINE), log
+    assert re.search(r"^10\.1\.2\.3 +db\.example\.com", log, re.MULTILINE), log
+    assert "\n/tmp\n" in log
+    kubectl.let_go(pod)
+    found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
+    console = server.console(task)
+    assert found["status"] == "completed", console
+    assert "user 1000 hello you" in console
+    for key in ("--privileged: ignored; ", "taskPolicy.privileged", "-v: ignored; ", "taskPolicy.hostPaths"):
+        assert key in console
 
 
 def test_two_queues_give_different_pods(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:

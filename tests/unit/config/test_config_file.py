@@ -187,7 +187,10 @@ def test_empty_parts_of_a_queue_are_as_good_as_none() -> None:
     [
         ({"maxPod": 3}, "maxPod: unknown key; did you mean maxPods?"),
         ({"clearml.apiserver": "x"}, "clearml.apiserver: unknown key; did you mean apiServer?"),
-        ({"task.zzz": 1}, "task.zzz: unknown key; known here: imagePullSecrets, preparationScript, serviceAccountName, skipsSystemPackages, startScript"),
+        (
+            {"task.zzz": 1},
+            "task.zzz: unknown key; known here: imagePullSecrets, preparationScript, serviceAccountName, skipsSystemPackages, startScript",
+        ),
         ({"clearml.apiServer": ...}, "clearml.apiServer: missing; expected a value"),
         ({"createQueues": "yes"}, 'createQueues: found "yes"; expected true or false'),
         ({"maxPods": 0}, "maxPods: found 0; expected at least 1"),

@@ -13,7 +13,7 @@ import yaml
 
 from clearml_k8s import names
 from clearml_k8s.clearml.tasks import TaskView, view
-from clearml_k8s.config import Config, QueueConfig, ResolvedQueue, worker_ids
+from clearml_k8s.config import Config, QueueConfig, ResolvedQueue, strings, worker_ids
 from clearml_k8s.config.file import ConfigProblems
 from clearml_k8s.config.problems import nearest
 from clearml_k8s.spec.explain import Field, Layer, explain
@@ -94,7 +94,9 @@ def _select(config: Config, queues: Sequence[str]) -> list[QueueConfig]:
 
 
 def _sample_task() -> TaskView:
-    return TaskView(id=SAMPLE_TASK_ID, name="sample task", status="queued", status_changed=SAMPLE_ATTEMPT)
+    return TaskView(
+        id=SAMPLE_TASK_ID, name="sample task", status="queued", status_changed=SAMPLE_ATTEMPT, project=strings.SAMPLE
+    )
 
 
 def _read_task(file: str) -> TaskView:

@@ -198,7 +198,7 @@ def template_probe_job(config: Config, queue: ResolvedQueue, *, worker_id: str, 
     probe = build_job(
         config=config,
         queue=queue,
-        task=TaskView(id=SAMPLE_TASK_ID, name="template probe", status_changed=SAMPLE_ATTEMPT),
+        task=TaskView(id=SAMPLE_TASK_ID, name="template probe", status_changed=SAMPLE_ATTEMPT, project=strings.SAMPLE),
         attempt=SAMPLE_ATTEMPT,
         worker_id=worker_id,
         controller_id=controller_id,
