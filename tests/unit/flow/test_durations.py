@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.flow.durations import FRESH, sentence
+from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.slim import Condition, JobRecord, PodRecord
 from clearml_k8s.kube.watch import Upsert
 from clearml_server.process import DevServer
@@ -44,6 +45,15 @@ def test_every_phase_stands_in_its_order_and_they_add_up() -> None:
         "Durations: in the queue 0.5 s, until the Job was made 0.4 s, until a node was found 3.0 s, volumes, "
         "image and start 1 min 15 s, until the agent began 40 s, environment and run 15 min 50 s; in all 17 min 49 s"
     )
+
+
+def test_a_slow_registry_is_told_from_a_slow_volume() -> None:
+    task, job, pod = whole()
+    line = sentence(task=task, job=job, pods=[pod], now=END, pulling="2026-01-15T06:22:25Z")
+    assert ", until a node was found 3.0 s, volumes 10 s, image and start 1 min 5 s, until the agent began 40 s" in line
+    # Of an image that was pulled for a pod that is gone.
+    line = sentence(task=task, job=job, pods=[pod], now=END, pulling="2026-01-15T06:22:14Z")
+    assert ", until a node was found 3.0 s, volumes 0.0 s, image and start 1 min 15 s" in line
 
 
 def test_what_nobody_noted_is_part_of_the_next_phase() -> None:
@@ -145,3 +155,21 @@ async def test_the_job_says_when_its_task_was_taken(loop: Loop) -> None:
     (job,) = loop.side.cluster.objects["jobs"].values()
     assert job["metadata"]["annotations"]["clearml-k8s.io/taken"] == loop.job(task).taken
     assert datetime.fromisoformat(loop.job(task).taken) <= loop.side.clock.now()
+
+
+async def test_when_the_pull_began_is_known_from_the_events_that_were_read(loop: Loop, server: DevServer) -> None:
+    task = await loop.launched()
+    now = loop.side.clock.now().isoformat()
+    pulling = EventRecord(
+        uid="e", about="pod", kind="Pod", reason="Pulling", message="Pulling image a", warning=False, last=now
+    )
+    loop.reconciler._explain.happened(loop.job(task), [pulling])
+    start(server, task)
+    server.call("tasks.completed", task=task)
+    ended = make_container(terminated="Completed", exit_code=0, started_at=now, finished_at=now)
+    loop.pod(task, ended, phase="Succeeded")
+    await loop.look(task)
+    await loop.side.teller.flush()
+    console = server.console(task)
+    assert ", image and start " in console
+    assert "volumes, image and start" not in console

@@ -18,9 +18,14 @@ FRESH = timedelta(seconds=60)
 Phase = tuple[str, timedelta]
 
 
-def phases(*, task: TaskView, job: JobRecord, pods: Sequence[PodRecord], ended: datetime) -> list[Phase]:
+def phases(
+    *, task: TaskView, job: JobRecord, pods: Sequence[PodRecord], ended: datetime, pulling: str = ""
+) -> list[Phase]:
     """What came after the enqueue, in order, and how long each took; a phase whose end nobody noted is part of the
-    next. Never negative: the servers' clocks may differ, and Kubernetes counts whole seconds."""
+    next. Never negative: the servers' clocks may differ, and Kubernetes counts whole seconds.
+
+    ``pulling``: when the node began to pull an image, "" when that is not known.
+    """
     pod = newest(pods)
     scheduled = pod.condition("PodScheduled") if pod else None
     container = next((c for c in pod.containers if not c.init and c.started_at), None) if pod else None
@@ -28,7 +33,8 @@ def phases(*, task: TaskView, job: JobRecord, pods: Sequence[PodRecord], ended: 
         ("in the queue", job.taken),
         ("until the Job was made", job.created),
         ("until a node was found", scheduled.since if scheduled else ""),
-        ("volumes, image and start", container.started_at if container else ""),
+        ("volumes", pulling),
+        ("image and start" if pulling else "volumes, image and start", container.started_at if container else ""),
         ("until the agent began", task.started or ""),
         ("environment and run", ended.isoformat()),
     )
@@ -43,15 +49,18 @@ def phases(*, task: TaskView, job: JobRecord, pods: Sequence[PodRecord], ended: 
     return found
 
 
-def sentence(*, task: TaskView | None, job: JobRecord, pods: Sequence[PodRecord], now: datetime) -> str:
-    """One line for the task's console; "" where there is nothing to tell, no end yet or an old one."""
+def sentence(
+    *, task: TaskView | None, job: JobRecord, pods: Sequence[PodRecord], now: datetime, pulling: str = ""
+) -> str:
+    """One line for the task's console; "" where there is nothing to tell, no end yet or an old one. ``pulling`` as in
+    `phases`."""
     if task is None or task.status in WAITS or task.status == "created":
         return ""
     # Of an aborted task the Job goes before the pod has ended.
     ended = finished_at(job, pods) or (moment(task.status_changed) if task.status == "stopped" else None)
     if ended is None or now - ended > FRESH:
         return ""
-    told = phases(task=task, job=job, pods=pods, ended=ended)
+    told = phases(task=task, job=job, pods=pods, ended=ended, pulling=pulling)
     if len(told) < 2:
         return ""
     total = sum((length for _, length in told), timedelta(0))

@@ -60,12 +60,14 @@ class Explainer:
         self._namespace = namespace
         self._told: dict[str, _Told] = {}
         self._over: dict[str, str] = {}  # task -> uid of the Job whose durations were told
+        self._pulling: dict[str, tuple[str, str]] = {}  # task -> uid of its Job, when a node began to pull an image
 
     def forget(self, task: str) -> None:
         """The task has no Job any more: all may be said again of its next one."""
         self._teller.forget(task)
         self._told.pop(task, None)
         self._over.pop(task, None)
+        self._pulling.pop(task, None)
 
     async def waits(self, job: JobRecord, diagnosis: Diagnosis) -> float | None:
         """Tell why it waits, and each change of the reason; of mere changes of its words one a minute.
@@ -76,6 +78,8 @@ class Explainer:
 
     def happened(self, job: JobRecord, events: Sequence[EventRecord]) -> None:
         """Tell what Kubernetes did for the pod so far, but for what a diagnosis says in words."""
+        if began := min((event.last for event in events if event.reason == "Pulling" and event.last), default=""):
+            self._pulling[job.task or ""] = (job.uid, began)
         for event in events[-EVENT_LINES:]:
             if event.reason not in _IN_DIAGNOSES:
                 self._teller.say(job.task or "", event.line)
@@ -108,7 +112,9 @@ class Explainer:
         """Tell where the time of the attempt went, when it ended just now."""
         if self._over.get(job.task or "") == job.uid:
             return
-        if line := durations.sentence(task=task, job=job, pods=pods, now=self._clock.now()):
+        of_job, pulling = self._pulling.get(job.task or "", ("", ""))
+        pulling = pulling if of_job == job.uid else ""
+        if line := durations.sentence(task=task, job=job, pods=pods, now=self._clock.now(), pulling=pulling):
             self._over[job.task or ""] = job.uid
             self._teller.say(job.task or "", line)
 
