@@ -25,6 +25,7 @@ from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.config import Config, QueueConfig
 from clearml_k8s.config.dashboard import CpuDiscovery, DashboardConfig, GpuDiscovery
 from clearml_k8s.flow.book import ClaimBook
+from clearml_k8s.flow.marking import Marking
 from clearml_k8s.flow.poll import Poller
 from clearml_k8s.flow.reads import TaskReads
 from clearml_k8s.flow.reconcile import Reconciler
@@ -599,7 +600,7 @@ async def test_lists_that_never_come_are_waited_for(
         ("take", Poller, "_poll"),
         ("recovery", Recovery, "step"),
         ("record", ClaimBook, "flush"),
-        ("reconcile", Reconciler, "_worker"),
+        ("reconcile 1", Reconciler, "worker"),
         ("task states", TaskReads, "refresh"),
         ("console", Teller, "flush"),
         ("start", process, "identity_of"),
@@ -621,6 +622,32 @@ async def test_a_loop_that_hangs_is_named(
     await running.clock.advance(60)
     assert (await running.get("healthz"))[0] == 500
     assert len(told(caplog, logging.ERROR, f"loop {loop!r}")) == 1
+
+
+async def test_one_reconcile_worker_that_hangs_is_named(
+    start: Start, server: DevServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others go on, and would hide it."""
+    works = Reconciler._reconcile
+    held = server.create_task(queue="default")
+
+    async def reconcile(self: Reconciler, task: str) -> float | None:
+        if task == held:
+            await hang()
+        return await works(self, task)
+
+    monkeypatch.setattr(Reconciler, "_reconcile", reconcile)
+    running = await start()
+    await running.until(running.heartbeats.late, step=1.0)
+    (name,) = running.heartbeats.late()
+    assert name.startswith("reconcile ")
+
+
+async def test_a_claim_that_hangs_is_named(start: Start, server: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Marking, "marked", hang)
+    task = server.create_task(queue="default")
+    running = await start()
+    await running.until(lambda: f"claim of {task}" in running.heartbeats.late(), step=1.0)
 
 
 async def test_a_loop_that_hangs_is_logged_where_nobody_probes(

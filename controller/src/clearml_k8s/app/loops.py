@@ -14,6 +14,7 @@ from clearml_k8s.clock import in_turns
 from clearml_k8s.flow.adopt import LOOK_SECONDS as OLD_PODS_SECONDS
 from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.clash import WorkerClash
+from clearml_k8s.flow.reconcile import WORKERS
 from clearml_k8s.kube.node import NodeRecord
 from clearml_k8s.kube.store import Record, Store
 from clearml_k8s.kube.watch import Watch
@@ -73,7 +74,8 @@ class Loops:
             "take": self._take(),
             "recovery": self._recover(),
             "record": self._flush(),
-            "reconcile": parts.reconciler.run(),
+            # Each alone: one that hangs holds its task for ever, and the others would hide it.
+            **{f"reconcile {number}": parts.reconciler.worker() for number in range(1, WORKERS + 1)},
             "task states": parts.reconciler.follow_states(),
             "console": parts.teller.run(),
             "server state": self._tell_health(),

@@ -26,7 +26,7 @@ from clearml_k8s.flow.launch import Launcher
 from clearml_k8s.flow.lengths import QueueLengths
 from clearml_k8s.flow.marking import Marking
 from clearml_k8s.flow.measures import Measures
-from clearml_k8s.flow.poll import Poller
+from clearml_k8s.flow.poll import Poller, Watched
 from clearml_k8s.flow.reads import TaskReads
 from clearml_k8s.flow.reconcile import Reconciler
 from clearml_k8s.flow.recover import Recovery
@@ -193,12 +193,13 @@ def make(
     redact: Redactor,
     metrics: Metrics,
     leads: Callable[[], bool],
+    watched: Watched,
     stop: asyncio.Event,
 ) -> Parts:
     """The parts of one controller; asks nobody anything. ``stop`` set says that nothing new is to be begun.
 
     ``instance``: which life of the controller's process this is, in marks; ``holder``: the same in the record, with
-    more for people; ``leads``: whether it certainly leads now.
+    more for people; ``leads``: whether it certainly leads now; ``watched``: see `Poller`.
     """
     worker_id, controller = identity.worker_id, identity.controller
     session.health.use_probe(lambda: workers.probe(session, worker_id))
@@ -366,6 +367,7 @@ def make(
         book=book,
         counting=counting,
         may_take=may_begin,
+        watched=watched,
     )
     recovery = Recovery(
         session=session,

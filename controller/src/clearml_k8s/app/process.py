@@ -214,6 +214,7 @@ class Controller:
             redact=self._redact,
             metrics=self._instruments,
             leads=lambda: self._lease.certain,
+            watched=self._heartbeats.run,
             stop=stop,
         )
         self._parts = parts

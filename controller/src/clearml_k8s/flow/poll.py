@@ -25,6 +25,14 @@ from clearml_k8s.logs import kv
 
 log = logging.getLogger(__name__)
 
+Watched = Callable[[str, Coroutine[Any, Any, int]], Coroutine[Any, Any, int]]
+
+
+def unwatched(_name: str, claim: Coroutine[Any, Any, int]) -> Coroutine[Any, Any, int]:
+    """The claim as it is."""
+    return claim
+
+
 BATCH = 50
 SHORTEST_SECONDS = 0.5
 """Between two polls that found nothing new; grows to queuePollFrequencySeconds while nothing comes."""
@@ -47,8 +55,11 @@ class Poller:
         book: ClaimBook,
         counting: Counting,
         may_take: Callable[[], bool],
+        watched: Watched = unwatched,
     ) -> None:
-        """``may_take`` is false while what exists in the cluster is not known, or whether this process leads."""
+        """``may_take`` is false while what exists in the cluster is not known, or whether this process leads.
+        ``watched`` runs each claim under a name of its own: one that hangs holds places for ever."""
+        self._watched = watched
         self._config = config
         self._session = session
         self._clock = session.clock
@@ -178,7 +189,8 @@ class Poller:
     def _start(self, claim: Coroutine[Any, Any, int], batch: tuple[Candidate, ...]) -> None:
         self._book.begin(batch)
         # In a context of its own: a claim is no sign of life of this loop.
-        task = asyncio.create_task(claim, context=contextvars.Context())
+        watched = self._watched(f"claim of {batch[0].task}", claim)
+        task = asyncio.create_task(watched, context=contextvars.Context())
         self._running.add(task)
         task.add_done_callback(self._ended)
 

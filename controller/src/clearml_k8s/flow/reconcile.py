@@ -103,10 +103,10 @@ class Reconciler:
     # ---- loops ----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Work for ever; end by closing the queue."""
+        """All workers; they end by closing the queue."""
         async with asyncio.TaskGroup() as group:
             for _ in range(WORKERS):
-                group.create_task(self._worker())
+                group.create_task(self.worker())
 
     async def follow_states(self) -> None:
         """Read the states of all tasks that have a Job, every few seconds, and mark those that changed."""
@@ -120,7 +120,8 @@ class Reconciler:
             for task in changed:
                 self._work.put(task)
 
-    async def _worker(self) -> None:
+    async def worker(self) -> None:
+        """One of `WORKERS`: works for ever."""
         while True:
             try:
                 task = await self._work.get()
