@@ -34,10 +34,12 @@ def container(pod: Pod) -> dict[str, Any]:
 def volumes(pod: Pod) -> dict[str, Any]:
     """By path in the container: what is mounted there."""
     by_name = {volume["name"]: {k: v for k, v in volume.items() if k != "name"} for volume in pod.get("volumes", [])}
-    return {mount["mountPath"]: by_name[mount["name"]] for mount in container(pod).get("volumeMounts", [])}
+    mounts = container(pod).get("volumeMounts", [])
+    shown = ("subPath", "readOnly")
+    return {m["mountPath"]: {**by_name[m["name"]], **{key: m[key] for key in shown if key in m}} for m in mounts}
 
 
-CLAIM = {"persistentVolumeClaim": {"claimName": "datasets"}}
+CLAIM = {"persistentVolumeClaim": {"claimName": "datasets"}, "readOnly": True}
 SHM = {"/dev/shm": {"emptyDir": {"medium": "Memory", "sizeLimit": "32Gi"}}}
 
 #: (recipe, queue, docker arguments, what the pod shows, how many arguments are left out)
@@ -51,8 +53,8 @@ USES: list[tuple[str, str, str, Callable[[Pod], Any], Any, int]] = [
         "gpu",
         "-v datasets:/data -v /scratch/a:/a",
         volumes,
-        {"/data": CLAIM, "/a": {"hostPath": {"path": "/scratch/a"}}},
-        0,
+        {"/data": CLAIM, "/a": {"hostPath": {"path": "/scratch"}, "subPath": "a"}},
+        1,
     ),
     (
         "Without the internet",

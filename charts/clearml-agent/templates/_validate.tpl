@@ -15,7 +15,7 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.controllerVolumes" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.taskTemplates" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.taskFiles" (dict "state" $state "values" .Values "conf" (include "clearml-agent.confSecretName" .)) -}}
-{{- include "clearml-agent.validate.startScript" (dict "state" $state "script" (.Values.agentk8sglue.containerCustomBashScript | default "")) -}}
+{{- include "clearml-agent.validate.startScript" (dict "state" $state "script" (.Values.agentk8sglue.containerCustomBashScript | default "") "preparation" (.Values.agentk8sglue.customBashScript | default "")) -}}
 {{- include "clearml-agent.validate.networkPolicy" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.metrics" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.extraObjects" (dict "state" $state "context" .) -}}
@@ -189,7 +189,7 @@ and what to write instead. Values of secrets are never shown.
 {{- $_ := set $advice . "the controller sets it for each task: leave it out" -}}
 {{- end -}}
 {{- range $place, $template := $places -}}
-{{- include "clearml-agent.validate.strings" (dict "state" $state "place" $place "value" ($template | default dict)) -}}
+{{- include "clearml-agent.validate.strings" (dict "state" $state "place" $place "value" (omit ($template | default dict) "fileMounts")) -}}
 {{- range $index, $env := get ($template | default dict) "env" | default list -}}
 {{- $key := printf "%s.env[%d]" $place $index -}}
 {{- with get $advice $env.name -}}
@@ -236,17 +236,22 @@ and what to write instead. Values of secrets are never shown.
 {{- end -}}
 {{- else if kindIs "string" .value -}}
 {{- $names := "(QUEUE_NAME|QUEUE_ID|WORKER_ID|PROJECT_NAME|PROJECT_ID|TASK|USER|CONFIG|USER_VAULTS|PROVIDERS_INFO)" -}}
-{{- $all := regexFindAll (printf "\\$\\{CLEARML_%s([^A-Z_0-9]|$)" $names) .value -1 | len -}}
-{{- $good := regexFindAll "\\$\\{CLEARML_((QUEUE_NAME|QUEUE_ID|WORKER_ID|PROJECT_NAME|PROJECT_ID)|TASK([.][^.:|{}\\s]+)+)(:[^|{}]*)?([|](capitalize|lower|raw|remove_newlines|strip)([(][^)|{}]*[)])?)*\\}" .value -1 | len -}}
+{{- $all := regexFindAll (printf "\\$\\{CLEARML_%s([^A-Z_0-9]|$)" $names) (replace "${CLEARML_" " ${CLEARML_" .value) -1 | len -}}
+{{- $good := regexFindAll "\\$\\{CLEARML_((QUEUE_NAME|QUEUE_ID|WORKER_ID|PROJECT_NAME|PROJECT_ID)|TASK([.][^.:|{} \\t\\r\\n]+)+)(:[^|{}]*)?([|](capitalize|label|lower|raw|remove_newlines|strip)([(][^)|{}]*[)])?)*\\}" .value -1 | len -}}
 {{- if ne $all $good -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" "a string template that nothing fills in" "advice" "there are CLEARML_QUEUE_NAME, CLEARML_QUEUE_ID, CLEARML_WORKER_ID, CLEARML_PROJECT_NAME, CLEARML_PROJECT_ID and CLEARML_TASK.<path>, as in ${CLEARML_TASK.name:none|lower}") -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 
-{{/* The controller judges alike: config/start_script.py. Takes {state, script}. */}}
+{{/* The controller judges alike: config/start_script.py. Takes {state, script, preparation}. */}}
 {{- define "clearml-agent.validate.startScript" -}}
 {{- $state := .state -}}
+{{- range $key, $script := dict "customBashScript" .preparation "containerCustomBashScript" (replace "{extra_bash_init_cmd}" .preparation .script) -}}
+{{- if gt (len $script) 120000 -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.%s" $key) "found" (printf "%d bytes" (len $script)) "advice" "at most 120000 are possible: have it download the rest") -}}
+{{- end -}}
+{{- end -}}
 {{- $known := list "{{" "}}" "{agent_install_args}" "{default_execution_agent_args}" "{extra_bash_init_cmd}" "{extra_docker_bash_script}" "{task_id}" -}}
 {{- $strange := "" -}}
 {{- range regexFindAll "\\{\\{|\\}\\}|\\{[A-Za-z0-9_]*\\}|[{}]" .script -1 -}}

@@ -109,6 +109,7 @@ OBJECT_NAME_MAX: Final = 253
 # What ClearML makes (32 hex digits), and what else its server takes as an id and Kubernetes as a name.
 _TASK_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,50}[a-z0-9])?")
 _LEGACY_ID = re.compile(r"clearml-id-(?P<task>[a-z0-9]+)(?:-.*)?")
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?", re.ASCII)
 _NOT_LABEL = re.compile(r"[^a-z0-9]+")
 
 
@@ -143,6 +144,11 @@ def label_value(text: str) -> str:
     """
     value = _NOT_LABEL.sub("-", text.lower()).strip("-")
     return value[:LABEL_VALUE_MAX].rstrip("-")
+
+
+def is_label_value(text: str) -> bool:
+    """Whether Kubernetes takes ``text`` as a label's value."""
+    return not text or (len(text) <= LABEL_VALUE_MAX and _LABEL_VALUE.fullmatch(text) is not None)
 
 
 def controller_id(*, namespace_uid: str, release: str) -> str:

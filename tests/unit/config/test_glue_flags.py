@@ -149,6 +149,8 @@ def test_values_are_checked_as_those_of_a_file(changes: dict[str, Any], expected
         ("spec: {volumes: [{emptyDir: {}}]}\n", "spec.volumes[0]: expected a name"),
         ("spec: {imagePullSecrets: [a]}\n", "spec.imagePullSecrets[0]: expected a mapping"),
         ("a: 1\na: 2\n", "line 2, column 1: not valid YAML"),
+        ("metadata: {labels: {a: '${CLEARML_USER.name}'}}\n", "metadata.labels.a: found ${CLEARML_USER...}"),
+        ("spec: {nodeName: '${CLEARML_QUEUE_NAME|upper}'}\n", "spec.nodeName: found the operation 'upper'"),
     ],
 )
 def test_a_template_that_is_no_pod_is_told_with_its_path(tmp_path: Path, text: str, expected: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from clearml_k8s.config.start_script import PLACEHOLDERS, filled, problems
+from clearml_k8s.config.start_script import MAX_BYTES, PLACEHOLDERS, filled, problems
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +45,16 @@ def test_a_script_that_does_not_run_the_task_is_refused() -> None:
     ]
     assert list(problems("python -m clearml_agent --debug execute")) == []
     assert list(problems("clearml-agent execute")) == []
+    assert list(problems("python -m clearml_agent \\\n  execute --id {task_id}")) == []
+    assert len(list(problems("clearml_agents execute"))) == len(list(problems("clearml_agent executes"))) == 1
+
+
+def test_a_script_that_linux_does_not_take_as_an_argument_is_refused() -> None:
+    (problem,) = problems("#" + "x" * MAX_BYTES + END)
+    assert problem.endswith(f"; at most {MAX_BYTES} are possible: have it download the rest")
+    text = "{extra_bash_init_cmd}" + END
+    assert list(problems(text, preparation="ä" * 50_000)) == []
+    assert len(list(problems(text, preparation="ä" * 60_000))) == 1
 
 
 def test_no_script_is_no_problem() -> None:

@@ -16,6 +16,9 @@ TASK: dict[str, Any] = {
     "user": "u1",
     "progress": 5,
     "empty": "",
+    "lines": "\n\n",
+    "blank": "  ",
+    "models": [{"name": "s3cret"}],
     "hyperparams": {"properties": {"team": {"value": "vision"}}},
 }
 VALUES = {
@@ -47,6 +50,10 @@ VALUES = {
         ("${CLEARML_TASK.name|lower|capitalize}", "Trainmy model"),
         ("${CLEARML_TASK.name|strip(Tl)}", "rainmy mode"),
         ("${CLEARML_TASK.user|strip}", "u1"),
+        ("${CLEARML_TASK.lines:none}", "none"),
+        ("${CLEARML_TASK.blank:none|strip}", "none"),
+        ("${CLEARML_PROJECT_NAME|label}", "a-b"),
+        ("${CLEARML_TASK.name|label}", "trainmy-model"),
         (
             "echo ${CLEARML_API_HOST} ${CLEARML_TASK_ID} $(A) ${HOME}",
             "echo ${CLEARML_API_HOST} ${CLEARML_TASK_ID} $(A) ${HOME}",
@@ -85,6 +92,9 @@ def test_what_kubernetes_would_expand_is_escaped_there_alone() -> None:
         ("${CLEARML_TASK.none}", "${CLEARML_TASK.none}: there is no such value; give a default"),
         ("${CLEARML_TASK.name.first}", "there is no such value"),
         ("${CLEARML_TASK.empty}", "there is no such value"),
+        ("${CLEARML_TASK.lines}", "there is no such value"),
+        ("${CLEARML_TASK.models}", "${CLEARML_TASK.models}: that is a list of objects, which has no text"),
+        ("${CLEARML_TASK.name|upper}", "found the operation 'upper'; there are capitalize, label, "),
         ("${CLEARML_TASK.hyperparams.properties}", "that is an object; name one of its members: team"),
     ],
 )
@@ -92,6 +102,22 @@ def test_what_is_not_there_is_named(text: str, said: str) -> None:
     with pytest.raises(Missing) as caught:
         filled(text, VALUES)
     assert said in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["subPath", "subPathExpr"])
+@pytest.mark.parametrize("value", ["a/b", "..", ".", "/etc", ""])
+def test_a_task_keeps_to_its_own_folder_of_a_volume(key: str, value: str) -> None:
+    with pytest.raises(Missing, match=rf"in a {key}: found (nothing|'{value}'); expected the name of one folder"):
+        filled({"m": [{key: "x/${CLEARML_PROJECT_NAME:}"}]}, {**VALUES, "PROJECT_NAME": value})
+    good = {"m": [{key: "x/${CLEARML_PROJECT_NAME|label}"}]}
+    assert filled(good, VALUES) == {"m": [{key: "x/a-b"}]}
+
+
+def test_a_variable_in_a_sub_path_is_the_templates_own() -> None:
+    values = {**VALUES, "PROJECT_NAME": "$(OTHER)"}
+    found = filled({"subPathExpr": "$(A)-${CLEARML_PROJECT_NAME}"}, values, escape=lambda text: text.replace("$", "$$"))
+    assert found == {"subPathExpr": "$(A)-$$(OTHER)"}
 
 
 def test_a_sample_stands_for_all_of_a_task() -> None:
@@ -105,9 +131,10 @@ def test_a_sample_stands_for_all_of_a_task() -> None:
         ("${CLEARML_PROVIDERS_INFO}", "which nothing fills in here"),
         ("${CLEARML_TASK}", "expected a path in the task, as in ${CLEARML_TASK.name}"),
         ("${CLEARML_QUEUE_NAME.first}", "QUEUE_NAME is a text and has no .first"),
-        ("${CLEARML_QUEUE_NAME|upper}", "found the operation 'upper'; there are capitalize, lower, "),
+        ("${CLEARML_QUEUE_NAME|upper}", "found the operation 'upper'; there are capitalize, label, lower, "),
         ("${CLEARML_QUEUE_NAME", "expected a string template such as"),
         ("${CLEARML_TASK.a b}", "expected a string template such as"),
+        ("${CLEARML_TASK${CLEARML_TASK.name}", "expected a string template such as"),
     ],
 )
 def test_what_is_refused(text: str, said: str) -> None:

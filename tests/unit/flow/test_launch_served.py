@@ -9,7 +9,7 @@ import pytest
 from clearml_k8s import names
 from clearml_k8s.config import QueueConfig, QueueSettings, ResolvedQueue
 from clearml_k8s.errors import Unreachable
-from clearml_k8s.flow.launch import MOST_FAILURES, Launch
+from clearml_k8s.flow.launch import MOST_FAILURES, OUR_MISTAKE, Launch
 from clearml_k8s.flow.served import FIRST_PAUSE, LONGEST_PAUSE
 from clearml_server.process import DevServer
 from flow_parts import LATER, TASK, Side, make_config, make_queue, make_task
@@ -73,6 +73,20 @@ async def test_a_task_is_read_as_a_whole_where_a_template_names_it(side: Side, s
     before = server.last_call()
     await launch(side, task="0" * 32)
     assert server.calls(since=before, endpoint="tasks.get_by_id") == []
+    gone = await side.launcher.launch(make_task(task="1" * 32), queue=queue)
+    assert gone.how is Launch.IMPOSSIBLE
+    assert gone.why.startswith("the task is not there any more: ")
+
+
+async def test_a_mistake_of_ours_keeps_no_task_and_its_place(
+    side: Side, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def mistaken(**_: Any) -> Any:
+        raise KeyError("x")
+
+    monkeypatch.setattr("clearml_k8s.flow.launch.build_job", mistaken)
+    assert await launch(side) == (Launch.IMPOSSIBLE, OUR_MISTAKE)
+    assert "no Job can be made of the task" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -241,8 +241,32 @@ def test_shared_memory_is_a_volume_of_that_size(ask: Ask, arguments: str, limit:
 def test_more_than_is_allowed_is_cut_and_told(ask: Ask) -> None:
     pod = ask("--shm-size 8g", policy=OPEN)
     assert pod.mounts["/dev/shm"]["emptyDir"]["sizeLimit"] == "1Gi"
-    assert pod.told == ["--shm-size: changed; it has 1Gi, the most that is allowed (taskPolicy.sharedMemory)"]
+    assert pod.told == ["folders in memory: changed; 1Gi are the most that is allowed (taskPolicy.sharedMemory)"]
     assert ask("--tmpfs /t", policy=OPEN).mounts["/t"]["emptyDir"]["sizeLimit"] == "1Gi"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "limit"),
+    [
+        ("--shm-size 300m --tmpfs /t:size=200m", "500Mi"),
+        ("--shm-size 800m --tmpfs /t:size=800m", "1Gi"),
+        ("--shm-size 300m --tmpfs /t", "1Gi"),
+        ("--tmpfs /t --tmpfs /u:size=1m", "1Gi"),
+    ],
+)
+def test_folders_in_memory_share_one_volume_and_its_limit(ask: Ask, arguments: str, limit: str) -> None:
+    pod = ask(arguments, policy=dataclasses.replace(OPEN, host_ipc=False))
+    (volume,) = pod.spec["volumes"]
+    assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": limit}
+    assert sorted(mount["subPath"] for mount in pod.container["volumeMounts"]) == ["1", "2"]
+    assert bool(pod.told) is ("800m" in arguments)
+
+
+@pytest.mark.parametrize("size", ["0", "0g", "0.1b"])
+def test_a_size_of_nothing_is_no_way_around_the_limit(ask: Ask, size: str) -> None:
+    mounted = {"emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}
+    assert ask(f"--shm-size {size}", policy=OPEN).mounts == {"/dev/shm": mounted}
+    assert ask(f"--tmpfs /t:size={size}", policy=OPEN).mounts == {"/t": mounted}
 
 
 def test_none_is_allowed(ask: Ask) -> None:
@@ -287,8 +311,12 @@ def test_what_the_template_mounts_stays(ask: Ask) -> None:
     ("arguments", "path", "mount"),
     [
         ("-v /mnt/data:/data", "/data", {"hostPath": {"path": "/mnt/data"}}),
-        ("-v /mnt/data/a/:/data/", "/data", {"hostPath": {"path": "/mnt/data/a"}}),
-        ("--volume=/scratch/x:/x:ro", "/x", {"hostPath": {"path": "/scratch/x"}, "readOnly": True}),
+        ("-v /mnt/data/a/:/data/", "/data", {"hostPath": {"path": "/mnt/data"}, "subPath": "a"}),
+        (
+            "--volume=/scratch/x/./y/:/x:ro",
+            "/x",
+            {"hostPath": {"path": "/scratch"}, "subPath": "x/y", "readOnly": True},
+        ),
         ("-v /mnt/data:/data:z,ro", "/data", {"hostPath": {"path": "/mnt/data"}, "readOnly": True}),
         ("-v datasets:/data", "/data", {"persistentVolumeClaim": {"claimName": "datasets"}}),
         ("-v /data", "/data", {"emptyDir": {}}),
@@ -304,7 +332,7 @@ def test_what_the_template_mounts_stays(ask: Ask) -> None:
         ),
         ("--mount target=/data", "/data", {"emptyDir": {}}),
         ("--mount type=tmpfs,target=/t,tmpfs-size=64m", "/t", {"emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}}),
-        ("--tmpfs /t:rw,size=64m,mode=1770", "/t", {"emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}}),
+        ("--tmpfs /t:rw,size=64m", "/t", {"emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}}),
     ],
 )
 def test_mounts(ask: Ask, arguments: str, path: str, mount: dict[str, Any]) -> None:
@@ -341,20 +369,101 @@ def test_mounts_that_are_not_allowed_or_none(ask: Ask, arguments: str) -> None:
     assert "/etc" not in pod.told[0] and "data" not in pod.told[0].partition("(")[0].replace("database", "")
 
 
-def test_everything_is_allowed_below_the_root() -> None:
-    assert TaskPolicy(host_paths=("/",)).allows_host_path("/etc")
-    assert not TaskPolicy(host_paths=("/mnt/",)).allows_host_path("/mntx")
-    assert TaskPolicy(host_paths=("/mnt/",)).allows_host_path("/mnt")
+def test_folders_below_an_allowed_one() -> None:
+    def folder(path: str, *allowed: str) -> tuple[str, bool] | None:
+        found = TaskPolicy(host_paths=allowed).host_folder(path)
+        return None if found is None else (found.name, found.read_only)
+
+    assert folder("/etc", "/") == ("/", False)
+    assert folder("/mntx", "/mnt/") is None
+    assert folder("/mnt", "/mnt/") == ("/mnt", False)
+    assert folder("/mnt/a", "/mnt:ro") == ("/mnt", True)
+    assert folder("/mnt/a/b", "/mnt:ro", "/mnt//a", "/mnt/a/b") == ("/mnt/a", False)
+
+
+def test_a_link_on_the_node_leads_nowhere(ask: Ask) -> None:
+    """Of a hostPath the container runtime follows links; of a subPath the kubelet does not, out of the volume."""
+    pod = ask("-v /mnt/data/a/link/../b:/b -v /mnt/data/a/b:/c -v /mnt/data:/d", policy=OPEN)
+    assert len(pod.told) == 1
+    assert {path: (one["hostPath"]["path"], one.get("subPath")) for path, one in pod.mounts.items()} == {
+        "/c": ("/mnt/data", "a/b"),
+        "/d": ("/mnt/data", None),
+    }
+
+
+def test_what_can_only_be_read(ask: Ask) -> None:
+    policy = TaskPolicy(host_paths=("/mnt:ro",), volume_claims=("data:ro", "both", "both:ro"))
+    pod = ask("-v /mnt/a:/a -v data:/b:rw -v both:/c -v data:/d:ro", policy=policy)
+    assert {path: mount.get("readOnly") for path, mount in pod.mounts.items()} == {
+        "/a": True,
+        "/b": True,
+        "/c": None,
+        "/d": True,
+    }
+    assert pod.told == [
+        "-v: changed; it can only be read (taskPolicy.hostPaths)",
+        "-v: changed; it can only be read (taskPolicy.volumeClaims)",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "-v datasets:/data:ro,rshared",
+        "--tmpfs /data:size=64m,mode=1770",
+        "--mount source=datasets,target=/data,volume-nocopy",
+    ],
+)
+def test_options_of_a_mount_that_a_pod_does_not_have_are_told(ask: Ask, arguments: str) -> None:
+    pod = ask(arguments, policy=OPEN)
+    assert list(pod.mounts) == ["/data"]
+    (text,) = pod.told
+    assert ": changed; " in text and "count" in text
+
+
+@pytest.mark.parametrize(
+    "mount", ["type=volume,source=datasets\n,target=/data", "a\rb", "target=/data," + "x" * 200_000]
+)
+def test_a_mount_that_is_no_line_is_told(ask: Ask, mount: str) -> None:
+    pod = ask(f"--mount {shlex.quote(mount)}", policy=OPEN)
+    assert (pod.mounts, len(pod.told)) == ({}, 1)
 
 
 def test_no_mount_hides_the_controllers_own(ask: Ask, config: Config, build: Build) -> None:
     from clearml_k8s.config import SecretKey
 
+    hiding = "--tmpfs /etc/clearml/ -v /etc/clearml -v //etc//clearml/clearml.conf"
     clearml = dataclasses.replace(config.clearml, config_secret=SecretKey(name="conf", key="clearml.conf"))
-    job = build(config=dataclasses.replace(config, clearml=clearml), arguments="--tmpfs /etc/clearml/ -v /etc/clearml")
+    job = build(config=dataclasses.replace(config, clearml=clearml), arguments=hiding)
     mounts = [one["mountPath"] for one in job.manifest["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]]
     assert mounts == ["/etc/clearml"]
-    assert len(job.ignored) == 2
+    assert len(job.ignored) == 3
+
+
+WORDS = st.one_of(
+    st.sampled_from(
+        ["-e", "-v", "--mount", "--tmpfs", "--shm-size", "--ipc", "--user", "--add-host", "--label", "-it"]
+    ),
+    st.sampled_from(["A=B", "/mnt/data:/d", "datasets:/d:ro", "host", "1g", "type=tmpfs,target=/t", "0:0", "a:::1%x"]),
+    st.text(max_size=30),
+)
+
+
+@given(st.lists(WORDS, max_size=12), st.sampled_from([SAFE, OPEN]))
+def test_no_argument_makes_it_fail(words: list[str], policy: TaskPolicy) -> None:
+    from clearml_k8s.spec.asks import lay_over
+    from clearml_k8s.spec.template import PodParts
+
+    parts = PodParts(labels={}, annotations={}, spec={}, container={}, sidecars=[], ignored=())
+    asked = lay_over(parts, words, policy=policy, reserved_env=RESERVED_ENV, reserved_paths=("/etc/clearml",))
+    mounted = {mount["name"] for mount in asked.parts.container.get("volumeMounts", [])}
+    assert mounted == {volume["name"] for volume in asked.parts.spec.get("volumes", [])}
+
+
+def test_a_long_list_of_what_is_left_out_is_cut(ask: Ask) -> None:
+    told = ask("--rm " * 2000).told
+    assert len(told) == 51
+    assert told[-1] == "docker arguments: ignored; 1950 more are left out, and not told"
 
 
 # ---- network, rights, the rest --------------------------------------------------------------------------------------
@@ -368,13 +477,29 @@ def test_host_aliases(ask: Ask) -> None:
         {"ip": "10.0.0.2", "hostnames": ["db.example.com"]},
         {"ip": "fd00::1", "hostnames": ["six"]},
     ]
-    assert len(ask("--add-host a:host-gateway --add-host a --add-host a:b --add-host 'a b:10.0.0.1'").told) == 4
+    wrong = ["a:host-gateway", "a", "a:b", "'a b:10.0.0.1'", "'a:fe80::1%eth0'"]
+    assert len(ask(" ".join(f"--add-host {one}" for one in wrong)).told) == 5
 
 
 def test_the_nodes_network(ask: Ask) -> None:
     pod = ask("--network=host", policy=OPEN)
     assert (pod.spec["hostNetwork"], pod.spec["dnsPolicy"]) == (True, "ClusterFirstWithHostNet")
     assert ask("--net host", policy=OPEN, base={"dnsPolicy": "Default"}).spec["dnsPolicy"] == "Default"
+
+
+def test_a_user_namespace_and_the_nodes_own_exclude_each_other(ask: Ask) -> None:
+    pod = ask("--network=host --ipc=host", policy=OPEN, base={"podSpec": {"hostUsers": False}})
+    assert not {"hostNetwork", "hostIPC"} & pod.spec.keys()
+    assert list(pod.mounts) == ["/dev/shm"]
+    assert ["user namespace" in text for text in pod.told] == [True, True]
+
+
+def test_variables_that_keep_tasks_apart_are_the_templates(ask: Ask) -> None:
+    mount = {"name": "home", "mountPath": "/home/me", "subPathExpr": "$(TEAM)/$(CLEARML_TASK_ID)"}
+    base = {"env": [{"name": "TEAM", "value": "a"}], "volumes": [{"name": "home"}], "volumeMounts": [mount]}
+    pod = ask("-e TEAM=b -e OTHER=c", base=base)
+    assert {e["name"]: e.get("value") for e in pod.container["env"]}["TEAM"] == "a"
+    assert pod.told == ["-e TEAM: ignored; the queue's template uses it in a subPathExpr"]
 
 
 def test_privileged(ask: Ask) -> None:
@@ -392,9 +517,10 @@ def test_capabilities(ask: Ask) -> None:
     pod = ask("--cap-add=SYS_PTRACE --cap-add cap_net_admin --cap-add SYS_ADMIN", policy=OPEN, base=base)
     assert pod.security["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN", "SYS_PTRACE", "NET_ADMIN"]}
     assert len(pod.told) == 1
-    assert ask("--cap-add SYS_ADMIN", policy=TaskPolicy(capabilities=("ALL",))).security == {
-        "capabilities": {"add": ["SYS_ADMIN"]}
-    }
+    every = TaskPolicy(capabilities=("ALL",))
+    pod = ask("--cap-add SYS_ADMIN --cap-add FOO_BAR", policy=every)
+    assert pod.security == {"capabilities": {"add": ["SYS_ADMIN"]}}
+    assert pod.told == ["--cap-add: ignored; Linux has no such capability"]
 
 
 @pytest.mark.parametrize(
@@ -404,6 +530,8 @@ def test_capabilities(ask: Ask) -> None:
         ("-u 1000:100", "nonRoot", {"runAsUser": 1000, "runAsGroup": 100}),
         ("-u0", "any", {"runAsUser": 0}),
         ("-u 0", "nonRoot", {}),
+        ("-u 1000:0", "nonRoot", {}),
+        ("-u 1000:0", "any", {"runAsUser": 1000, "runAsGroup": 0}),
         ("-u 1000:x", "any", {}),
         ("-u 99999999999", "any", {}),
         ("-u -1", "any", {}),

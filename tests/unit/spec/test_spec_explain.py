@@ -20,13 +20,21 @@ def layers(
     base: dict[str, Any],
     override: dict[str, Any],
     settings: QueueSettings | None = None,
+    document: dict[str, Any] | None = None,
     **task: str,
 ) -> dict[str, tuple[str, Any]]:
     queue = QueueConfig(name="default", template_overrides=override, settings=settings or QueueSettings())
     fields = explain(
         config=dataclasses.replace(config, base_pod_template=base),
         queue=ResolvedQueue(config=queue, id="q", name="default"),
-        task=TaskView(id=TASK_ID, name="train", status="queued", status_changed=ATTEMPT, container=Container(**task)),
+        task=TaskView(
+            id=TASK_ID,
+            name="train",
+            status="queued",
+            status_changed=ATTEMPT,
+            container=Container(**task),
+            document=document,
+        ),
         attempt=ATTEMPT,
         worker_id=WORKER_ID,
         controller_id=CONTROLLER,
@@ -80,6 +88,17 @@ def test_what_a_later_layer_takes_back_is_its_own(config: Config) -> None:
 def test_settings_of_the_queue_are_the_controllers(config: Config) -> None:
     settings = QueueSettings(default_image="python:3.9")
     assert layers(config, base={}, override={}, settings=settings)[f"{TASK}.image"] == ("controller", "python:3.9")
+
+
+def test_a_string_template_that_a_later_layer_replaces_needs_no_value(config: Config) -> None:
+    found = layers(
+        config,
+        base={"priorityClassName": "${CLEARML_TASK.none}", "schedulerName": "a"},
+        override={"priorityClassName": "high"},
+        document={"id": TASK_ID},
+    )
+    assert found[f"{POD}.priorityClassName"] == ("templateOverrides", "high")
+    assert found[f"{POD}.schedulerName"] == ("basePodTemplate", "a")
 
 
 def test_the_layers_are_in_their_order() -> None:

@@ -432,6 +432,33 @@ def test_the_preparation_runs_first_and_what_it_exports_reaches_the_task(pod: Po
     assert agent["env"]["EXPORTED"] == "first and second"
 
 
+#: What a script of others may define, and call "return" in the middle of.
+MEDDLING = """
+for name in say fail stop ended run is_python has_agent has_pip find_python check_task install_agent; do
+    eval "$name() { exit 9; }"
+done
+check=x own=x stage=x python=x child=x code=x missing=x requirement=x
+set -eu
+return 0
+exit 9
+"""
+
+
+def test_names_and_options_of_other_peoples_scripts_change_nothing_of_ours(pod: Pod) -> None:
+    pod.further = further(preparation=MEDDLING)
+    code, output = pod.run(CLEARML_K8S_SETUP_SCRIPT=MEDDLING)
+    assert code == 0, output
+    agent = pod.agent()
+    assert agent is not None
+    assert agent["argv"][0] == "execute"
+
+
+def test_no_setup_script_takes_the_check_away(pod: Pod) -> None:
+    pod.server.task = None
+    _, output = pod.run(CLEARML_K8S_SETUP_SCRIPT="ck8s_check=")
+    assert pod.agent() is None, output
+
+
 def test_a_preparation_that_ends_the_shell_is_named(pod: Pod) -> None:
     pod.further = further(preparation="exit 3")
     code, output = pod.run()

@@ -151,15 +151,19 @@ def _semantic_problems(document: Mapping[str, Any]) -> list[str]:
     addresses = {kind: document["clearml"].get(kind.key) for kind in address.KINDS}
     keys = {kind: f"clearml.{kind.key}" for kind in address.KINDS}
     problems += address.address_problems(addresses, names=keys)
-    script = (document.get("task") or {}).get("startScript") or ""
-    problems += [f"task.startScript: {problem}" for problem in start_script.problems(script)]
+    task = document.get("task") or {}
+    preparation = task.get("preparationScript") or ""
+    if too_long := start_script.size_problem(preparation):
+        problems.append(f"task.preparationScript: {too_long}")
+    own = start_script.problems(task.get("startScript") or "", preparation=preparation)
+    problems += [f"task.startScript: {problem}" for problem in own]
     problems += strings.problems(document.get("basePodTemplate"), place="basePodTemplate")
     for name, queue in document["queues"].items():
         problems += strings.problems((queue or {}).get("templateOverrides"), place=f"queues.{name}.templateOverrides")
     problems += policy.problems(document.get("taskPolicy"), place="taskPolicy")
     for name, queue in document["queues"].items():
-        own = ((queue or {}).get("queueSettings") or {}).get("taskPolicy")
-        problems += policy.problems(own, place=f"queues.{name}.queueSettings.taskPolicy")
+        asked = ((queue or {}).get("queueSettings") or {}).get("taskPolicy")
+        problems += policy.problems(asked, place=f"queues.{name}.queueSettings.taskPolicy")
     problems += dashboard.problems(
         document.get("orchestrationDashboard"), cluster_access=bool(document.get("clusterAccess"))
     )

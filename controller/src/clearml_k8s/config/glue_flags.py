@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from clearml_k8s.config import Config, address
+from clearml_k8s.config import Config, address, strings
 from clearml_k8s.config.file import ConfigProblems, config_from_document
 from clearml_k8s.config.pod_template import PodTemplate, read_pod_template
 from clearml_k8s.config.problems import show
@@ -39,6 +39,8 @@ _GIVEN_BY: Final[Mapping[str, str]] = {
     "queues": "--queue",
 }
 """Keys of the config file -> what sets them here; the first that fits counts."""
+
+_PLACES: Final = {"labels": "metadata.labels", "annotations": "metadata.annotations", "spec": "spec"}
 
 _LABEL = (re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"), "lower-case letters, digits and '-', at most 63")
 _OBJECT = (re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"), "lower-case letters, digits, '-' and '.', at most 253")
@@ -104,6 +106,11 @@ def config_from_flags(flags: GlueFlags, *, server: Server) -> Config:
             template = read_pod_template(flags.template_yaml)
         except ConfigProblems as error:
             problems += error.problems
+    problems += (
+        problem
+        for key, thing in (("labels", template.labels), ("annotations", template.annotations), ("spec", template.spec))
+        for problem in strings.problems(thing, place=f"{flags.template_yaml}: {_PLACES[key]}")
+    )
     names = [name.strip() for text in flags.queues for name in text.split(",") if name.strip()]
     if not names:
         problems.append("--queue: missing; name the queues to serve, as in --queue gpu --queue cpu or --queue gpu,cpu")

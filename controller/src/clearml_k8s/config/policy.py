@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 User = Literal["template", "nonRoot", "any"]
+
+
+READ_ONLY: Final = ":ro"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Allowed:
+    """A folder of the node or a claim, and whether it may only be read."""
+
+    name: str
+    read_only: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +44,34 @@ class TaskPolicy:
         """Whether a task may set the label."""
         return any(key.startswith(allowed[:-1]) if allowed.endswith("*") else key == allowed for allowed in self.labels)
 
-    def allows_host_path(self, path: str) -> bool:
-        """``path``: absolute and normalized."""
-        return any(
-            path == folder or path.startswith(folder.rstrip("/") + "/")
-            for folder in (allowed.rstrip("/") or "/" for allowed in self.host_paths)
-        )
+    def host_folder(self, path: str) -> Allowed | None:
+        """The largest allowed folder that holds ``path``, which is absolute and normalized; one that may be written
+        where there is one."""
+        found = [
+            Allowed(name=folder, read_only=read_only)
+            for folder, read_only in ((normal_path(name), only) for name, only in _read_only_ones(self.host_paths))
+            if path == folder or path.startswith(folder.rstrip("/") + "/")
+        ]
+        return min(found, key=lambda one: (one.read_only, len(one.name)), default=None)
+
+    def claim(self, name: str) -> Allowed | None:
+        """The claim of that name, if it is allowed."""
+        found = [read_only for known, read_only in _read_only_ones(self.volume_claims) if known == name]
+        return Allowed(name=name, read_only=all(found)) if found else None
 
     def allows_capability(self, name: str) -> bool:
         """``name`` without `CAP_`, in capitals."""
         return name in self.capabilities or "ALL" in self.capabilities
+
+
+def _read_only_ones(entries: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
+    for entry in entries:
+        yield entry.removesuffix(READ_ONLY), entry.endswith(READ_ONLY)
+
+
+def normal_path(path: str) -> str:
+    """Absolute and without doubled or trailing slashes; POSIX would keep two at the beginning."""
+    return posixpath.normpath("/" + path.lstrip("/"))
 
 
 _KEYS = {
@@ -75,5 +105,5 @@ def read(raw: Mapping[str, Any] | None, *, over: TaskPolicy) -> TaskPolicy:
 def problems(raw: Mapping[str, Any] | None, *, place: str) -> Iterator[str]:
     """What the schema cannot say of it, with paths."""
     for number, path in enumerate((raw or {}).get("hostPaths") or ()):
-        if ".." in path.split("/"):
+        if ".." in path.removesuffix(READ_ONLY).split("/"):
             yield f"{place}.hostPaths[{number}]: found {path!r}; expected a folder without '..'"

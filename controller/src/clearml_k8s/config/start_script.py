@@ -17,13 +17,24 @@ PLACEHOLDERS: Final = (
     "task_id",
 )
 _TOKEN = re.compile(r"\{\{|\}\}|\{(\w*)\}|[{}]", re.ASCII)
-_EXECUTES = re.compile(r"clearml[-_]agent\b.*\bexecute\b")
+_EXECUTES = re.compile(r"clearml[-_]agent[^A-Za-z0-9_](?:[\s\S]*[^A-Za-z0-9_])?execute([^A-Za-z0-9_]|$)")
+
+MAX_BYTES: Final = 120_000
+"""Of a script as UTF-8, with what is filled in: Linux takes 128 KiB as one argument."""
 
 
-def problems(text: str) -> Iterator[str]:
-    """What is wrong with the script, "" is none."""
+def size_problem(text: str) -> str:
+    """Why the script is too long for a pod, or ""."""
+    size = len(text.encode(errors="replace"))
+    return f"{size} bytes; at most {MAX_BYTES} are possible: have it download the rest" if size > MAX_BYTES else ""
+
+
+def problems(text: str, *, preparation: str = "") -> Iterator[str]:
+    """What is wrong with the script, "" is none. ``preparation``: the script that may be filled in."""
     if not text.strip():
         return
+    if too_long := size_problem(text.replace("{extra_bash_init_cmd}", preparation)):
+        yield too_long
     for found in _TOKEN.finditer(text):
         if found[0] in ("{{", "}}") or found[1] in PLACEHOLDERS:
             continue

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from clearml_k8s import names
+
 TASK: Final = "TASK"
 SIMPLE: Final = ("QUEUE_NAME", "QUEUE_ID", "WORKER_ID", "PROJECT_NAME", "PROJECT_ID")
 ELSEWHERE: Final = ("USER", "CONFIG", "USER_VAULTS", "PROVIDERS_INFO")
@@ -19,11 +21,12 @@ ELSEWHERE: Final = ("USER", "CONFIG", "USER_VAULTS", "PROVIDERS_INFO")
 _START = re.compile(rf"\$\{{CLEARML_({'|'.join((*SIMPLE, TASK, *ELSEWHERE))})(?![A-Z_0-9])")
 _WHOLE = re.compile(
     rf"\$\{{CLEARML_(?P<variable>{'|'.join((*SIMPLE, TASK, *ELSEWHERE))})"
-    r"(?P<path>(?:\.[^.:|{}\s]+)*)(?::(?P<default>[^|{}]*))?(?P<operations>(?:\|[a-z_]+(?:\([^)|{}]*\))?)*)\}"
+    r"(?P<path>(?:\.[^.:|{} \t\r\n]+)*)(?::(?P<default>[^|{}]*))?(?P<operations>(?:\|[a-z_]+(?:\([^)|{}]*\))?)*)\}"
 )
 _OPERATION = re.compile(r"\|([a-z_]+)(?:\(([^)]*)\))?")
 _OPERATIONS: Mapping[str, Callable[[str, str], str]] = {
     "capitalize": lambda text, _: text.capitalize(),
+    "label": lambda text, _: names.label_value(text),
     "lower": lambda text, _: text.lower(),
     "raw": lambda text, _: text,
     "remove_newlines": lambda text, _: re.sub(r"[\r\n]+", "", text),
@@ -36,7 +39,7 @@ SAMPLE: Final = "sample"
 
 
 class Missing(ValueError):
-    """A value that is not there, and no default: the template as written, and what is missing."""
+    """What cannot be filled in: the template as written, and what is missing or stands in the way."""
 
 
 def problems(thing: Any, *, place: str) -> Iterator[str]:
@@ -71,7 +74,8 @@ def filled(thing: Any, values: Mapping[str, Any], *, escape: Callable[[str], str
     """A new structure with all templates filled in; keys stay. ``values`` by variable: texts, and the task as an
     object, or `SAMPLE`.
 
-    Raises Missing. ``escape``: of what is filled in where Kubernetes would expand it.
+    Raises Missing. ``escape``: of what is filled in where Kubernetes would expand it. What is filled into a path below
+    a volume must be one folder's name, so that it keeps to its own folder.
     """
     return _filled(thing, values, escape, "")
 
@@ -86,28 +90,43 @@ def _filled(thing: Any, values: Mapping[str, Any], escape: Callable[[str], str],
 
     def value(match: re.Match[str]) -> str:
         text = _value(match, values)
-        return escape(text) if key in ("value", "command", "args") else text
+        if key in _SUB_PATHS and (text in ("", ".", "..") or "/" in text):
+            found = f"found {text[:60]!r}" if text else "found nothing"
+            raise Missing(f"{match[0]} in a {key}: {found}; expected the name of one folder, as |label makes one")
+        return escape(text) if key in _EXPANDED else text
 
     return _WHOLE.sub(value, thing)
+
+
+_SUB_PATHS: Final = ("subPath", "subPathExpr")
+_EXPANDED: Final = ("value", "command", "args", "subPathExpr")
 
 
 def _value(match: re.Match[str], values: Mapping[str, Any]) -> str:
     found: Any = values.get(match["variable"])
     for part in match["path"].split(".")[1:] if found != SAMPLE else ():
         found = found.get(part) if isinstance(found, Mapping) else None
-    if isinstance(found, Mapping) or (
-        isinstance(found, list) and any(isinstance(one, Mapping | list) for one in found)
-    ):
+    if isinstance(found, Mapping):
         raise Missing(f"{match[0]}: that is an object; name one of its members: {', '.join(map(str, found))[:200]}")
-    if found is None or found == "":
-        if match["default"] is None:
-            raise Missing(f"{match[0]}: there is no such value; give a default, as in ${{CLEARML_TASK.name:none}}")
-        found = match["default"]
-    text = ",".join(map(_shown, found)) if isinstance(found, list) else _shown(found)
+    if isinstance(found, list) and any(isinstance(one, Mapping | list) for one in found):
+        raise Missing(f"{match[0]}: that is a list of objects, which has no text")
+    text = "" if found is None else ",".join(map(_shown, found)) if isinstance(found, list) else _shown(found)
+    # Judged as it will stand there: a line break alone is nothing, too.
+    text = _operated(match, text)
+    if text:
+        return text
+    if match["default"] is None:
+        raise Missing(f"{match[0]}: there is no such value; give a default, as in ${{CLEARML_TASK.name:none}}")
+    return _operated(match, match["default"])
+
+
+def _operated(match: re.Match[str], text: str) -> str:
     operations = _OPERATION.findall(match["operations"])
     if not any(name in ("raw", "remove_newlines") for name, _ in operations):
         text = _OPERATIONS["remove_newlines"](text, "")
     for name, argument in operations:
+        if name not in _OPERATIONS:
+            raise Missing(f"{match[0]}: found the operation {name!r}; there are {', '.join(_OPERATIONS)}")
         text = _OPERATIONS[name](text, argument)
     return text
 

@@ -24,6 +24,7 @@ from clearml_k8s.errors import (
     KubeThrottled,
     KubeUnanswered,
     KubeUnauthorized,
+    NotFound,
     NotSent,
     Refused,
     SpecError,
@@ -37,13 +38,17 @@ from clearml_k8s.kube.slim import NO_MEASURE, JobRecord, slim_job
 from clearml_k8s.kube.store import Store
 from clearml_k8s.kube.uses import Measure
 from clearml_k8s.logs import kv
-from clearml_k8s.spec.job import build_job, names_project, names_task
+from clearml_k8s.spec.fill import names_project, names_task
+from clearml_k8s.spec.job import build_job
 
 log = logging.getLogger(__name__)
 
 
 MOST_FAILURES = 5
 """Failed tries after which a task is put back, or its user told why nothing happens when the API cannot be reached."""
+
+
+OUR_MISTAKE = "no Job can be made of it, by a mistake of the controller that its log tells; please report it"
 
 
 class Launch(enum.Enum):
@@ -109,9 +114,15 @@ class Launcher:
         """
         if self._projects is not None and names_project(config=self._config, queue=queue):
             task = replace(task, project_name=await self._projects.of(task.project))
-        try:
-            if self._document is not None and names_task(config=self._config, queue=queue):
+        if self._document is not None and names_task(config=self._config, queue=queue):
+            try:
                 task = replace(task, document=await self._document(task.id))
+            except NotFound as error:
+                return Launched(how=Launch.IMPOSSIBLE, why=f"the task is not there any more: {error}")
+            except (Refused, Unanswered) as error:
+                why = f"the task cannot be read for its pod template: {error}"
+                return Launched(how=Launch.NOT_NOW, why=why)
+        try:
             built = build_job(
                 config=self._config,
                 queue=queue,
@@ -123,8 +134,10 @@ class Launcher:
             )
         except SpecError as error:
             return Launched(how=Launch.IMPOSSIBLE, why=str(error))
-        except (Refused, Unanswered) as error:
-            return Launched(how=Launch.NOT_NOW, why=f"the task cannot be read for its pod template: {error}")
+        except Exception:
+            # A mistake of ours with this task alone must not keep it, and its place, for ever.
+            log.exception("no Job can be made of the task", extra=kv(task=task.id, queue=queue.name))
+            return Launched(how=Launch.IMPOSSIBLE, why=OUR_MISTAKE)
         backoff = Backoff(first=0.2, cap=5.0, random=self._client.random)
         while True:
             try:

@@ -35,17 +35,19 @@ _USUAL_NAME = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
 
 
 class DockerEnv:
-    """Collects the variables of `-e` and `--env`; names in ``reserved`` are the controller's own."""
+    """Collects the variables of `-e` and `--env`; names in ``reserved`` are the controller's own, those in ``kept`` the
+    template's."""
 
-    def __init__(self, *, reserved: frozenset[str]) -> None:
-        self._reserved = reserved
+    def __init__(self, *, reserved: frozenset[str], kept: frozenset[str] = frozenset()) -> None:
+        self._why = dict.fromkeys(kept, "the queue's template uses it in a subPathExpr")
+        self._why |= dict.fromkeys(reserved, "set by the controller")
         self.found: dict[str, str] = {}
         """The last value of each name, in the order of the last ones."""
 
     def take(self, setting: str | None) -> list[Ignored]:
         """``setting``: NAME=VALUE; what is no setting is told. None: the option stood at the end."""
         setting = setting or ""
-        why = _take(setting, env=self.found, reserved=self._reserved)
+        why = _take(setting, env=self.found, taken=self._why)
         return [Ignored(source="task", argument=f"-e {_name_of(setting)}", why=why)] if why else []
 
 
@@ -82,13 +84,13 @@ def env_entries(env: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"name": name, "value": literal(value)} for name, value in env.items()]
 
 
-def _take(setting: str, *, env: dict[str, str], reserved: frozenset[str]) -> str | None:
+def _take(setting: str, *, env: dict[str, str], taken: Mapping[str, str]) -> str | None:
     """Puts NAME=VALUE into `env`; the reason if that cannot be."""
     name, equals, value = setting.partition("=")
     if not equals:
         return "no value is given (docker would take it from the machine it runs on); write NAME=VALUE"
-    if name in reserved:
-        return "set by the controller"
+    if name in taken:
+        return taken[name]
     if not _ENV_NAME.fullmatch(name):
         return "Kubernetes takes letters, digits, '_', '-' and '.' in names, and no digit first"
     if name == "." or name.startswith(".."):

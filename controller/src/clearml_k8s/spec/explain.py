@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from clearml_k8s import errors
 from clearml_k8s.clearml.tasks import Container, TaskView
 from clearml_k8s.config import Config, ResolvedQueue
 from clearml_k8s.spec.job import build_job
@@ -39,25 +40,30 @@ def explain(
     bare_task = dataclasses.replace(task, container=Container(), script_repository="")
     bare_queue = dataclasses.replace(queue, config=dataclasses.replace(queue.config, template_overrides={}))
     bare_config = dataclasses.replace(config, base_pod_template={}, base_pod_spec=None)
+
+    def leaves(with_config: Config, with_queue: ResolvedQueue, with_task: TaskView) -> dict[str, Any]:
+        built = build_job(
+            config=with_config,
+            queue=with_queue,
+            task=with_task,
+            attempt=attempt,
+            worker_id=worker_id,
+            controller_id=controller_id,
+        )
+        return dict(_leaves(built.manifest))
+
+    def below(with_config: Config, with_queue: ResolvedQueue) -> dict[str, Any]:
+        try:
+            return leaves(with_config, with_queue, bare_task)
+        except errors.SpecError:
+            # A string template that a layer above replaces may name what the task has not.
+            return leaves(with_config, with_queue, dataclasses.replace(bare_task, document=None))
+
     built = {
-        layer: dict(
-            _leaves(
-                build_job(
-                    config=with_config,
-                    queue=with_queue,
-                    task=with_task,
-                    attempt=attempt,
-                    worker_id=worker_id,
-                    controller_id=controller_id,
-                ).manifest
-            )
-        )
-        for layer, with_config, with_queue, with_task in (
-            (Layer.CONTROLLER, bare_config, bare_queue, bare_task),
-            (Layer.BASE, config, bare_queue, bare_task),
-            (Layer.QUEUE, config, queue, bare_task),
-            (Layer.TASK, config, queue, task),
-        )
+        Layer.CONTROLLER: below(bare_config, bare_queue),
+        Layer.BASE: below(config, bare_queue),
+        Layer.QUEUE: below(config, queue),
+        Layer.TASK: leaves(config, queue, task),
     }
     return [
         Field(path=path, value=value, layer=_since(path, value, built)) for path, value in built[Layer.TASK].items()

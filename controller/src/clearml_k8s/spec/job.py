@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from clearml_k8s import errors, names
@@ -14,7 +14,7 @@ from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue, SecretKey, strings, worker_ids
 from clearml_k8s.spec.asks import lay_over
 from clearml_k8s.spec.container import MAX_ENV_BYTES, check_image, docker_words, env_entries, split_image
-from clearml_k8s.spec.expansion import literal
+from clearml_k8s.spec.fill import encodable, fill
 from clearml_k8s.spec.ignored import Ignored
 from clearml_k8s.spec.merge import merge_env
 from clearml_k8s.spec.script import ENV_SETUP_SCRIPT, start_command
@@ -73,7 +73,7 @@ def build_job(
         raise errors.SpecError(str(error)) from None
     if task.container.malformed:
         raise errors.SpecError(f"the server's answer for the task: {task.container.malformed}")
-    parts = _filled(pod_parts(config=config, queue=queue.config), queue=queue, task=task, worker_id=worker_id)
+    parts = fill(pod_parts(config=config, queue=queue.config), queue=queue, task=task, worker_id=worker_id)
     template_env, refused = _template_env(parts)
     image, old_arguments = split_image(task.container.image)
     asked = lay_over(
@@ -117,7 +117,7 @@ def build_job(
         names.ANNOTATION_QUEUE_NAME: queue.name,
         names.ANNOTATION_WORKER: worker_id,
         **({names.ANNOTATION_REPORTS_AS: reports_as} if template else {}),
-        names.ANNOTATION_TASK_NAME: _encodable(task.name)[:_TASK_NAME_LIMIT],
+        names.ANNOTATION_TASK_NAME: encodable(task.name)[:_TASK_NAME_LIMIT],
         **({names.ANNOTATION_TAKEN: taken} if taken else {}),
     }
     manifest = {
@@ -142,43 +142,6 @@ def build_job(
     _check_size(manifest)
     ignored = (*parts.ignored, *refused, *_reserved_metadata(parts, labels), *asked.ignored)
     return BuiltJob(manifest=manifest, ignored=ignored)
-
-
-def names_project(*, config: Config, queue: ResolvedQueue) -> bool:
-    """Whether Jobs of the queue hold the name of their task's project, which a task as read does not."""
-    templates = [config.base_pod_template, config.base_pod_spec, queue.config.template_overrides]
-    return "{project}" in (queue.config.settings.worker_id_template or config.task_worker_id or "") or strings.uses(
-        templates, "PROJECT_NAME"
-    )
-
-
-def names_task(*, config: Config, queue: ResolvedQueue) -> bool:
-    """Whether Jobs of the queue hold more of their task than is read of every task (`TaskView.document`)."""
-    templates = [config.base_pod_template, config.base_pod_spec, queue.config.template_overrides]
-    return strings.uses(templates, strings.TASK)
-
-
-def _filled(parts: PodParts, *, queue: ResolvedQueue, task: TaskView, worker_id: str) -> PodParts:
-    """The parts with their string templates filled in. What is filled in is never looked at again."""
-    values = {
-        "QUEUE_NAME": _encodable(queue.name),
-        "QUEUE_ID": queue.id,
-        "WORKER_ID": worker_id,
-        "PROJECT_NAME": _encodable(task.project_name or task.project or ""),
-        "PROJECT_ID": task.project or "",
-        strings.TASK: strings.SAMPLE if task.document is None else task.document,
-    }
-    try:
-        return replace(
-            parts,
-            labels=strings.filled(parts.labels, values),
-            annotations=strings.filled(parts.annotations, values),
-            spec=strings.filled(parts.spec, values, escape=literal),
-            container=strings.filled(parts.container, values, escape=literal),
-            sidecars=strings.filled(parts.sidecars, values, escape=literal),
-        )
-    except strings.Missing as error:
-        raise errors.SpecError(f"the pod template of queue {queue.name}: {error}") from None
 
 
 def _kept_minutes(config: Config) -> float:
@@ -230,9 +193,9 @@ def _reports_as(
     facts = worker_ids.TaskFacts(
         task_id=task.id,
         pod_name=job_name,
-        task_name=_encodable(task.name),
-        project=_encodable(task.project_name or task.project or ""),
-        queue=_encodable(queue.name),
+        task_name=encodable(task.name),
+        project=encodable(task.project_name or task.project or ""),
+        queue=encodable(queue.name),
     )
     try:
         return worker_ids.task_worker_id(template, worker_id=worker_id, namespace=config.namespace, task=facts)
@@ -332,11 +295,6 @@ def _reserved_metadata(parts: PodParts, labels: Mapping[str, str]) -> list[Ignor
     ours = [f"label {key}" for key, value in parts.labels.items() if labels[key] != value]
     ours += [f"annotation {key}" for key in parts.annotations if key.startswith(names.PREFIX)]
     return [Ignored(source="template", argument=argument, why="set by the controller") for argument in ours]
-
-
-def _encodable(text: str) -> str:
-    """`text` without what cannot be sent as UTF-8 (lone surrogates)."""
-    return text.encode(errors="replace").decode()
 
 
 def _check_size(manifest: Mapping[str, Any]) -> None:

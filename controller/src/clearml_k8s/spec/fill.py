@@ -1,0 +1,65 @@
+"""String templates of a pod template (`config.strings`), filled in for one task."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from clearml_k8s import errors, names
+from clearml_k8s.clearml.tasks import TaskView
+from clearml_k8s.config import Config, ResolvedQueue, strings
+from clearml_k8s.spec.expansion import literal
+from clearml_k8s.spec.template import PodParts
+
+
+def names_project(*, config: Config, queue: ResolvedQueue) -> bool:
+    """Whether Jobs of the queue hold the name of their task's project, which a task as read does not."""
+    templates = [config.base_pod_template, config.base_pod_spec, queue.config.template_overrides]
+    return "{project}" in (queue.config.settings.worker_id_template or config.task_worker_id or "") or strings.uses(
+        templates, "PROJECT_NAME"
+    )
+
+
+def names_task(*, config: Config, queue: ResolvedQueue) -> bool:
+    """Whether Jobs of the queue hold more of their task than is read of every task (`TaskView.document`)."""
+    templates = [config.base_pod_template, config.base_pod_spec, queue.config.template_overrides]
+    return strings.uses(templates, strings.TASK)
+
+
+def fill(parts: PodParts, *, queue: ResolvedQueue, task: TaskView, worker_id: str) -> PodParts:
+    """The parts with their string templates filled in. What is filled in is never looked at again.
+
+    Raises `errors.SpecError`, naming the template, for what is not there or does not fit its place.
+    """
+    values = {
+        "QUEUE_NAME": encodable(queue.name),
+        "QUEUE_ID": queue.id,
+        "WORKER_ID": worker_id,
+        "PROJECT_NAME": encodable(task.project_name or task.project or ""),
+        "PROJECT_ID": task.project or "",
+        strings.TASK: strings.SAMPLE if task.document is None else task.document,
+    }
+    try:
+        labels = strings.filled(parts.labels, values)
+        filled = replace(
+            parts,
+            labels=labels,
+            annotations=strings.filled(parts.annotations, values),
+            spec=strings.filled(parts.spec, values, escape=literal),
+            container=strings.filled(parts.container, values, escape=literal),
+            sidecars=strings.filled(parts.sidecars, values, escape=literal),
+        )
+    except strings.Missing as error:
+        raise errors.SpecError(f"the pod template of queue {queue.name}: {error}") from None
+    # Kubernetes' own answer names neither the label nor the template.
+    for key, value in labels.items():
+        if value != parts.labels[key] and not names.is_label_value(value):
+            raise errors.SpecError(
+                f"the pod template of queue {queue.name}: label {key}, {parts.labels[key]}: found {value[:80]!r}; a "
+                "label takes up to 63 letters, digits, '-', '_' and '.', as |label makes them"
+            )
+    return filled
+
+
+def encodable(text: str) -> str:
+    """`text` without what cannot be sent as UTF-8 (lone surrogates)."""
+    return text.encode(errors="replace").decode()
