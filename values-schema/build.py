@@ -22,6 +22,7 @@ import jsonschema
 import kubernetes_types
 from refusals import RULES, conflicts, hinted, never, refused
 from schema_sources import CHART, CONFIG_SOURCE, NOTES, ROOT, SHORTHANDS, STATUS_SOURCE, VALUES_SOURCE, Schema, load
+from sharing import share
 from status import with_refusals
 from status_page import status_page
 from values_yaml import values_yaml
@@ -185,6 +186,8 @@ def outputs() -> dict[Path, str]:
     contract = with_refusals(values=values, table=table)
     built_values = Builder(values=contract, target="chart").build(contract)
     require_defaulted(built_values, source=values)
+    share(built_values)
+    built_values["definitions"] = dict(sorted(built_values["definitions"].items()))
     return {
         VALUES_TARGET: text(built_values),
         DEFAULTS_TARGET: values_yaml(values),
