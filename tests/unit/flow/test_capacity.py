@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from clearml_k8s.config import Config, MonitoredResources, QueueConfig, QueueSettings, ResolvedQueue
-from clearml_k8s.flow.capacity import Need, measure_of, need_of, room
+from clearml_k8s.flow.capacity import room
+from clearml_k8s.flow.needs import Need, measure_of, need_of
 from clearml_k8s.flow.places import Known, Place, Stage, counted, places
 from clearml_k8s.flow.room import MAX_IN_FLIGHT, Room
 from clearml_k8s.kube.events import EventRecord

@@ -169,3 +169,7 @@ class Config:
     task_worker_id: str | None = None
     """Template of the worker ids of tasks (`config.worker_ids`); None: ``<worker id>:<task id>``."""
     dashboard: DashboardConfig = field(default_factory=DashboardConfig)
+
+    def policy_of(self, queue: QueueConfig) -> TaskPolicy:
+        """What tasks of the queue may ask for."""
+        return queue.settings.task_policy or self.task_policy

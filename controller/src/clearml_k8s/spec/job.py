@@ -12,6 +12,7 @@ from typing import Any, Final
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue, SecretKey, strings, worker_ids
+from clearml_k8s.spec import own_resources
 from clearml_k8s.spec.asks import lay_over
 from clearml_k8s.spec.container import MAX_ENV_BYTES, check_image, docker_words, env_entries, split_image
 from clearml_k8s.spec.fill import encodable, fill
@@ -76,14 +77,16 @@ def build_job(
     parts = fill(pod_parts(config=config, queue=queue.config), queue=queue, task=task, worker_id=worker_id)
     template_env, refused = _template_env(parts)
     image, old_arguments = split_image(task.container.image)
+    policy = config.policy_of(queue.config)
     asked = lay_over(
         parts,
         [*old_arguments, *docker_words(task.container.arguments)],
-        policy=queue.config.settings.task_policy or config.task_policy,
+        policy=policy,
         reserved_env=RESERVED_ENV,
         reserved_paths=() if config.clearml.config_secret is None else (CONFIG_FOLDER,),
     )
-    parts = asked.parts
+    wants = own_resources.of_properties(task.properties, policy=policy).over(asked.wants)
+    parts = own_resources.lay_over(asked.parts, wants)
     template = queue.config.settings.worker_id_template or config.task_worker_id
     reports_as = _reports_as(template, config=config, queue=queue, task=task, job_name=job_name, worker_id=worker_id)
 
