@@ -383,6 +383,7 @@ def make(
         jobs=jobs,
         adopted=adopted,
         controller=controller,
+        needs=needs,
         room=poller.room,
     )
     return Parts(
