@@ -181,6 +181,7 @@ def test_whole_config_file(render: Render) -> None:
             "minResourcesFieldName": "resources|limits|nvidia.com/gpu",
             "maxResourcesFieldName": "resources|limits|nvidia.com/gpu",
         },
+        "templateModule": {"function": "", "timeoutSeconds": 10, "path": []},
         "taskPolicy": {
             "sharedMemory": "",
             "hostIPC": False,

@@ -81,6 +81,17 @@ USES: list[tuple[str, str, str, Callable[[Pod], Any], Any, int]] = [
         0,
     ),
     (
+        "A claim for each project",
+        "default",
+        "-v /tmp/a",
+        volumes,
+        {
+            "/project": {"persistentVolumeClaim": {"claimName": "project-project-of-the-task"}},
+            "/tmp/a": {"emptyDir": {}},
+        },
+        0,
+    ),
+    (
         "A debugger in the container",
         "debug",
         "--cap-add SYS_PTRACE",
@@ -102,9 +113,13 @@ USES: list[tuple[str, str, str, Callable[[Pod], Any], Any, int]] = [
 
 @pytest.mark.parametrize(("recipe", "queue", "arguments", "look", "expected", "left_out"), USES)
 def test_a_recipe_does_what_it_says(
-    recipe: str, queue: str, arguments: str, look: Callable[[Pod], Any], expected: Any, left_out: int
+    tmp_path: Path, recipe: str, queue: str, arguments: str, look: Callable[[Pod], Any], expected: Any, left_out: int
 ) -> None:
-    built = asked_of(render("helm4", merged(CREDENTIALS, recipes()[recipe])), queue=queue, arguments=arguments)
+    values = recipes()[recipe]
+    for file in values["agentk8sglue"].get("fileMounts", []):
+        (tmp_path / file["name"]).write_text(file["fileContent"], encoding="utf-8")
+    rendered = render("helm4", merged(CREDENTIALS, values))
+    built = asked_of(rendered, queue=queue, arguments=arguments, folder=str(tmp_path))
     assert look(pod_of_task(built)) == expected
     assert len(built.ignored) == left_out
 

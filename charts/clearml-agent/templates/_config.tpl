@@ -99,6 +99,22 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
 {{- end -}}
 {{- end -}}
 
+{{/* The template module, with the folders of the controller's files to look for it in. */}}
+{{- define "clearml-agent.templateModule" -}}
+{{- $glue := .Values.agentk8sglue -}}
+{{- $function := $glue.templateModule.function -}}
+{{- range $glue.extraEnvs -}}
+{{- if and (eq .name "CLEARML_K8S_GLUE_TEMPLATE_MODULE") .value -}}
+{{- $function = .value -}}
+{{- end -}}
+{{- end -}}
+{{- $folders := list -}}
+{{- range $glue.fileMounts -}}
+{{- $folders = append $folders (include "clearml-agent.filePath" . | dir) -}}
+{{- end -}}
+{{- dict "function" $function "timeoutSeconds" $glue.templateModule.timeoutSeconds "path" (ternary ($folders | uniq) list (ne $function "")) | toJson -}}
+{{- end -}}
+
 {{- define "clearml-agent.config" -}}
 {{- $template := dict -}}
 {{- include "clearml-agent.podTemplate" (dict "context" . "template" .Values.agentk8sglue.basePodTemplate "queue" "" "into" $template) -}}
@@ -148,6 +164,7 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
       "queues" $queues
       "clusterAccess" .Values.agentk8sglue.serviceAccountClusterAccess
       "statusReportFrequencySeconds" .Values.agentk8sglue.statusReportFrequencySeconds
+      "templateModule" (include "clearml-agent.templateModule" . | fromJson)
       "taskWorkerId" (.Values.agentk8sglue.taskWorkerIdOverride | default nil)
       "orchestrationDashboard" (include "clearml-agent.dashboard" . | fromJson) -}}
 {{- toYaml $config -}}

@@ -16,6 +16,7 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.taskTemplates" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.taskFiles" (dict "state" $state "values" .Values "conf" (include "clearml-agent.confSecretName" .)) -}}
 {{- include "clearml-agent.validate.startScript" (dict "state" $state "script" (.Values.agentk8sglue.containerCustomBashScript | default "") "preparation" (.Values.agentk8sglue.customBashScript | default "")) -}}
+{{- include "clearml-agent.validate.templateModule" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.networkPolicy" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.metrics" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.extraObjects" (dict "state" $state "context" .) -}}
@@ -261,6 +262,21 @@ and what to write instead. Values of secrets are never shown.
 {{- end -}}
 {{- with $strange -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" "agentk8sglue.containerCustomBashScript" "found" . "advice" (printf "write one of %s, or a brace that is meant literally twice, as in ${{HOME}}" (slice $known 2 | join ", "))) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "clearml-agent.validate.templateModule" -}}
+{{- $state := .state -}}
+{{- $glue := .values.agentk8sglue -}}
+{{- range $index, $env := $glue.extraEnvs -}}
+{{- if eq $env.name "CLEARML_K8S_GLUE_TEMPLATE_MODULE" -}}
+{{- $key := printf "agentk8sglue.extraEnvs[%d]" $index -}}
+{{- if $glue.templateModule.function -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" $env.name "advice" "agentk8sglue.templateModule.function says it already: leave one of them out") -}}
+{{- else if not (regexMatch "^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$" ($env.value | default "")) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" $env.name "advice" "write its value as module:function, as in custom_code:update_template") -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

@@ -57,6 +57,10 @@ class Unreachable(Refused):
         super().__init__(f"{service} API at {address} cannot be reached: {self.why}")
 
 
+class HookBusy(Refused):
+    """The administrator's own code works on other tasks, for longer than one of its calls may last."""
+
+
 class NotSent(Refused):
     """The deadline had passed before the request was sent."""
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from clearml_k8s import names
 from clearml_k8s.config import QueueConfig, QueueSettings, ResolvedQueue
-from clearml_k8s.errors import Unreachable
+from clearml_k8s.errors import HookBusy, SpecError, Unreachable
+from clearml_k8s.flow.edits import Edits
 from clearml_k8s.flow.launch import MOST_FAILURES, OUR_MISTAKE, Launch
 from clearml_k8s.flow.served import FIRST_PAUSE, LONGEST_PAUSE
 from clearml_server.process import DevServer
@@ -76,6 +77,52 @@ async def test_a_task_is_read_as_a_whole_where_a_template_names_it(side: Side, s
     gone = await side.launcher.launch(make_task(task="1" * 32), queue=queue)
     assert gone.how is Launch.IMPOSSIBLE
     assert gone.why.startswith("the task is not there any more: ")
+
+
+class Module:
+    """In place of a template module's process."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.changes, self.seen = changes, []
+
+    async def __call__(self, *, template: Any, task: Any, queue: str, queue_name: str) -> Any:
+        self.seen.append((task["id"], queue_name))
+        if error := self.changes.get("error"):
+            raise error
+        return {**template, **self.changes}
+
+
+def with_module(side: Side, module: Module) -> None:
+    edits = Edits(config=side.config, module=module, worker_id=side.worker_id)
+    side.launcher._edits = side.served._edits = edits
+
+
+async def test_a_template_module_sees_the_whole_task(side: Side, server: DevServer) -> None:
+    task = server.create_task("train")
+    module = Module(metadata={"labels": {"by": "module"}})
+    with_module(side, module)
+    assert await launch(side, task=task) == (Launch.CREATED, "")
+    assert module.seen == [(task, "default")]
+    (job,) = side.created(task)
+    assert job["metadata"]["labels"]["by"] == "module"
+
+
+async def test_a_template_module_that_fails_fails_the_task_alone(side: Side, server: DevServer) -> None:
+    task = server.create_task("train")
+    with_module(side, Module(error=SpecError("the template module x: it raised KeyError")))
+    assert await launch(side, task=task) == (Launch.IMPOSSIBLE, "the template module x: it raised KeyError")
+    problem, _ = await side.served.template_problem(QUEUE)
+    assert problem == "", "it may want what only a real task has"
+    with_module(side, Module(error=HookBusy("it is at other tasks")))
+    assert await launch(side, task=task) == (Launch.NOT_NOW, "it is at other tasks")
+
+
+async def test_templates_are_tried_as_the_module_makes_them(side: Side, cluster: Cluster) -> None:
+    with_module(side, Module(metadata={"labels": {"by": "module"}}))
+    before = len(cluster.seen)
+    assert (await side.served.template_problem(QUEUE))[0] == ""
+    (probe,) = [seen.body for seen in cluster.seen[before:] if seen.body]
+    assert probe["metadata"]["labels"]["by"] == "module"
 
 
 async def test_a_mistake_of_ours_keeps_no_task_and_its_place(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from clearml_k8s.app.connect import Identity, clearml_session, identity_of
+from clearml_k8s.app.parts import edits_of
 from clearml_k8s.clearml import queues
 from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.clearml.session import Session
@@ -24,6 +25,7 @@ from clearml_k8s.errors import (
     Unreachable,
 )
 from clearml_k8s.flow import clash
+from clearml_k8s.flow.edits import Edits
 from clearml_k8s.kube import access
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.node import NodeSlimmer
@@ -86,9 +88,10 @@ async def check(
             await _permissions(config, client, lines)
             if config.cluster_access:
                 await _nodes(config, client, lines)
+            edits = edits_of(config, worker_id=identity.worker_id)
             for queue in config.queues.values():
                 resolved = ResolvedQueue(config=queue, id=queue.name, name=queue.name)
-                await _template(config, client, resolved, identity, lines)
+                await _template(config, client, resolved, identity, edits, lines)
     print(f"{lines.problems} problem(s) found" if lines.problems else "all well", file=lines.out)
     return 1 if lines.problems else 0
 
@@ -231,10 +234,20 @@ async def _nodes(config: Config, client: KubeClient, lines: Lines) -> None:
             lines.note(f"queue {key}: {text}; its tasks wait until one has")
 
 
-async def _template(config: Config, client: KubeClient, queue: ResolvedQueue, identity: Identity, lines: Lines) -> None:
+async def _template(
+    config: Config, client: KubeClient, queue: ResolvedQueue, identity: Identity, edits: Edits, lines: Lines
+) -> None:
+    try:
+        edited = await edits.of_sample(queue)
+    except SpecError as error:
+        # It may want what only a real task has.
+        lines.note(f"template of queue {queue.name}: not tried: {error}")
+        return
     where = f"agentk8sglue.queues.{queue.name}.templateOverrides or agentk8sglue.basePodTemplate"
     try:
-        probe = template_probe_job(config, queue, worker_id=identity.worker_id, controller_id=identity.controller)
+        probe = template_probe_job(
+            config, queue, worker_id=identity.worker_id, controller_id=identity.controller, edited=edited
+        )
         await client.create(JOBS, probe.manifest, namespace=config.namespace, dry_run=True, strict=True)
     except SpecError as error:
         lines.bad(f"template of queue {queue.name}: {error}")

@@ -20,6 +20,7 @@ from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.claim import Claims
 from clearml_k8s.flow.clash import WorkerClash
 from clearml_k8s.flow.counting import Counting
+from clearml_k8s.flow.edits import Edits
 from clearml_k8s.flow.graces import Graces
 from clearml_k8s.flow.launch import Launcher
 from clearml_k8s.flow.lengths import QueueLengths
@@ -35,6 +36,7 @@ from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.starts import Starts
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.flow.workqueue import WorkQueue
+from clearml_k8s.hooks.template_module import TemplateModule
 from clearml_k8s.kube import old_pod
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.node import NodeRecord, NodeSlimmer
@@ -181,6 +183,12 @@ class Parts:
     reports: Reports
 
 
+def edits_of(config: Config, *, worker_id: str) -> Edits:
+    """Of the configured template module. Its process ends with ours, as nobody writes to it any more."""
+    module = None if config.template_module is None else TemplateModule(config.template_module)
+    return Edits(config=config, module=module, worker_id=worker_id)
+
+
 def make(
     *,
     config: Config,
@@ -256,7 +264,10 @@ def make(
         if config.respect_resource_quotas
         else None,
     )
-    served = ServedQueues(config=config, session=session, client=client, worker_id=worker_id, controller=controller)
+    edits = edits_of(config, worker_id=worker_id)
+    served = ServedQueues(
+        config=config, session=session, client=client, worker_id=worker_id, controller=controller, edits=edits
+    )
     measures = Measures(metrics=metrics, served=served)
     starts = Starts(jobs=jobs, pods=pods, measures=measures)
     graces = Graces(
@@ -283,6 +294,7 @@ def make(
         measure=measure,
         projects=ProjectNames(session=session),
         document=partial(tasks.get_document, session),
+        edits=edits,
     )
     book = ClaimBook(session=session, record=record, graces=graces, controller=controller)
     returning = Returning(

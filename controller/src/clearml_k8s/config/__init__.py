@@ -106,6 +106,17 @@ class MonitoredResources:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TemplateModuleConfig:
+    """Code of the administrator's own that changes each task's pod template: `module:function`."""
+
+    function: str
+    timeout_seconds: float = 10.0
+    """For one call, the loading of the module included."""
+    path: tuple[str, ...] = ()
+    """Folders that the module is looked for in, before those of Python itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class QueueConfig:
     """One served queue. `name` is the key under `queues`: the queue's name or its id."""
 
@@ -169,6 +180,7 @@ class Config:
     task_worker_id: str | None = None
     """Template of the worker ids of tasks (`config.worker_ids`); None: ``<worker id>:<task id>``."""
     dashboard: DashboardConfig = field(default_factory=DashboardConfig)
+    template_module: TemplateModuleConfig | None = None
 
     def policy_of(self, queue: QueueConfig) -> TaskPolicy:
         """What tasks of the queue may ask for."""

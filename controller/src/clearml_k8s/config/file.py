@@ -25,6 +25,7 @@ from clearml_k8s.config import (
     SecretKey,
     TaskCredentials,
     TaskPodConfig,
+    TemplateModuleConfig,
     address,
     dashboard,
     policy,
@@ -215,6 +216,7 @@ def _build(document: Mapping[str, Any]) -> Config:
         },
         task_policy=task_policy,
         task_worker_id=given.get("taskWorkerId") or None,
+        template_module=_template_module(given.get("templateModule")),
         dashboard=dashboard.read(given.get("orchestrationDashboard"), namespace=given["namespace"]),
         **optional,
     )
@@ -236,6 +238,14 @@ def _clearml(raw: Mapping[str, Any]) -> ClearMLConfig:
         verify_certificate=given.get("verifyCertificate", True),
         task_credentials=TaskCredentials(secret_name=credentials["secretName"], **keys),
         config_secret=None if secret is None else SecretKey(name=secret["name"], key=secret["key"]),
+    )
+
+
+def _template_module(raw: Mapping[str, Any] | None) -> TemplateModuleConfig | None:
+    if raw is None or not raw.get("function"):
+        return None
+    return TemplateModuleConfig(
+        function=raw["function"], timeout_seconds=raw.get("timeoutSeconds", 10.0), path=tuple(raw.get("path") or ())
     )
 
 

@@ -34,7 +34,7 @@ def read_pod_template(path: Path) -> PodTemplate:
     except (OSError, ValueError) as error:  # a path that cannot be one, or no UTF-8
         raise ConfigProblems([f"--template-yaml: {path} cannot be read: {error}"]) from None
     document = parse_yaml(text, source=str(path))
-    problems = _shape_problems(document)
+    problems = shape_problems(document)
     if problems:
         raise ConfigProblems([f"{path}: {problem}" for problem in problems])
     metadata = document.get("metadata") or {}
@@ -46,7 +46,7 @@ def read_pod_template(path: Path) -> PodTemplate:
     )
 
 
-def _shape_problems(document: Any) -> list[str]:
+def shape_problems(document: Any) -> list[str]:
     """What would make our own code fail; the rest of a Pod is the API server's to check (`clearml-k8s check`)."""
     if not isinstance(document, dict):
         return ["expected a Pod manifest: a mapping with metadata and spec"]

@@ -17,6 +17,7 @@ from clearml_k8s.clock import sleep_until
 from clearml_k8s.config import Config, ResolvedQueue
 from clearml_k8s.errors import (
     ConfigError,
+    HookBusy,
     KubeAlreadyExists,
     KubeConflict,
     KubeForbidden,
@@ -31,6 +32,7 @@ from clearml_k8s.errors import (
     Unanswered,
     Unreachable,
 )
+from clearml_k8s.flow.edits import Edits
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import JOBS
@@ -91,12 +93,14 @@ class Launcher:
         measure: Measure = NO_MEASURE,
         projects: ProjectNames | None = None,
         document: Callable[[str], Awaitable[Mapping[str, Any]]] | None = None,
+        edits: Edits | None = None,
     ) -> None:
         """``stop``: set once the process is told to end, and nothing may be waited for any more; ``measure``: as of the
         watch of Jobs; ``projects``: for worker ids with a project's name; without it, its id stands there.
-        ``document``: reads all of a task, for templates that name it."""
+        ``document``: reads all of a task, for templates that name it, and for ``edits``."""
         self._projects = projects
         self._document = document
+        self._edits = edits
         self._stop = stop
         self._measure = measure
         self._config = config
@@ -114,7 +118,7 @@ class Launcher:
         """
         if self._projects is not None and names_project(config=self._config, queue=queue):
             task = replace(task, project_name=await self._projects.of(task.project))
-        if self._document is not None and names_task(config=self._config, queue=queue):
+        if self._document is not None and (self._edits or names_task(config=self._config, queue=queue)):
             try:
                 task = replace(task, document=await self._document(task.id))
             except NotFound as error:
@@ -131,9 +135,12 @@ class Launcher:
                 worker_id=self._worker_id,
                 controller_id=self._controller,
                 taken=taken,
+                edited=await self._edits.of_task(task, queue) if self._edits else None,
             )
         except SpecError as error:
             return Launched(how=Launch.IMPOSSIBLE, why=str(error))
+        except HookBusy as error:
+            return Launched(how=Launch.NOT_NOW, why=str(error))
         except Exception:
             # A mistake of ours with this task alone must not keep it, and its place, for ever.
             log.exception("no Job can be made of the task", extra=kv(task=task.id, queue=queue.name))

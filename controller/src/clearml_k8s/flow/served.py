@@ -14,6 +14,7 @@ from clearml_k8s.clearml.session import Session
 from clearml_k8s.config import Config, QueueConfig, ResolvedQueue
 from clearml_k8s.errors import (
     ClearMLK8sError,
+    HookBusy,
     KubeForbidden,
     KubeInvalid,
     KubeRefused,
@@ -21,6 +22,7 @@ from clearml_k8s.errors import (
     SpecError,
     Unanswered,
 )
+from clearml_k8s.flow.edits import Edits
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import JOBS
 from clearml_k8s.logs import kv
@@ -66,8 +68,17 @@ class ServedQueues:
     """All configured queues; one queue's trouble never stops another."""
 
     def __init__(
-        self, *, config: Config, session: Session, client: KubeClient, worker_id: str, controller: str
+        self,
+        *,
+        config: Config,
+        session: Session,
+        client: KubeClient,
+        worker_id: str,
+        controller: str,
+        edits: Edits | None = None,
     ) -> None:
+        """``edits``: by a template module, which a template is tried with."""
+        self._edits = edits
         self._config = config
         self._session = session
         self._client = client
@@ -210,7 +221,15 @@ class ServedQueues:
         """Why Kubernetes refuses Jobs of this queue, by a server-side dry run, and of what kind; "": it does not."""
         where = f"agentk8sglue.queues.{queue.config.name}.templateOverrides or agentk8sglue.basePodTemplate"
         try:
-            probe = template_probe_job(self._config, queue, worker_id=self._worker_id, controller_id=self._controller)
+            edited = await self._edits.of_sample(queue) if self._edits else None
+        except (SpecError, HookBusy) as error:
+            # The module may want what only a real task has; each of these is looked at when it comes.
+            log.info("template not tried", extra=kv(queue=queue.name, why=str(error)))
+            return "", State.SERVED
+        try:
+            probe = template_probe_job(
+                self._config, queue, worker_id=self._worker_id, controller_id=self._controller, edited=edited
+            )
             await self._client.create(JOBS, probe.manifest, namespace=self._config.namespace, dry_run=True, strict=True)
         except SpecError as error:
             return f"its pod template cannot be used: {error}", State.TEMPLATE_INVALID

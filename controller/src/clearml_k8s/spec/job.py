@@ -15,6 +15,7 @@ from clearml_k8s.config import Config, ResolvedQueue, SecretKey, strings, worker
 from clearml_k8s.spec import own_resources
 from clearml_k8s.spec.asks import lay_over
 from clearml_k8s.spec.container import MAX_ENV_BYTES, check_image, docker_words, env_entries, split_image
+from clearml_k8s.spec.edited import as_pod, of_pod
 from clearml_k8s.spec.fill import encodable, fill
 from clearml_k8s.spec.ignored import Ignored
 from clearml_k8s.spec.merge import merge_env
@@ -60,10 +61,12 @@ def build_job(
     worker_id: str,
     controller_id: str,
     taken: str = "",
+    edited: Mapping[str, Any] | None = None,
 ) -> BuiltJob:
     """The Job that runs `task` in the attempt `attempt` (its `status_changed` at the enqueue).
 
-    `taken`: when it was taken out of its queue (ISO 8601), for people; "" when that is not known.
+    `taken`: when it was taken out of its queue (ISO 8601), for people; "" when that is not known. `edited`: what a
+    template module has made of `pod_template`.
 
     The same arguments always give the same manifest, and no secret is in it. Raises `errors.SpecError`, naming the
     setting, when the task or the template cannot become a Job.
@@ -75,8 +78,12 @@ def build_job(
     if task.container.malformed:
         raise errors.SpecError(f"the server's answer for the task: {task.container.malformed}")
     parts = fill(pod_parts(config=config, queue=queue.config), queue=queue, task=task, worker_id=worker_id)
+    task_image, old_arguments = split_image(task.container.image)
+    image = _image(task_image, config=config, queue=queue)
+    if edited is not None:
+        parts = of_pod(edited, parts=parts, namespace=config.namespace)
+        image = check_image(str(parts.container.pop("image", "") or image), setting="the template module's image")
     template_env, refused = _template_env(parts)
-    image, old_arguments = split_image(task.container.image)
     policy = config.policy_of(queue.config)
     asked = lay_over(
         parts,
@@ -92,7 +99,7 @@ def build_job(
 
     container: dict[str, Any] = {
         "name": names.TASK_CONTAINER,
-        "image": _image(image, config=config, queue=queue),
+        "image": image,
         "command": list(
             start_command(preparation=config.task.preparation_script, own=config.task.start_script, task_id=task.id)
         ),
@@ -147,6 +154,14 @@ def build_job(
     return BuiltJob(manifest=manifest, ignored=ignored)
 
 
+def pod_template(*, config: Config, queue: ResolvedQueue, task: TaskView, worker_id: str) -> dict[str, Any]:
+    """The Pod of the queue's template, as a template module gets it: filled in for the task, without what the task asks
+    for. Errors as `build_job`."""
+    parts = fill(pod_parts(config=config, queue=queue.config), queue=queue, task=task, worker_id=worker_id)
+    image = _image(split_image(task.container.image)[0], config=config, queue=queue)
+    return as_pod(parts, image=image, namespace=config.namespace)
+
+
 def _kept_minutes(config: Config) -> float:
     """The longest time for which a finished Job is kept."""
     return max(config.completed_pod_deletion_delay_minutes, config.failed_pod_deletion_delay_minutes or 0.0)
@@ -154,9 +169,19 @@ def _kept_minutes(config: Config) -> float:
 
 SAMPLE_TASK_ID: Final = "0123456789abcdef0123456789abcdef"
 SAMPLE_ATTEMPT: Final = "2026-01-15T06:22:11.065000+00:00"
+SAMPLE_TASK: Final = TaskView(
+    id=SAMPLE_TASK_ID, name="template probe", status_changed=SAMPLE_ATTEMPT, project=strings.SAMPLE
+)
 
 
-def template_probe_job(config: Config, queue: ResolvedQueue, *, worker_id: str, controller_id: str) -> BuiltJob:
+def template_probe_job(
+    config: Config,
+    queue: ResolvedQueue,
+    *,
+    worker_id: str,
+    controller_id: str,
+    edited: Mapping[str, Any] | None = None,
+) -> BuiltJob:
     """A Job to ask the API server, by a dry run, whether it takes this queue's template.
 
     Named `clearml-k8s-probe-<hash>`, so that it never meets a task's Job. Raises `errors.SpecError` as `build_job`.
@@ -164,10 +189,11 @@ def template_probe_job(config: Config, queue: ResolvedQueue, *, worker_id: str, 
     probe = build_job(
         config=config,
         queue=queue,
-        task=TaskView(id=SAMPLE_TASK_ID, name="template probe", status_changed=SAMPLE_ATTEMPT, project=strings.SAMPLE),
+        task=SAMPLE_TASK,
         attempt=SAMPLE_ATTEMPT,
         worker_id=worker_id,
         controller_id=controller_id,
+        edited=edited,
     )
     digest = hashlib.sha256(f"{config.fullname}\0{queue.config.name}".encode()).hexdigest()[:10]
     probe.manifest["metadata"]["name"] = f"clearml-k8s-probe-{digest}"

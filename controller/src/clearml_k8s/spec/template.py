@@ -49,7 +49,7 @@ _OWN_KEYS = ("labels", "annotations", "volumes", "extraVolumes", "extraVolumeMou
 
 FILES_VOLUME: Final = "clearml-k8s-files"
 
-_POD_FIXED: Mapping[str, Any] = {
+POD_FIXED: Mapping[str, Any] = {
     "restartPolicy": "Never",
     "enableServiceLinks": False,
     "automountServiceAccountToken": False,
@@ -97,7 +97,7 @@ def pod_parts(*, config: Config, queue: QueueConfig) -> PodParts:
     container, sidecars = containers[0], containers[1:]
     container.pop("image", None)
     sidecars += _lay_over(spec, container, given.get(POD_SPEC, {}))
-    ignored = _drop_fixed(spec, container)
+    ignored = drop_fixed(spec, container)
 
     spec |= {POD_KEYS[key]: value for key, value in given.items() if key in POD_KEYS}
     container |= {CONTAINER_KEYS[key]: value for key, value in given.items() if key in CONTAINER_KEYS}
@@ -115,7 +115,7 @@ def pod_parts(*, config: Config, queue: QueueConfig) -> PodParts:
     return PodParts(
         labels=dict(given.get("labels", {})),
         annotations=dict(given.get("annotations", {})),
-        spec={**spec, **_POD_FIXED},
+        spec={**spec, **POD_FIXED},
         container=container,
         sidecars=sidecars,
         ignored=ignored,
@@ -134,11 +134,11 @@ def _lay_over(spec: dict[str, Any], container: dict[str, Any], further: Mapping[
     return others
 
 
-def _drop_fixed(spec: dict[str, Any], container: dict[str, Any]) -> tuple[Ignored, ...]:
-    """Takes out of a whole pod spec what the controller decides itself, and says so where it differs."""
+def drop_fixed(spec: dict[str, Any], container: dict[str, Any]) -> tuple[Ignored, ...]:
+    """Takes out of a whole pod spec and the task's container what the controller decides itself; what differed."""
     ignored = []
     for key, why in _POD_ADVICE.items():
-        if spec.pop(key, _POD_FIXED[key]) != _POD_FIXED[key]:
+        if spec.pop(key, POD_FIXED[key]) != POD_FIXED[key]:
             ignored.append(Ignored(source="template", argument=f"spec.{key}", why=why))
     for key, why in _CONTAINER_FIXED.items():
         if container.pop(key, None) is not None and key != "name":
