@@ -125,12 +125,28 @@ def helm(
     values["agentk8sglue"]["customBashScript"] = "export PREPARED=first"
     values["imageCredentials"] = {"username": "robot", "password": CANARIES["registry"]}
     values["agentk8sglue"]["extraEnvs"] = [
-        {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "mine", "key": "token"}}}
+        {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "mine", "key": "token"}}},
+        {"name": "CLEARML_K8S_GLUE_TEMPLATE_MODULE", "value": "custom_code:update_template"},
+    ]
+    # Where ClearML's documentation puts it: in the home of a user that the controller is not.
+    values["agentk8sglue"]["fileMounts"] = [
+        {"name": "custom_code.py", "folderPath": "/root", "fileContent": TEMPLATE_MODULE}
     ]
     kubectl("create", "secret", "generic", "mine", f"--from-literal=token={CANARIES['own Secret']}")
     release.upgrade(values, folder)
     yield release
     release.uninstall()
+
+
+TEMPLATE_MODULE = """
+def update_template(queue_name, template, task_data, **kwargs):
+    print("template module: queue", queue_name)
+    if task_data.name == "Unwanted":
+        raise ValueError("no team may run this")
+    if queue_name == "asks":
+        template["spec"]["containers"][0]["env"].append({"name": "FROM_MODULE", "value": task_data.name})
+    return {"template": template}
+"""
 
 
 def task_env(workload: dict[str, Any]) -> dict[str, str]:
@@ -243,7 +259,7 @@ def test_a_task_gets_what_it_asks_for_within_the_policy(helm: Helm, kubectl: Kub
         "-e 'GREETING=hello you' --shm-size 64m --add-host=db.example.com:10.1.2.3",
         "-u 1000:1000 --label team=vision --workdir /tmp --privileged -v /etc:/host",
     ]
-    script = f"import os\nprint('user', os.getuid(), os.environ['GREETING'], flush=True)\n{WAITS_FOR_FILE}"
+    script = f"import os\nprint('user', os.getuid(), os.environ['GREETING'], os.environ['FROM_MODULE'], flush=True)\n{WAITS_FOR_FILE}"
     new = NewTask(
         name="Asks",
         queue="asks",
@@ -269,9 +285,20 @@ def test_a_task_gets_what_it_asks_for_within_the_policy(helm: Helm, kubectl: Kub
     found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
     console = server.console(task)
     assert found["status"] == "completed", console
-    assert "user 1000 hello you" in console
+    assert "user 1000 hello you Asks" in console
     for key in ("--privileged: ignored; ", "taskPolicy.privileged", "-v: ignored; ", "taskPolicy.hostPaths"):
         assert key in console
+
+
+def test_a_template_module_that_raises_fails_its_task(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:
+    (task,) = enqueue(server.environment(), NewTask(name="Unwanted", queue="bare", script="print('runs')"))
+    found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
+    assert found["status"] == "failed"
+    said = "the template module custom_code:update_template: it raised ValueError: no team may run this"
+    assert said in found["status_message"]
+    assert said in server.console(task)
+    assert "template module: queue bare" in controller_log(kubectl, helm)
+    assert kubectl.job_of(task) is None
 
 
 def test_two_queues_give_different_pods(helm: Helm, kubectl: Kubectl, server: DevServer) -> None:
