@@ -259,7 +259,8 @@ def test_a_task_gets_what_it_asks_for_within_the_policy(helm: Helm, kubectl: Kub
         "-e 'GREETING=hello you' --shm-size 64m --add-host=db.example.com:10.1.2.3",
         "-u 1000:1000 --label team=vision --workdir /tmp --privileged -v /etc:/host",
     ]
-    script = f"import os\nprint('user', os.getuid(), os.environ['GREETING'], os.environ['FROM_MODULE'], flush=True)\n{WAITS_FOR_FILE}"
+    shows = "os.getuid(), os.environ['GREETING'], os.environ['FROM_MODULE']"
+    script = f"import os\nprint('user', {shows}, flush=True)\n{WAITS_FOR_FILE}"
     new = NewTask(
         name="Asks",
         queue="asks",
