@@ -9,7 +9,7 @@ Takes {from, into}: a result as text would go through JSON and back for each of 
 {{- $into := .into -}}
 {{- range $key, $value := .from -}}
 {{- if or $value (not (has (kindOf $value) (list "invalid" "string" "map" "slice"))) -}}
-{{- if not (has $key (list "backoffLimit" "restartPolicy" "useImageEntrypoint")) -}}
+{{- if not (has $key (list "backoffLimit" "restartPolicy")) -}}
 {{- $_ := set $into $key $value -}}
 {{- end -}}
 {{- end -}}

@@ -16,6 +16,7 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.taskTemplates" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.taskFiles" (dict "state" $state "values" .Values "conf" (include "clearml-agent.confSecretName" .)) -}}
 {{- include "clearml-agent.validate.startScript" (dict "state" $state "script" (.Values.agentk8sglue.containerCustomBashScript | default "") "preparation" (.Values.agentk8sglue.customBashScript | default "")) -}}
+{{- include "clearml-agent.validate.entrypoint" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.networkPolicy" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.metrics" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.extraObjects" (dict "state" $state "context" .) -}}
@@ -261,6 +262,30 @@ and what to write instead. Values of secrets are never shown.
 {{- end -}}
 {{- with $strange -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" "agentk8sglue.containerCustomBashScript" "found" . "advice" (printf "write one of %s, or a brace that is meant literally twice, as in ${{HOME}}" (slice $known 2 | join ", "))) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Scripts that no task's pod would run: config/glue_environment.py judges alike. Takes {state, values}. */}}
+{{- define "clearml-agent.validate.entrypoint" -}}
+{{- $state := .state -}}
+{{- $glue := .values.agentk8sglue -}}
+{{- $general := false -}}
+{{- range $glue.extraEnvs -}}
+{{- if and (eq .name "K8S_GLUE_POD_USE_IMAGE_ENTRYPOINT") (has (.value | default "" | trim | lower) (list "1" "true" "yes" "on" "y" "t")) -}}
+{{- $general = true -}}
+{{- end -}}
+{{- end -}}
+{{- $all := true -}}
+{{- range $queue := $glue.queues | default (dict "default" dict) -}}
+{{- $own := get (get ($queue | default dict) "queueSettings" | default dict) "useImageEntrypoint" -}}
+{{- if not (ternary $own $general (kindIs "bool" $own)) -}}
+{{- $all = false -}}
+{{- end -}}
+{{- end -}}
+{{- range $key := list "customBashScript" "containerCustomBashScript" -}}
+{{- if and $all (get $glue $key | default "" | trim) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.%s" $key) "found" "a script that no task's pod runs, as every queue uses the image's entrypoint" "advice" "leave it out, or give a queue useImageEntrypoint: false") -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

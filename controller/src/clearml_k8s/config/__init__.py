@@ -89,6 +89,8 @@ class QueueSettings:
     """What its tasks may ask for; None: `Config.task_policy`."""
     worker_id_template: str | None = None
     """Of the worker ids of this queue's tasks; None: `Config.task_worker_id`."""
+    use_image_entrypoint: bool | None = None
+    """The image's own entrypoint runs in place of our start script; None: `Config.use_image_entrypoint`."""
 
 
 GPU_FIELD = "resources|limits|nvidia.com/gpu"
@@ -166,6 +168,13 @@ class Config:
     """The account may read the cluster's nodes."""
     status_report_seconds: float = 30.0
     """Between two reports of the controller as a worker of the server."""
+    use_image_entrypoint: bool = False
+    """Of queues that do not say; only the environment sets it (`config.glue_environment`)."""
     task_worker_id: str | None = None
     """Template of the worker ids of tasks (`config.worker_ids`); None: ``<worker id>:<task id>``."""
     dashboard: DashboardConfig = field(default_factory=DashboardConfig)
+
+    def runs_entrypoint(self, queue: QueueConfig) -> bool:
+        """Whether the image's own entrypoint runs in the queue's task pods."""
+        chosen = queue.settings.use_image_entrypoint
+        return self.use_image_entrypoint if chosen is None else chosen

@@ -266,6 +266,7 @@ def _queue(name: str, raw: Mapping[str, Any], *, task_policy: TaskPolicy) -> Que
             weight=settings.get("weight") or 1.0,
             task_policy=policy.read(settings["taskPolicy"], over=task_policy) if settings.get("taskPolicy") else None,
             worker_id_template=settings.get("customWorkerIdTemplate") or None,
+            use_image_entrypoint=settings.get("useImageEntrypoint"),
         ),
     )
 

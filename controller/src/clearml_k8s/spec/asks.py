@@ -40,7 +40,7 @@ _OURS = (names.PREFIX, "app.kubernetes.io/", "batch.kubernetes.io/")
 _ADVICE: Mapping[str, str] = {
     "--cpus": "set resources in the queue's template",
     "--device": "set resources in the queue's template",
-    "--entrypoint": "the pod starts clearml-agent; use the task's setup script for preparations",
+    "--entrypoint": "what a pod starts is its queue's to say; use the task's setup script for preparations",
     "--env-file": "the file is not known here; write its lines as -e NAME=VALUE",
     "--gpus": "set resources.limits (nvidia.com/gpu) in the queue's template",
     "--memory": "set resources in the queue's template",

@@ -23,6 +23,8 @@ from clearml_k8s.spec.template import PodParts, pod_parts
 ENV_SKIP_SYSTEM_PACKAGES: Final = "CLEARML_AGENT_SKIP_CONTAINER_APT"
 ENV_NEEDS_GIT: Final = "CLEARML_K8S_NEEDS_GIT"
 ENV_SITE_PACKAGES: Final = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES"
+ENV_SDK_TASK_ID: Final = "CLEARML_TASK_ID"
+"""By which an image's own entrypoint, and the SDK in it, know the task; elsewhere the agent sets it."""
 RESERVED_ENV: Final = names.RESERVED_ENV | {ENV_SETUP_SCRIPT, ENV_NEEDS_GIT}
 
 CONFIG_FOLDER: Final = "/etc/clearml"
@@ -74,13 +76,15 @@ def build_job(
     if task.container.malformed:
         raise errors.SpecError(f"the server's answer for the task: {task.container.malformed}")
     parts = fill(pod_parts(config=config, queue=queue.config), queue=queue, task=task, worker_id=worker_id)
-    template_env, refused = _template_env(parts)
+    entrypoint = config.runs_entrypoint(queue.config)
+    reserved = RESERVED_ENV | {ENV_SDK_TASK_ID} if entrypoint else RESERVED_ENV
+    template_env, refused = _template_env(parts, reserved)
     image, old_arguments = split_image(task.container.image)
     asked = lay_over(
         parts,
         [*old_arguments, *docker_words(task.container.arguments)],
         policy=queue.config.settings.task_policy or config.task_policy,
-        reserved_env=RESERVED_ENV,
+        reserved_env=reserved,
         reserved_paths=() if config.clearml.config_secret is None else (CONFIG_FOLDER,),
     )
     parts = asked.parts
@@ -90,17 +94,16 @@ def build_job(
     container: dict[str, Any] = {
         "name": names.TASK_CONTAINER,
         "image": _image(image, config=config, queue=queue),
-        "command": list(
-            start_command(preparation=config.task.preparation_script, own=config.task.start_script, task_id=task.id)
-        ),
+        **({} if entrypoint else {"command": _command(config, task)}),
         **parts.container,
         "env": [
             *_identity(config=config, task=task, attempt=attempt, reports_as=reports_as),
+            *(env_entries({ENV_SDK_TASK_ID: task.id}) if entrypoint else []),
             *merge_env(
                 _defaults(config),
                 template_env,
                 env_entries(asked.env),
-                _preparation(task),
+                [] if entrypoint else _preparation(task),
             ),
         ],
     }
@@ -141,6 +144,9 @@ def build_job(
     }
     _check_size(manifest)
     ignored = (*parts.ignored, *refused, *_reserved_metadata(parts, labels), *asked.ignored)
+    if entrypoint and task.container.setup_shell_script.strip():
+        why = "the queue's tasks start with their image's entrypoint (useImageEntrypoint): put it into the image"
+        ignored = (*ignored, Ignored(source="task", argument="the setup script", why=why))
     return BuiltJob(manifest=manifest, ignored=ignored)
 
 
@@ -261,14 +267,19 @@ def _preparation(task: TaskView) -> list[dict[str, Any]]:
     return [dict(entry) for entry in env_entries(values)]
 
 
-def _template_env(parts: PodParts) -> tuple[list[dict[str, Any]], tuple[Ignored, ...]]:
+def _command(config: Config, task: TaskView) -> list[str]:
+    pod = config.task
+    return list(start_command(preparation=pod.preparation_script, own=pod.start_script, task_id=task.id))
+
+
+def _template_env(parts: PodParts, reserved: frozenset[str]) -> tuple[list[dict[str, Any]], tuple[Ignored, ...]]:
     env = parts.container.get("env") or []
     refused = tuple(
         Ignored(source="template", argument=f"env {item['name']}", why="set by the controller")
         for item in env
-        if item["name"] in RESERVED_ENV
+        if item["name"] in reserved
     )
-    return [item for item in env if item["name"] not in RESERVED_ENV], refused
+    return [item for item in env if item["name"] not in reserved], refused
 
 
 def _mount_config(spec: dict[str, Any], container: dict[str, Any], secret: SecretKey) -> None:
