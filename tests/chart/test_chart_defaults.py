@@ -215,6 +215,7 @@ def test_whole_config_file(render: Render) -> None:
             "skipsSystemPackages": False,
         },
         "basePodTemplate": {},
+        "conditionalTemplates": [],
         "queues": {"default": {"templateOverrides": {}, "queueSettings": {}}},
         "clusterAccess": False,
         "statusReportFrequencySeconds": 30,

@@ -173,13 +173,27 @@ and what to write instead. Values of secrets are never shown.
 {{- end -}}
 {{- end -}}
 
+{{/* Writes every pod template into a map, by the key under which it stands. Takes {values, into}. */}}
+{{- define "clearml-agent.validate.templatePlaces" -}}
+{{- $into := .into -}}
+{{- $glue := .values.agentk8sglue -}}
+{{- $_ := set $into "agentk8sglue.basePodTemplate" ($glue.basePodTemplate | default dict) -}}
+{{- range $index, $entry := $glue.conditionalTemplates -}}
+{{- $_ := set $into (printf "agentk8sglue.conditionalTemplates[%d].template" $index) ($entry.template | default dict) -}}
+{{- end -}}
+{{- range $name, $queue := $glue.queues -}}
+{{- $_ := set $into (printf "agentk8sglue.queues.%s.templateOverrides" $name) (get ($queue | default dict) "templateOverrides" | default dict) -}}
+{{- range $index, $entry := get ($queue | default dict) "conditionalTemplates" | default list -}}
+{{- $_ := set $into (printf "agentk8sglue.queues.%s.conditionalTemplates[%d].template" $name $index) ($entry.template | default dict) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What the controller sets in each task pod, and string templates that nothing fills in. */}}
 {{- define "clearml-agent.validate.taskTemplates" -}}
 {{- $state := .state -}}
-{{- $places := dict "agentk8sglue.basePodTemplate" .values.agentk8sglue.basePodTemplate -}}
-{{- range $name, $queue := .values.agentk8sglue.queues -}}
-{{- $_ := set $places (printf "agentk8sglue.queues.%s.templateOverrides" $name) (get ($queue | default dict) "templateOverrides") -}}
-{{- end -}}
+{{- $places := dict -}}
+{{- include "clearml-agent.validate.templatePlaces" (dict "values" .values "into" $places) -}}
 {{- $advice := dict
       "CLEARML_API_HOST" "write agentk8sglue.apiServerUrlReference"
       "CLEARML_WEB_HOST" "write agentk8sglue.webServerUrlReference"
@@ -330,9 +344,11 @@ and what to write instead. Values of secrets are never shown.
 {{- define "clearml-agent.validate.labels" -}}
 {{- $state := .state -}}
 {{- $glue := .values.agentk8sglue -}}
-{{- $places := dict "agentk8sglue.labels" $glue.labels "agentk8sglue.basePodTemplate.labels" (get ($glue.basePodTemplate | default dict) "labels") -}}
-{{- range $name, $queue := $glue.queues -}}
-{{- $_ := set $places (printf "agentk8sglue.queues.%s.templateOverrides.labels" $name) (get (get ($queue | default dict) "templateOverrides" | default dict) "labels") -}}
+{{- $places := dict "agentk8sglue.labels" $glue.labels -}}
+{{- $templates := dict -}}
+{{- include "clearml-agent.validate.templatePlaces" (dict "values" .values "into" $templates) -}}
+{{- range $place, $template := $templates -}}
+{{- $_ := set $places (printf "%s.labels" $place) (get $template "labels") -}}
 {{- end -}}
 {{- range $name := list "serviceMonitor" "podMonitor" "prometheusRule" "grafanaDashboard" -}}
 {{- $_ := set $places (printf "metrics.%s.labels" $name) (get $.values.metrics $name).labels -}}

@@ -10,6 +10,7 @@ import pytest
 from clearml_k8s.app.checks import check
 from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.config import Config, QueueConfig
+from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.config.dashboard import DashboardConfig, GpuDiscovery
 from clearml_server.process import DevServer
 from flow_parts import make_config
@@ -128,6 +129,17 @@ async def test_a_template_that_is_refused(config: Config, cluster: Cluster, kube
     line = starting(found, "FAIL  template of queue default")
     assert "agentk8sglue.queues.default.templateOverrides" in line
     assert "bad" in line
+
+
+async def test_each_conditional_template_is_tried(config: Config, cluster: Cluster, kubeconfig: str) -> None:
+    one = ConditionalTemplate(when={"type": "a"}, template={"nonsense": 1}, place="the first")
+    two = dataclasses.replace(one, template={"nodeName": "n"}, place="the second")
+    config = dataclasses.replace(config, conditional_templates=(one, two))
+    code, found = await lines(config, kubeconfig, None)
+    assert code == 1
+    assert starting(found, "ok    template of queue default: Kubernetes takes the Job")
+    assert "the key nonsense is not known" in starting(found, "FAIL  template of queue default with the first: ")
+    assert starting(found, "ok    template of queue default with the second: Kubernetes takes the Job")
 
 
 async def test_a_pod_that_is_refused(config: Config, cluster: Cluster, kubeconfig: str) -> None:

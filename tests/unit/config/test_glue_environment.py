@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 from clearml_k8s.config import ClearMLConfig, Config, QueueConfig, QueueSettings, TaskCredentials, TaskPodConfig
+from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.config.file import ConfigProblems
 from clearml_k8s.config.glue_environment import with_environment
 
@@ -50,3 +51,21 @@ def test_scripts_that_no_pod_would_run_are_told() -> None:
     one = QueueConfig(name="gpu", settings=QueueSettings(use_image_entrypoint=False))
     config = dataclasses.replace(config, queues={**CONFIG.queues, "gpu": one})
     assert with_environment(config, {"K8S_GLUE_POD_USE_IMAGE_ENTRYPOINT": "true"}).use_image_entrypoint
+
+
+def test_a_conditional_template_comes_after_those_of_the_values() -> None:
+    one = ConditionalTemplate(when={"type": "a"}, template={}, place="agentk8sglue.conditionalTemplates[0]")
+    config = dataclasses.replace(CONFIG, conditional_templates=(one,))
+    text = 'type="b"|{spec.priorityClassName: high}'
+    changed = with_environment(config, {"CLEARML_K8S_GLUE_COND_CUST_TEMPLATE": text})
+    assert [found.when for found in changed.conditional_templates] == [{"type": "a"}, {"type": "b"}]
+    assert with_environment(config, {"CLEARML_K8S_GLUE_COND_CUST_TEMPLATE": " "}) == config
+
+
+def test_all_problems_of_the_environment_are_told_at_once() -> None:
+    found = problems(
+        CONFIG,
+        K8S_GLUE_POD_USE_IMAGE_ENTRYPOINT="maybe",
+        CLEARML_K8S_GLUE_COND_CUST_TEMPLATE='a="b"|{nodeName: c, d: e}',
+    )
+    assert len(found) == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TextIO
 
 from clearml_k8s.app.connect import Identity, clearml_session, identity_of
@@ -34,6 +34,7 @@ from clearml_k8s.report.discovery import Discovery
 from clearml_k8s.report.lacking import by_queue
 from clearml_k8s.report.nodes import Nodes
 from clearml_k8s.spec.job import pod_of, template_probe_job
+from clearml_k8s.spec.variants import Variant, variants
 
 SECONDS = 15.0
 
@@ -232,29 +233,37 @@ async def _nodes(config: Config, client: KubeClient, lines: Lines) -> None:
 
 
 async def _template(config: Config, client: KubeClient, queue: ResolvedQueue, identity: Identity, lines: Lines) -> None:
-    where = f"agentk8sglue.queues.{queue.name}.templateOverrides or agentk8sglue.basePodTemplate"
+    for variant in variants(config=config, queue=queue.config):
+        await _variant(variant, client, replace(queue, config=variant.queue), identity, lines)
+
+
+async def _variant(
+    variant: Variant, client: KubeClient, queue: ResolvedQueue, identity: Identity, lines: Lines
+) -> None:
+    config = variant.config
+    what = f"queue {queue.name}" + (f" with {variant.condition}" if variant.condition else "")
     try:
         probe = template_probe_job(config, queue, worker_id=identity.worker_id, controller_id=identity.controller)
         await client.create(JOBS, probe.manifest, namespace=config.namespace, dry_run=True, strict=True)
     except SpecError as error:
-        lines.bad(f"template of queue {queue.name}: {error}")
+        lines.bad(f"template of {what}: {error}")
         return
     except KubeNotFound:
-        lines.bad(f"template of queue {queue.name}: namespace {config.namespace} does not exist")
+        lines.bad(f"template of {what}: namespace {config.namespace} does not exist")
         return
     except KubeRefused as error:
-        lines.bad(f"template of queue {queue.name}: Kubernetes refuses it ({where}): {error.message}")
+        lines.bad(f"template of {what}: Kubernetes refuses it ({variant.where}): {error.message}")
         return
     except ClearMLK8sError as error:
-        lines.bad(f"template of queue {queue.name}: not checked: {error}")
+        lines.bad(f"template of {what}: not checked: {error}")
         return
     for ignored in probe.ignored:
-        lines.note(f"template of queue {queue.name}: {ignored}")
-    lines.good(f"template of queue {queue.name}: Kubernetes takes the Job")
-    await _pod(config, client, queue, probe.manifest, lines)
+        lines.note(f"template of {what}: {ignored}")
+    lines.good(f"template of {what}: Kubernetes takes the Job")
+    await _pod(config, client, what, probe.manifest, lines)
 
 
-async def _pod(config: Config, client: KubeClient, queue: ResolvedQueue, job: dict[str, object], lines: Lines) -> None:
+async def _pod(config: Config, client: KubeClient, what: str, job: dict[str, object], lines: Lines) -> None:
     """What only shows on the pod itself: admission, quota, Pod Security; where this account may ask."""
     try:
         may = await access.review(client, verb="create", resource=PODS, namespace=config.namespace)
@@ -262,8 +271,8 @@ async def _pod(config: Config, client: KubeClient, queue: ResolvedQueue, job: di
             return
         await client.create(PODS, pod_of(job), namespace=config.namespace, dry_run=True, strict=True)
     except KubeRefused as error:
-        lines.bad(f"pod of queue {queue.name}: Kubernetes refuses it: {error.message}")
+        lines.bad(f"pod of {what}: Kubernetes refuses it: {error.message}")
     except ClearMLK8sError as error:
-        lines.bad(f"pod of queue {queue.name}: not checked: {error}")
+        lines.bad(f"pod of {what}: not checked: {error}")
     else:
-        lines.good(f"pod of queue {queue.name}: Kubernetes takes it")
+        lines.good(f"pod of {what}: Kubernetes takes it")

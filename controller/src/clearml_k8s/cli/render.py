@@ -18,6 +18,7 @@ from clearml_k8s.config.file import ConfigProblems
 from clearml_k8s.config.problems import nearest
 from clearml_k8s.spec.explain import Field, Layer, explain
 from clearml_k8s.spec.job import SAMPLE_ATTEMPT, SAMPLE_TASK_ID, build_job
+from clearml_k8s.spec.variants import chosen
 
 SAMPLE_NAMESPACE_UID: Final = "00000000-0000-0000-0000-000000000000"
 
@@ -62,7 +63,9 @@ def render(
         built = build_job(**arguments)
         jobs.append(built.manifest)
         if with_layers:
-            print(f"# queue {queue.name}", *_layers(explain(**arguments)), sep="\n", file=out)
+            condition = chosen(config=config, queue=queue, task=task)
+            holds = f", {condition.place} holds" if condition else ""
+            print(f"# queue {queue.name}{holds}", *_layers(explain(**arguments)), sep="\n", file=out)
         for item in built.ignored:
             print(f"clearml-k8s: queue {queue.name}: {item}", file=log)
     if not with_layers:

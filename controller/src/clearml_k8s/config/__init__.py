@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.config.dashboard import DashboardConfig
 from clearml_k8s.config.policy import TaskPolicy
 
@@ -114,6 +115,8 @@ class QueueConfig:
     name: str
     template_overrides: RawTemplate = field(default_factory=dict)
     settings: QueueSettings = field(default_factory=QueueSettings)
+    conditional_templates: tuple[ConditionalTemplate, ...] = ()
+    """Looked at before those of `Config`; the first that holds is laid over `template_overrides`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +167,8 @@ class Config:
     base_pod_template: RawTemplate = field(default_factory=dict)
     base_pod_spec: RawTemplate | None = None
     """A whole PodSpec below the named keys of the templates; only the flags of `run` set it, no config file does."""
+    conditional_templates: tuple[ConditionalTemplate, ...] = ()
+    """Of all queues."""
     cluster_access: bool = False
     """The account may read the cluster's nodes."""
     status_report_seconds: float = 30.0

@@ -9,8 +9,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from clearml_k8s.config import Config
+from clearml_k8s.config import Config, glue_condition
 from clearml_k8s.config.file import ConfigProblems
+from clearml_k8s.config.glue_condition import CONDITIONAL_TEMPLATE
 from clearml_k8s.config.problems import show
 
 USE_IMAGE_ENTRYPOINT: Final = "K8S_GLUE_POD_USE_IMAGE_ENTRYPOINT"
@@ -26,6 +27,13 @@ def with_environment(config: Config, environ: Mapping[str, str]) -> Config:
     if found not in (*_TRUE, *_FALSE):
         problems.append(f"{USE_IMAGE_ENTRYPOINT}: found {show(found, path=())}; expected true or false")
     changed = dataclasses.replace(config, use_image_entrypoint=config.use_image_entrypoint or found in _TRUE)
+    if condition := environ.get(CONDITIONAL_TEMPLATE, "").strip():
+        try:
+            last = glue_condition.read(condition)
+        except ConfigProblems as error:
+            problems += error.problems
+        else:
+            changed = dataclasses.replace(changed, conditional_templates=(*config.conditional_templates, last))
     problems += _unused_scripts(changed)
     if problems:
         raise ConfigProblems(problems)
@@ -42,6 +50,6 @@ def _unused_scripts(config: Config) -> Iterator[str]:
     ):
         if script.strip():
             yield (
-                f"task.{key}: found a script that no task's pod runs, as every queue uses the image's entrypoint: leave "
-                "it out, or give a queue useImageEntrypoint: false"
+                f"task.{key}: found a script that no task's pod runs, as every queue uses the image's entrypoint: "
+                "leave it out, or give a queue useImageEntrypoint: false"
             )

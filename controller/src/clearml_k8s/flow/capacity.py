@@ -6,8 +6,10 @@ Pure. `Room` knows what is left, `places` who holds what; here the configured li
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import reduce
+from itertools import chain
 from typing import Any
 
 from clearml_k8s.config import Config, ResolvedQueue
@@ -18,6 +20,7 @@ from clearml_k8s.flow.room import ONE, Costs, Limit, Room
 from clearml_k8s.kube.quota import QuotaRecord
 from clearml_k8s.kube.uses import NOTHING, Measure, Uses, field_path
 from clearml_k8s.spec.job import template_probe_job
+from clearml_k8s.spec.variants import variants
 
 PODS, MONITORED, UNDECIDED = "pods", "monitored-resources", "undecided-jobs"
 """Names of the limits that all queues share; their keys, too."""
@@ -35,12 +38,17 @@ EMPTY = Count()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Need:
-    """What one task of a queue takes: ``pod`` is what its pod will be made of, ``demand`` that pod's share of quotas;
-    ``problem``: why it is not known."""
+    """What one task of a queue takes: ``pod`` is what its pod will be made of, ``demand`` that pod's share of quotas,
+    ``least`` what each has at least; ``problem``: why it is not known.
+
+    With conditional templates ``uses`` and ``demand`` are the most, of each amount, that one of them asks for: which
+    task gets which is known only once the task is taken.
+    """
 
     uses: Uses = NOTHING
     pod: Mapping[str, Any] = field(default_factory=dict)
     demand: Mapping[str, Decimal] = field(default_factory=dict)
+    least: Mapping[str, Decimal] = field(default_factory=dict)
     problem: str = ""
 
 
@@ -57,16 +65,22 @@ def measure_of(config: Config) -> Measure:
 def need_of(config: Config, queue: ResolvedQueue, *, measure: Measure, worker_id: str) -> Need:
     """What one task of the queue takes: its own settings change nothing in what is limited. ``worker_id``: ours; parts
     of it may stand in a template."""
-    try:
-        built = template_probe_job(config, queue, worker_id=worker_id, controller_id="")
-    except SpecError as error:
-        return Need(problem=f"its pod template cannot be used: {error}")
-    pod = built.manifest["spec"]["template"]
-    uses = measure(pod)
+    pods = []
+    for variant in variants(config=config, queue=queue.config):
+        of_queue = replace(queue, config=variant.queue)
+        try:
+            built = template_probe_job(variant.config, of_queue, worker_id=worker_id, controller_id="")
+        except SpecError as error:
+            return Need(problem=f"its pod template cannot be used: {error}")
+        pods.append(built.manifest["spec"]["template"])
+    uses = reduce(Uses.most, map(measure, pods))
     problem = ""
     if uses.unreadable:
         problem = f"agentk8sglue.monitoredResources: {uses.unreadable} of its pod template is no amount: write a number"
-    return Need(uses=uses, pod=pod, demand=demand(pod), problem=problem)
+    demands = [demand(pod) for pod in pods]
+    most = {key: max(one.get(key, Decimal(0)) for one in demands) for key in dict.fromkeys(chain(*demands))}
+    least = {key: min(one.get(key, Decimal(0)) for one in demands) for key in most}
+    return Need(uses=uses, pod=pods[0], demand=most, least=least, problem=problem)
 
 
 def room(
@@ -170,7 +184,7 @@ def _left(quota: QuotaRecord, counts: Counts, needs: Mapping[str, Need]) -> Iter
                 jobs = count.of(Stage.COMING)
                 new, old = (jobs, count.pods - jobs) if resource == JOBS_COUNT else (count.podless, count.with_pod)
                 coming += new * need.demand[resource]
-                there += old * need.demand[resource]
+                there += old * need.least[resource]
         used = max(quota.used.get(resource, Decimal(0)), there) + coming
         what = f"{resource} in the namespace"
         limit = Limit(name=resource, most=hard, used=used, what=what, setting=f"ResourceQuota {quota.name}")

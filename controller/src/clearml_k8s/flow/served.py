@@ -25,6 +25,7 @@ from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import JOBS
 from clearml_k8s.logs import kv
 from clearml_k8s.spec.job import template_probe_job
+from clearml_k8s.spec.variants import Variant, variants
 
 log = logging.getLogger(__name__)
 
@@ -207,15 +208,23 @@ class ServedQueues:
         return not problem
 
     async def template_problem(self, queue: ResolvedQueue) -> tuple[str, State]:
-        """Why Kubernetes refuses Jobs of this queue, by a server-side dry run, and of what kind; "": it does not."""
-        where = f"agentk8sglue.queues.{queue.config.name}.templateOverrides or agentk8sglue.basePodTemplate"
+        """Why Kubernetes refuses Jobs of this queue, by a server-side dry run of each of its templates, and of what
+        kind; "": it does not."""
+        for variant in variants(config=self._config, queue=queue.config):
+            problem, kind = await self._variant_problem(variant, replace(queue, config=variant.queue))
+            if problem:
+                return problem, kind
+        return "", State.SERVED
+
+    async def _variant_problem(self, variant: Variant, queue: ResolvedQueue) -> tuple[str, State]:
         try:
-            probe = template_probe_job(self._config, queue, worker_id=self._worker_id, controller_id=self._controller)
+            probe = template_probe_job(variant.config, queue, worker_id=self._worker_id, controller_id=self._controller)
             await self._client.create(JOBS, probe.manifest, namespace=self._config.namespace, dry_run=True, strict=True)
         except SpecError as error:
-            return f"its pod template cannot be used: {error}", State.TEMPLATE_INVALID
+            which = f" ({variant.condition})" if variant.condition else ""
+            return f"its pod template cannot be used{which}: {error}", State.TEMPLATE_INVALID
         except KubeInvalid as error:
-            return f"Kubernetes refuses its pod template ({where}): {error.message}", State.TEMPLATE_INVALID
+            return f"Kubernetes refuses its pod template ({variant.where}): {error.message}", State.TEMPLATE_INVALID
         except KubeForbidden as error:
             if error.quota_exceeded:
                 return "", State.SERVED

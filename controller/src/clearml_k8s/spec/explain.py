@@ -21,6 +21,7 @@ class Layer(enum.Enum):
     """Also what the queue's settings say, and what the chart gives every task pod."""
     BASE = "basePodTemplate"
     QUEUE = "templateOverrides"
+    CONDITION = "conditional"
     TASK = "task"
 
 
@@ -38,8 +39,10 @@ def explain(
 ) -> list[Field]:
     """Every field of the Job that `build_job` makes. Raises `errors.SpecError` as that does."""
     bare_task = dataclasses.replace(task, container=Container(), script_repository="")
-    bare_queue = dataclasses.replace(queue, config=dataclasses.replace(queue.config, template_overrides={}))
-    bare_config = dataclasses.replace(config, base_pod_template={}, base_pod_spec=None)
+    plain_config = dataclasses.replace(config, conditional_templates=())
+    bare_config = dataclasses.replace(plain_config, base_pod_template={}, base_pod_spec=None)
+    plain_queue = dataclasses.replace(queue, config=dataclasses.replace(queue.config, conditional_templates=()))
+    bare_queue = dataclasses.replace(plain_queue, config=dataclasses.replace(plain_queue.config, template_overrides={}))
 
     def leaves(with_config: Config, with_queue: ResolvedQueue, with_task: TaskView) -> dict[str, Any]:
         built = build_job(
@@ -61,8 +64,9 @@ def explain(
 
     built = {
         Layer.CONTROLLER: below(bare_config, bare_queue),
-        Layer.BASE: below(config, bare_queue),
-        Layer.QUEUE: below(config, queue),
+        Layer.BASE: below(plain_config, bare_queue),
+        Layer.QUEUE: below(plain_config, plain_queue),
+        Layer.CONDITION: leaves(config, queue, bare_task),
         Layer.TASK: leaves(config, queue, task),
     }
     return [

@@ -19,6 +19,7 @@ from clearml_k8s.spec.ignored import Ignored
 from clearml_k8s.spec.merge import merge_env
 from clearml_k8s.spec.script import ENV_SETUP_SCRIPT, start_command
 from clearml_k8s.spec.template import PodParts, pod_parts
+from clearml_k8s.spec.variants import chosen
 
 ENV_SKIP_SYSTEM_PACKAGES: Final = "CLEARML_AGENT_SKIP_CONTAINER_APT"
 ENV_NEEDS_GIT: Final = "CLEARML_K8S_NEEDS_GIT"
@@ -75,7 +76,9 @@ def build_job(
         raise errors.SpecError(str(error)) from None
     if task.container.malformed:
         raise errors.SpecError(f"the server's answer for the task: {task.container.malformed}")
-    parts = fill(pod_parts(config=config, queue=queue.config), queue=queue, task=task, worker_id=worker_id)
+    condition = chosen(config=config, queue=queue.config, task=task)
+    template = pod_parts(config=config, queue=queue.config, further=condition.template if condition else None)
+    parts = fill(template, queue=queue, task=task, worker_id=worker_id)
     entrypoint = config.runs_entrypoint(queue.config)
     reserved = RESERVED_ENV | {ENV_SDK_TASK_ID} if entrypoint else RESERVED_ENV
     template_env, refused = _template_env(parts, reserved)
@@ -88,8 +91,10 @@ def build_job(
         reserved_paths=() if config.clearml.config_secret is None else (CONFIG_FOLDER,),
     )
     parts = asked.parts
-    template = queue.config.settings.worker_id_template or config.task_worker_id
-    reports_as = _reports_as(template, config=config, queue=queue, task=task, job_name=job_name, worker_id=worker_id)
+    worker_template = queue.config.settings.worker_id_template or config.task_worker_id
+    reports_as = _reports_as(
+        worker_template, config=config, queue=queue, task=task, job_name=job_name, worker_id=worker_id
+    )
 
     container: dict[str, Any] = {
         "name": names.TASK_CONTAINER,
@@ -119,7 +124,7 @@ def build_job(
         names.ANNOTATION_QUEUE_ID: queue.id,
         names.ANNOTATION_QUEUE_NAME: queue.name,
         names.ANNOTATION_WORKER: worker_id,
-        **({names.ANNOTATION_REPORTS_AS: reports_as} if template else {}),
+        **({names.ANNOTATION_REPORTS_AS: reports_as} if worker_template else {}),
         names.ANNOTATION_TASK_NAME: encodable(task.name)[:_TASK_NAME_LIMIT],
         **({names.ANNOTATION_TAKEN: taken} if taken else {}),
     }
