@@ -170,7 +170,7 @@ def test_whole_config_file(render: Render) -> None:
         "queuePollFrequencySeconds": 5,
         "createQueues": False,
         "maxPods": None,
-        "defaultContainerImage": "python:3.11",
+        "defaultContainerImage": None,
         "completedPodDeletionDelayMinutes": 0,
         "failedPodDeletionDelayMinutes": None,
         "maxRunMinutes": None,

@@ -394,7 +394,7 @@ CASES = [
     Case(key="agentk8sglue.webServerUrlReference", value=None, look=config("clearml.webServer"),
          given=None, absent="https://app.clear.ml"),
     Case(key="agentk8sglue.defaultContainerImage", value="ubuntu:24.04", look=config("defaultContainerImage"),
-         given="ubuntu:24.04", absent="python:3.11"),
+         given="ubuntu:24.04", absent=None),
     Case(key="agentk8sglue.queue", value="gpu", look=config("queues"), given=empty("gpu"), absent=empty("default")),
     Case(key="agentk8sglue.queue", value="cpu, Big Jobs,cpu", look=config("queues"), given=empty("cpu", "Big Jobs"), absent=empty("default")),
     Case(key="agentk8sglue.queue", value="1", look=config("queues"), given=empty("1"), absent=empty("default")),

@@ -152,7 +152,7 @@ and what to write instead. Values of secrets are never shown.
 {{- $place := printf "agentk8sglue.%s[%d]" $key $index -}}
 {{- $field := ternary "path" "mountPath" (eq $key "fileMounts") -}}
 {{- $path := eq $key "fileMounts" | ternary (include "clearml-agent.filePath" (dict "folderPath" ($mount.folderPath | default "") "name" $mount.name)) (clean ($mount.mountPath | default "")) -}}
-{{- if or (has $path (list "/tmp" "/etc/clearml-k8s" "/etc/clearml-k8s-credentials")) (hasPrefix "/etc/clearml-k8s/" $path) -}}
+{{- if or (has $path (list "/tmp" "/etc/clearml-k8s" "/etc/clearml-k8s-conf" "/etc/clearml-k8s-credentials")) (hasPrefix "/etc/clearml-k8s/" $path) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the %s %s" $field ($mount.mountPath | default $path)) "advice" "the chart mounts its own volume there; choose another path") -}}
 {{- else if hasKey $paths $path -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the %s %s, which %s has, too" $field $path (get $paths $path)) "advice" "mount one thing at each path") -}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TextIO
 
 from clearml_k8s.app.connect import Identity, clearml_session, identity_of
@@ -24,6 +25,7 @@ from clearml_k8s.errors import (
     Unreachable,
 )
 from clearml_k8s.flow import clash
+from clearml_k8s.flow.task_conf import TaskConf
 from clearml_k8s.kube import access
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.node import NodeSlimmer
@@ -33,6 +35,7 @@ from clearml_k8s.kube.watch import Listed
 from clearml_k8s.report.discovery import Discovery
 from clearml_k8s.report.lacking import by_queue
 from clearml_k8s.report.nodes import Nodes
+from clearml_k8s.spec.container_rules import NO_RULES, SECTION
 from clearml_k8s.spec.job import pod_of, template_probe_job
 from clearml_k8s.spec.variants import Variant, variants
 
@@ -64,10 +67,13 @@ async def check(
     kubeconfig: str | None,
     context: str | None,
     out: TextIO | None = None,
+    conf_file: Path | None = None,
 ) -> int:
-    """Print one line for each thing checked; 1 when something is wrong. ``credentials`` None: leave the server out."""
+    """Print one line for each thing checked; 1 when something is wrong. ``credentials`` None: leave the server out;
+    ``conf_file``: the clearml.conf of task pods."""
     lines, clock = Lines(out=out or sys.stdout), SystemClock()
     lines.good(f"configuration: {len(config.queues)} queue(s): {', '.join(config.queues)}")
+    _conf(TaskConf(conf_file, clock=clock), lines)
     async with AsyncExitStack() as stack:
         session = None
         if credentials is None:
@@ -92,6 +98,16 @@ async def check(
                 await _template(config, client, resolved, identity, lines)
     print(f"{lines.problems} problem(s) found" if lines.problems else "all well", file=lines.out)
     return 1 if lines.problems else 0
+
+
+def _conf(conf: TaskConf, lines: Lines) -> None:
+    conf.look()
+    if conf.problem:
+        for problem in conf.problem.splitlines():
+            lines.bad(f"clearml.conf: {problem}")
+    elif conf.rules != NO_RULES:
+        image = conf.rules.image or "none of its own"
+        lines.good(f"clearml.conf: {SECTION}: {len(conf.rules.rules)} rule(s), image {image}")
 
 
 async def _server(session: Session, credentials: Credentials, lines: Lines) -> bool:

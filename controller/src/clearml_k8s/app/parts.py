@@ -33,6 +33,7 @@ from clearml_k8s.flow.recover import Recovery
 from clearml_k8s.flow.returning import Returning
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.starts import Starts
+from clearml_k8s.flow.task_conf import TaskConf
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.flow.workqueue import WorkQueue
 from clearml_k8s.kube import old_pod
@@ -195,6 +196,7 @@ def make(
     leads: Callable[[], bool],
     watched: Watched,
     stop: asyncio.Event,
+    conf: TaskConf | None = None,
 ) -> Parts:
     """The parts of one controller; asks nobody anything. ``stop`` set says that nothing new is to be begun.
 
@@ -255,7 +257,9 @@ def make(
         if config.respect_resource_quotas
         else None,
     )
-    served = ServedQueues(config=config, session=session, client=client, worker_id=worker_id, controller=controller)
+    served = ServedQueues(
+        config=config, session=session, client=client, worker_id=worker_id, controller=controller, conf=conf
+    )
     measures = Measures(metrics=metrics, served=served)
     starts = Starts(jobs=jobs, pods=pods, measures=measures)
     graces = Graces(
@@ -282,6 +286,7 @@ def make(
         measure=measure,
         projects=ProjectNames(session=session),
         document=partial(tasks.get_document, session),
+        conf=conf,
     )
     book = ClaimBook(session=session, record=record, graces=graces, controller=controller)
     returning = Returning(

@@ -98,9 +98,19 @@ def _verification(environ: Mapping[str, str], file: Path | None, section: Mappin
 
 
 def _file_section(environ: Mapping[str, str], home: Path) -> tuple[Path | None, Mapping[str, Any]]:
+    path = find(environ, home=home)
+    if path is None:
+        return None, {}
+    api = parse(path).get("api")
+    return path, api if isinstance(api, Mapping) else {}
+
+
+def find(environ: Mapping[str, str], *, home: Path | None = None) -> Path | None:
+    """The controller's own ``clearml.conf``; ConfigError when the one that is named is no file."""
+    home = home or Path.home()
     named = environ.get(names.ENV_CONFIG_FILE, "").strip()
     if named == os.devnull:  # as the SDK takes it: no file at all
-        return None, {}
+        return None
     if named:
         path = Path(named.replace("~", str(home), 1) if named.startswith("~") else named)
         if not _is_file(path):
@@ -108,9 +118,8 @@ def _file_section(environ: Mapping[str, str], home: Path) -> tuple[Path | None, 
     else:
         path = home / "clearml.conf"
         if not path.is_file():
-            return None, {}
-    api = parse(path).get("api")
-    return path, api if isinstance(api, Mapping) else {}
+            return None
+    return path
 
 
 def parse(path: Path) -> dict[str, Any]:

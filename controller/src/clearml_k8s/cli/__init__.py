@@ -86,12 +86,14 @@ def _run(arguments: Sequence[str] | None, *, environ: Mapping[str, str]) -> int:
     config = with_environment(load_config(options, environ=environ), environ)
     if options.command == "render":
         from clearml_k8s.cli.render import render  # the other commands start without it
+        from clearml_k8s.flow.task_conf import find
 
         return render(
             config,
             queues=_selected_queues(options),
             task_file=options.task_json,
             with_layers=options.explain,
+            conf_file=find(environ),
             out=sys.stdout,
             log=sys.stderr,
         )

@@ -146,7 +146,8 @@ class Config:
     create_queues: bool = False
     max_pods: int | None = None
     """Task pods at one time, all queues together; None: no limit."""
-    default_container_image: str = "python:3.11"
+    default_container_image: str | None = None
+    """None: that of clearml.conf, else `spec.job.FALLBACK_IMAGE`."""
     completed_pod_deletion_delay_minutes: float = 0.0
     failed_pod_deletion_delay_minutes: float | None = None
     """Of failed tasks; None: as of all others."""

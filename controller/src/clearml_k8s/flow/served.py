@@ -21,6 +21,7 @@ from clearml_k8s.errors import (
     SpecError,
     Unanswered,
 )
+from clearml_k8s.flow.task_conf import TaskConf
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import JOBS
 from clearml_k8s.logs import kv
@@ -67,8 +68,17 @@ class ServedQueues:
     """All configured queues; one queue's trouble never stops another."""
 
     def __init__(
-        self, *, config: Config, session: Session, client: KubeClient, worker_id: str, controller: str
+        self,
+        *,
+        config: Config,
+        session: Session,
+        client: KubeClient,
+        worker_id: str,
+        controller: str,
+        conf: TaskConf | None = None,
     ) -> None:
+        """``conf``: without rules for containers while it cannot be read, nothing is taken."""
+        self._conf = conf
         self._config = config
         self._session = session
         self._client = client
@@ -210,6 +220,10 @@ class ServedQueues:
     async def template_problem(self, queue: ResolvedQueue) -> tuple[str, State]:
         """Why Kubernetes refuses Jobs of this queue, by a server-side dry run of each of its templates, and of what
         kind; "": it does not."""
+        if self._conf is not None:
+            self._conf.look(now=True)
+            if not self._conf.usable:
+                return f"which image its tasks get is not known: {self._conf.problem}", State.TEMPLATE_INVALID
         for variant in variants(config=self._config, queue=queue.config):
             problem, kind = await self._variant_problem(variant, replace(queue, config=variant.queue))
             if problem:

@@ -11,6 +11,7 @@ from typing import Any
 from clearml_k8s import errors
 from clearml_k8s.clearml.tasks import Container, TaskView
 from clearml_k8s.config import Config, ResolvedQueue
+from clearml_k8s.spec.container_rules import NO_RULES, ContainerRules
 from clearml_k8s.spec.job import build_job
 
 
@@ -35,7 +36,14 @@ class Field:
 
 
 def explain(
-    *, config: Config, queue: ResolvedQueue, task: TaskView, attempt: str, worker_id: str, controller_id: str
+    *,
+    config: Config,
+    queue: ResolvedQueue,
+    task: TaskView,
+    attempt: str,
+    worker_id: str,
+    controller_id: str,
+    rules: ContainerRules = NO_RULES,
 ) -> list[Field]:
     """Every field of the Job that `build_job` makes. Raises `errors.SpecError` as that does."""
     bare_task = dataclasses.replace(task, container=Container(), script_repository="")
@@ -52,6 +60,7 @@ def explain(
             attempt=attempt,
             worker_id=worker_id,
             controller_id=controller_id,
+            rules=rules,
         )
         return dict(_leaves(built.manifest))
 

@@ -13,7 +13,9 @@ from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue, SecretKey, strings, worker_ids
 from clearml_k8s.spec.asks import lay_over
-from clearml_k8s.spec.container import MAX_ENV_BYTES, check_image, docker_words, env_entries, split_image
+from clearml_k8s.spec.container import MAX_ENV_BYTES, check_image, env_entries
+from clearml_k8s.spec.container_match import Chosen, choose
+from clearml_k8s.spec.container_rules import NO_RULES, ContainerRules
 from clearml_k8s.spec.fill import encodable, fill
 from clearml_k8s.spec.ignored import Ignored
 from clearml_k8s.spec.merge import merge_env
@@ -27,6 +29,9 @@ ENV_SITE_PACKAGES: Final = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_P
 ENV_SDK_TASK_ID: Final = "CLEARML_TASK_ID"
 """By which an image's own entrypoint, and the SDK in it, know the task; elsewhere the agent sets it."""
 RESERVED_ENV: Final = names.RESERVED_ENV | {ENV_SETUP_SCRIPT, ENV_NEEDS_GIT}
+
+FALLBACK_IMAGE: Final = "python:3.11"
+"""Of tasks for which nobody names one."""
 
 CONFIG_FOLDER: Final = "/etc/clearml"
 CONFIG_FILE: Final = "clearml.conf"
@@ -62,10 +67,12 @@ def build_job(
     worker_id: str,
     controller_id: str,
     taken: str = "",
+    rules: ContainerRules = NO_RULES,
 ) -> BuiltJob:
     """The Job that runs `task` in the attempt `attempt` (its `status_changed` at the enqueue).
 
-    `taken`: when it was taken out of its queue (ISO 8601), for people; "" when that is not known.
+    `taken`: when it was taken out of its queue (ISO 8601), for people; "" when that is not known. `rules`: those of
+    clearml.conf for its container.
 
     The same arguments always give the same manifest, and no secret is in it. Raises `errors.SpecError`, naming the
     setting, when the task or the template cannot become a Job.
@@ -82,10 +89,10 @@ def build_job(
     entrypoint = config.runs_entrypoint(queue.config)
     reserved = RESERVED_ENV | {ENV_SDK_TASK_ID} if entrypoint else RESERVED_ENV
     template_env, refused = _template_env(parts, reserved)
-    image, old_arguments = split_image(task.container.image)
+    wanted = choose(rules, task)
     asked = lay_over(
         parts,
-        [*old_arguments, *docker_words(task.container.arguments)],
+        wanted.words,
         policy=queue.config.settings.task_policy or config.task_policy,
         reserved_env=reserved,
         reserved_paths=() if config.clearml.config_secret is None else (CONFIG_FOLDER,),
@@ -98,7 +105,7 @@ def build_job(
 
     container: dict[str, Any] = {
         "name": names.TASK_CONTAINER,
-        "image": _image(image, config=config, queue=queue),
+        "image": _image(wanted, config=config, queue=queue, rules=rules),
         **({} if entrypoint else {"command": _command(config, task)}),
         **parts.container,
         "env": [
@@ -108,7 +115,7 @@ def build_job(
                 _defaults(config),
                 template_env,
                 env_entries(asked.env),
-                [] if entrypoint else _preparation(task),
+                [] if entrypoint else _preparation(task, wanted.setup_script),
             ),
         ],
     }
@@ -148,8 +155,8 @@ def build_job(
         },
     }
     _check_size(manifest)
-    ignored = (*parts.ignored, *refused, *_reserved_metadata(parts, labels), *asked.ignored)
-    if entrypoint and task.container.setup_shell_script.strip():
+    ignored = (*parts.ignored, *refused, *_reserved_metadata(parts, labels), *wanted.ignored, *asked.ignored)
+    if entrypoint and wanted.setup_script.strip():
         why = "the queue's tasks start with their image's entrypoint (useImageEntrypoint): put it into the image"
         ignored = (*ignored, Ignored(source="task", argument="the setup script", why=why))
     return BuiltJob(manifest=manifest, ignored=ignored)
@@ -189,13 +196,15 @@ def pod_of(job: Mapping[str, Any]) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", **template}
 
 
-def _image(task_image: str, *, config: Config, queue: ResolvedQueue) -> str:
-    if task_image:
-        return check_image(task_image, setting="the task's container image")
+def _image(wanted: Chosen, *, config: Config, queue: ResolvedQueue, rules: ContainerRules) -> str:
+    if wanted.image:
+        return check_image(wanted.image, setting=wanted.by or "the task's container image")
     if queue.config.settings.default_image:
         setting = f"queueSettings.defaultImage of queue {queue.config.name}"
         return check_image(queue.config.settings.default_image, setting=setting)
-    return check_image(config.default_container_image, setting="defaultContainerImage")
+    if config.default_container_image:
+        return check_image(config.default_container_image, setting="defaultContainerImage")
+    return rules.image or FALLBACK_IMAGE
 
 
 def _reports_as(
@@ -254,11 +263,10 @@ def _defaults(config: Config) -> list[dict[str, Any]]:
     return [dict(entry) for entry in env_entries(values)]
 
 
-def _preparation(task: TaskView) -> list[dict[str, Any]]:
+def _preparation(task: TaskView, setup: str) -> list[dict[str, Any]]:
     values = {}
     if task.script_repository:
         values[ENV_NEEDS_GIT] = "1"
-    setup = task.container.setup_shell_script
     if "\0" in setup:
         raise errors.SpecError("the task's setup script holds a zero byte")
     size = len(f"{ENV_SETUP_SCRIPT}={setup}".encode(errors="replace"))
