@@ -203,6 +203,27 @@ def image(rendered: Rendered) -> Any:
     return both_containers("image")(rendered)
 
 
+def controllers_conf(rendered: Rendered) -> Any:
+    """The Secret, and the file it becomes, of the clearml.conf that the controller reads; of the test pod, too."""
+    found: list[Any] = []
+    for spec in (rendered.spec, rendered.test_pod["spec"]):
+        (container,) = spec["containers"]
+        env = {entry["name"]: entry.get("value") for entry in container["env"]}
+        mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+        secrets = {volume["name"]: volume.get("secret") for volume in spec["volumes"]}
+        mount, secret = mounts.get("clearml-k8s-conf"), secrets.get("clearml-k8s-conf")
+        if mount is None or secret is None:
+            assert (mount, secret, env.get("CLEARML_K8S_TASK_CONF")) == (None, None, None)
+            found.append(None)
+            continue
+        (item,) = secret["items"]
+        assert (mount["readOnly"], secret["optional"], item["key"]) == (True, True, "clearml.conf")
+        path = f"{mount['mountPath']}/{item['path']}"
+        assert env["CLEARML_K8S_TASK_CONF"] == path
+        found.append((secret["secretName"], path))
+    return found
+
+
 def empty(*names: str) -> dict[str, Any]:
     return {name: {"templateOverrides": {}, "queueSettings": {}} for name in names}
 
@@ -315,6 +336,10 @@ CASES = [
          given="ünï", absent="fake-secret-key"),
     Case(key="clearml.existingClearmlConfigSecret", value="my-conf", look=conf,
          given=({"name": "my-conf", "key": "clearml.conf"}, None), absent=(None, None)),
+    Case(key="clearml.existingClearmlConfigSecret", value="my-conf", look=controllers_conf,
+         given=[("my-conf", "/etc/clearml-k8s-conf/clearml.conf")] * 2, absent=[None, None]),
+    Case(key="clearml.clearmlConfig", value="agent.default_docker.image: a", look=controllers_conf,
+         given=[(f"{FULLNAME}-conf", "/etc/clearml-k8s-conf/clearml.conf")] * 2, absent=[None, None]),
     Case(key="clearml.clearmlConfig", value='sdk {\n  a: "b"\n}\n', look=conf,
          given=({"name": f"{FULLNAME}-conf", "key": "clearml.conf"}, {"clearml.conf": 'sdk {\n  a: "b"\n}\n'}),
          absent=(None, None)),

@@ -531,7 +531,7 @@ def test_an_extra_script_that_ends_the_shell_is_named(pod: Pod) -> None:
 
 
 def test_an_own_script_gets_the_extra_one_where_it_has_the_placeholder(pod: Pod) -> None:
-    with_conf(pod, "agent.extra_docker_shell_script: [export EXPORTED=extra]")
+    with_conf(pod, 'agent.extra_docker_shell_script: ["export EXPORTED=extra"]')
     pod.further = further(own=OWN)
     code, output = pod.run(CLEARML_K8S_SETUP_SCRIPT='export EXPORTED="$EXPORTED and second"')
     assert code == 0, output

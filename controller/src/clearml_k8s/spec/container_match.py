@@ -120,7 +120,7 @@ def _without_secrets(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[Ignor
             continue
         name, _, value = option.value.partition("=")
         if is_secret(name) or without_secrets(value) != value:
-            end = found[number + 1].place if number + 1 < len(found) else len(words)
+            end = found[number + 1].place if number + 1 < len(found) else len(words) + 1
             places |= set(range(option.place, end))
             why = (
                 "it stands in clearml.conf and looks secret, and no Job may hold that: put it into a Secret, and name "
@@ -128,4 +128,4 @@ def _without_secrets(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[Ignor
             )
             shown = name if name.isidentifier() else "(a variable)"
             ignored.append(Ignored(source="task", argument=f"-e {shown}", why=why))
-    return tuple(word for place, word in enumerate(words) if place not in places), tuple(ignored)
+    return tuple(word for place, word in enumerate(words, start=1) if place not in places), tuple(ignored)
