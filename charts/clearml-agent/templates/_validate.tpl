@@ -11,7 +11,7 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.pullSecret" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.image" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.queues" (dict "state" $state "values" .Values) -}}
-{{- include "clearml-agent.validate.controller" (dict "state" $state "values" .Values) -}}
+{{- include "clearml-agent.validate.controller" (dict "state" $state "values" .Values "context" .) -}}
 {{- include "clearml-agent.validate.controllerVolumes" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.taskTemplates" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.taskFiles" (dict "state" $state "values" .Values "conf" (include "clearml-agent.confSecretName" .)) -}}
@@ -111,14 +111,19 @@ and what to write instead. Values of secrets are never shown.
 {{- define "clearml-agent.validate.controller" -}}
 {{- $state := .state -}}
 {{- $glue := .values.agentk8sglue -}}
+{{- $refused := (.context.Files.Get "files/glue-variables.yaml" | fromYaml).refused -}}
 {{- $variables := dict -}}
 {{- range $index, $env := $glue.extraEnvs -}}
 {{- if hasKey $variables $env.name -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" (printf "the name %s, which %s has, too" $env.name (get $variables $env.name)) "advice" "set each variable once") -}}
 {{- end -}}
 {{- $_ := set $variables $env.name (printf "agentk8sglue.extraEnvs[%d]" $index) -}}
-{{- if has $env.name (list "CLEARML_API_ACCESS_KEY" "CLEARML_API_SECRET_KEY" "CLEARML_K8S_CREDENTIALS_DIR") -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "the chart gives the controller its credentials; use clearml.existingAgentk8sglueSecret, or clearml.agentk8sglueKey and clearml.agentk8sglueSecret") -}}
+{{- if eq $env.name "CLEARML_K8S_CREDENTIALS_DIR" -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" (get $refused "CLEARML_API_ACCESS_KEY")) -}}
+{{- else if eq $env.name "CLEARML_K8S_TASK_CONF" -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "the chart sets it: write clearml.clearmlConfig or clearml.existingClearmlConfigSecret") -}}
+{{- else if hasKey $refused $env.name -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" (get $refused $env.name)) -}}
 {{- else if eq $env.name "CLEARML_K8S_POD_NAME" -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "the chart sets it: by the pod's own name the controller knows its Lease; leave it out") -}}
 {{- end -}}

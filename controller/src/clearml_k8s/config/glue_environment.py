@@ -12,6 +12,7 @@ from typing import Final
 from clearml_k8s.config import Config, glue_condition
 from clearml_k8s.config.file import ConfigProblems
 from clearml_k8s.config.glue_condition import CONDITIONAL_TEMPLATE
+from clearml_k8s.config.glue_variables import GLUE_PREFIXES, VARIABLES, State
 from clearml_k8s.config.problems import show
 
 USE_IMAGE_ENTRYPOINT: Final = "K8S_GLUE_POD_USE_IMAGE_ENTRYPOINT"
@@ -23,7 +24,11 @@ _FALSE: Final = ("0", "false", "no", "off", "n", "f", "")
 def with_environment(config: Config, environ: Mapping[str, str]) -> Config:
     """The configuration with what the environment says. Raises `ConfigProblems` that name the variables."""
     found = environ.get(USE_IMAGE_ENTRYPOINT, "").strip().lower()
-    problems = []
+    problems = [
+        f"{name} is not taken: {variable.text}"
+        for name, variable in VARIABLES.items()
+        if variable.state is State.REFUSED and name.startswith(GLUE_PREFIXES) and environ.get(name, "").strip()
+    ]
     if found not in (*_TRUE, *_FALSE):
         problems.append(f"{USE_IMAGE_ENTRYPOINT}: found {show(found, path=())}; expected true or false")
     changed = dataclasses.replace(config, use_image_entrypoint=config.use_image_entrypoint or found in _TRUE)
