@@ -21,8 +21,9 @@ HEADER = """\
 
 Built by `make generate` from `config/glue_variables.py`: each variable that ClearML's glue reads of its environment,
 and what it does in `agentk8sglue.extraEnvs`. What is refused is told at `helm lint` and `helm upgrade -i`; what begins
-with `K8S_GLUE_` or `CLEARML_K8S_GLUE_` the controller refuses without Helm, too. What has no meaning here is named in the
-notes after an installation. The variables of this controller are in [operations](operations.md#settings-of-the-process).
+with `K8S_GLUE_` or `CLEARML_K8S_GLUE_` the controller refuses without Helm, too. What has no meaning here is named in
+the notes after an installation. The variables of this controller are in
+[operations](operations.md#settings-of-the-process).
 
 | variable | | |
 |---|---|---|
