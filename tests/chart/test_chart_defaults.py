@@ -191,6 +191,11 @@ def test_whole_config_file(render: Render) -> None:
             "capabilities": [],
             "user": "template",
             "labels": [],
+            "maxGpus": 0,
+            "maxCpus": 0,
+            "maxMemory": "",
+            "nodeSelector": [],
+            "priorityClasses": [],
         },
         "respectResourceQuotas": True,
         "patienceSeconds": {

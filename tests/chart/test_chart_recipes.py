@@ -73,6 +73,14 @@ USES: list[tuple[str, str, str, Callable[[Pod], Any], Any, int]] = [
         0,
     ),
     (
+        "Tasks that say what they need",
+        "research",
+        "--gpus 4 -m 64g",
+        lambda pod: container(pod)["resources"],
+        {"limits": {"nvidia.com/gpu": 4, "memory": "64Gi"}, "requests": {"memory": "64Gi"}},
+        0,
+    ),
+    (
         "A debugger in the container",
         "debug",
         "--cap-add SYS_PTRACE",

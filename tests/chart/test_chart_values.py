@@ -295,6 +295,11 @@ POLICY: list[tuple[str, Any, Any]] = [
     ("capabilities", ["SYS_PTRACE"], []),
     ("user", "nonRoot", "template"),
     ("labels", ["team", "example.com/*", "*"], []),
+    ("maxGpus", 4, 0),
+    ("maxCpus", 1.5, 0),
+    ("maxMemory", "64Gi", ""),
+    ("nodeSelector", ["pool=a100", "zone"], []),
+    ("priorityClasses", ["low"], []),
 ]
 """Keys of `taskPolicy`: a value, and the default."""
 

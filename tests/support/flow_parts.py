@@ -19,7 +19,6 @@ from clearml_k8s.clearml.tasks import TaskView, get_document
 from clearml_k8s.config import ClearMLConfig, Config, QueueConfig, QueueSettings, ResolvedQueue, TaskCredentials
 from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
-from clearml_k8s.flow.capacity import measure_of
 from clearml_k8s.flow.choose import Turns, choose
 from clearml_k8s.flow.claim import Claims
 from clearml_k8s.flow.counting import Counting
@@ -27,6 +26,7 @@ from clearml_k8s.flow.graces import Graces
 from clearml_k8s.flow.launch import Launcher
 from clearml_k8s.flow.marking import Marking
 from clearml_k8s.flow.measures import Measures
+from clearml_k8s.flow.needs import Needs, measure_of
 from clearml_k8s.flow.picture import Picture
 from clearml_k8s.flow.recover import Recovery
 from clearml_k8s.flow.returning import Returning
@@ -216,12 +216,16 @@ class Side:
             measures=self.measures,
             pending_queue=lambda: self.served.pending_queue,
         )
+        self.needs = Needs(
+            config=self.config, session=self.session, measure=measure_of(self.config), worker_id=worker_id
+        )
         self.marking = Marking(
             session=self.session,
             book=self.book,
             returning=self.returning,
             jobs=self.jobs,
             adopted=self.adopted,
+            needs=self.needs,
             **identity,
             instance=f"{id(self):x}",
         )
@@ -245,7 +249,7 @@ class Side:
         self.turns = Turns()
         self.counting = Counting(
             config=self.config,
-            worker_id=worker_id,
+            needs=self.needs,
             clock=self.clock,
             served=self.served,
             book=self.book,
@@ -300,6 +304,8 @@ class Side:
         await self.session.health.ready()
         active = self.served.active()
         found = {q.id: q for q in await queues.get_queues(self.session, ids=[q.id for q in active])} if active else {}
+        waiting = [(q, e.task) for q in active for e in found[q.id].entries if not self.book.busy(e.task)]
+        await self.needs.look(waiting, keep=self.book.in_flight())
         choice = choose(
             queues=[(queue, found[queue.id]) for queue in active],
             room=self.room(),

@@ -14,9 +14,9 @@ from clearml_k8s import metrics
 from clearml_k8s.app.gauges import StateGauges
 from clearml_k8s.clearml.health import State as Health
 from clearml_k8s.config import QueueConfig, QueueSettings
-from clearml_k8s.flow import counting
-from clearml_k8s.flow.capacity import Need
+from clearml_k8s.flow import needs
 from clearml_k8s.flow.lengths import FRESH_SECONDS, QueueLengths
+from clearml_k8s.flow.needs import Need
 from clearml_k8s.flow.poll import Poller
 from clearml_k8s.kube.uses import Measure, Uses
 from clearml_k8s.kube.watch import Upsert
@@ -44,6 +44,8 @@ class Scrape:
             claims=side.claims,
             book=side.book,
             counting=side.counting,
+            needs=side.needs,
+            teller=side.teller,
             may_take=lambda: True,
         )
         self.lengths = QueueLengths(session=side.session, served=side.served)
@@ -211,7 +213,7 @@ async def test_a_queue_that_nothing_opens(scrape: Scrape, monkeypatch: pytest.Mo
     strange = Measure(fields=(("metadata", "labels", "x"),))
     uses = strange({"metadata": {"labels": {"x": "many"}}})
     need = Need(uses=dataclasses.replace(uses, monitored=Decimal(1)), problem="no amount")
-    monkeypatch.setattr(counting, "need_of", lambda *_, **__: need)
+    monkeypatch.setattr(needs, "need_of", lambda *_, **__: need)
     cpu = scrape.side.server.queue_id("cpu")
     assert scrape.of("queue_state") == {("gpu", "closed"): 1, (cpu, "closed"): 1, ("missing", "missing"): 1}
     scrape.known = False

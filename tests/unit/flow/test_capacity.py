@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from clearml_k8s.config import Config, MonitoredResources, QueueConfig, QueueSettings, ResolvedQueue
 from clearml_k8s.config.conditions import ConditionalTemplate
-from clearml_k8s.flow.capacity import Need, measure_of, need_of, room
+from clearml_k8s.flow.capacity import room
+from clearml_k8s.flow.needs import Need, measure_of, need_of
 from clearml_k8s.flow.places import Known, Place, Stage, counted, places
 from clearml_k8s.flow.room import MAX_IN_FLIGHT, Room
 from clearml_k8s.kube.events import EventRecord
@@ -456,14 +457,16 @@ def test_room_is_counted_for_the_largest_of_a_queues_templates() -> None:
     assert left(conditioned("c", large, small, max_cpus=9)).of("c") == 2
 
 
-def test_a_quota_has_to_have_room_for_the_largest_template_and_pods_there_use_at_least_the_smallest() -> None:
+def test_a_quota_has_to_have_room_for_the_largest_template_and_each_pod_there_uses_its_own() -> None:
     resource = "requests.nvidia.com/gpu"
     asks = conditioned("q", gpus(1), gpus(4))
+    measure = measure_of(limited(asks))
+    one = measure({"spec": {"containers": [gpus(1)]}})
     for taken, used, room_left in ((0, 0, 4), (8, 8, 2), (8, 0, 2), (13, 13, 0)):
         limit = QuotaRecord(
             name="gpus", uid="u", resource_version="1", hard={resource: Decimal(16)}, used={resource: Decimal(used)}
         )
-        assert left(asks, taken=placed("q", taken), quotas=(limit,)).of("q") == room_left
+        assert left(asks, taken=placed("q", taken, uses=one), quotas=(limit,)).of("q") == room_left
 
 
 def test_a_conditional_template_that_cannot_be_used_takes_nothing() -> None:

@@ -42,6 +42,8 @@ def poller(side: Side) -> Poller:
         claims=side.claims,
         book=side.book,
         counting=side.counting,
+        needs=side.needs,
+        teller=side.teller,
         may_take=lambda: not side.unknown,
     )
 

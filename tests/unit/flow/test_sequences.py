@@ -331,7 +331,7 @@ async def test_a_queue_whose_jobs_conflict_for_ever_blocks_no_other(
     monkeypatch.setattr(poll, "MAX_IN_FLIGHT", 5)
     poller = poll.Poller(
         config=side.config, session=side.session, served=side.served, claims=side.claims, book=side.book,
-        counting=side.counting, may_take=lambda: True,
+        counting=side.counting, needs=side.needs, teller=side.teller, may_take=lambda: True,
     )  # fmt: skip
     bad = server.bulk_tasks(10, queue="bad")
     side.clock.auto = False

@@ -127,6 +127,19 @@ def test_what_is_no_amount_is_named_and_not_shown() -> None:
     assert measured(made, "metadata|labels|n") == Uses(unreadable="metadata|labels|n")
 
 
+def test_a_share_that_clearmls_injector_gives_is_a_share() -> None:
+    share = {"clearml-injector/fraction": "0.500"}
+    assert Measure()(template(container(), labels=share)).gpus == Decimal("0.5")
+    assert Measure()(template(container(limits={"nvidia.com/gpu": 2}), labels=share)).gpus == 2
+    assert Measure()(template(container(), labels={"clearml-injector/fraction": "half"})).gpus == 0
+
+
+def test_demand_is_read_where_pods_of_a_queue_differ() -> None:
+    made = template(container(requests={"cpu": 2}))
+    assert Measure()(made).demand == ()
+    assert dict(Measure(demands=True)(made).demand)["requests.cpu"] == 2
+
+
 def test_gpus_are_read_whatever_is_limited() -> None:
     assert measured(template(container(limits={"nvidia.com/gpu": 1}))) == Uses(gpus=Decimal(1))
     assert measured("no pod") is NOTHING

@@ -44,6 +44,7 @@ def build(config: Config) -> Build:
         config: Config = config,
         queue: QueueConfig | None = None,
         task: TaskView | None = None,
+        properties: Mapping[str, str] | None = None,
         validate: bool = True,
         **container: str,
     ) -> BuiltJob:
@@ -51,7 +52,12 @@ def build(config: Config) -> Build:
         if base is not None:
             config = dataclasses.replace(config, base_pod_template=base)
         task = task or TaskView(
-            id=TASK_ID, name="train", status="queued", status_changed=ATTEMPT, container=Container(**container)
+            id=TASK_ID,
+            name="train",
+            status="queued",
+            status_changed=ATTEMPT,
+            container=Container(**container),
+            properties=properties or {},
         )
         built = build_job(
             config=config,

@@ -10,6 +10,7 @@ import pytest
 from clearml_k8s.clearml.tasks import Container, TaskView, view
 from clearml_k8s.config import Config, QueueConfig, QueueSettings, ResolvedQueue
 from clearml_k8s.config.file import ConfigProblems
+from clearml_k8s.config.policy import TaskPolicy
 from clearml_k8s.flow.task_conf import read_text
 from clearml_k8s.spec.container_match import choose, fitting
 from clearml_k8s.spec.container_rules import NO_RULES, ContainerRules
@@ -207,6 +208,15 @@ def test_what_looks_secret_in_arguments_of_the_conf_stays_there() -> None:
     assert "CANARY" not in str(found)
     own = choose(rules(""), task(arguments=arguments))
     assert "API_TOKEN=CANARY" in own.words, "a task's own arguments are its user's to give"
+
+
+def test_arguments_of_the_conf_ask_for_no_resources(config: Config) -> None:
+    found = choose(rules('arguments: "--gpus all -e A=B --memory=4g --cpus 2"'), task())
+    assert found.words == ("-e", "A=B")
+    assert [item.argument for item in found.ignored] == ["--gpus", "--memory", "--cpus"]
+    config = dataclasses.replace(config, task_policy=TaskPolicy(max_gpus=4))
+    job = built(config, rules('arguments: "--gpus all"'), task())
+    assert "resources" not in task_container(job), "room is counted before the rule is known"
 
 
 def built(config: Config, found: ContainerRules, view: TaskView, **settings: Any) -> Any:

@@ -17,7 +17,6 @@ from clearml_k8s.clock import Clock
 from clearml_k8s.config import Config
 from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
-from clearml_k8s.flow.capacity import measure_of
 from clearml_k8s.flow.claim import Claims
 from clearml_k8s.flow.clash import WorkerClash
 from clearml_k8s.flow.counting import Counting
@@ -26,6 +25,7 @@ from clearml_k8s.flow.launch import Launcher
 from clearml_k8s.flow.lengths import QueueLengths
 from clearml_k8s.flow.marking import Marking
 from clearml_k8s.flow.measures import Measures
+from clearml_k8s.flow.needs import Needs, measure_of
 from clearml_k8s.flow.poll import Poller, Watched
 from clearml_k8s.flow.reads import TaskReads
 from clearml_k8s.flow.reconcile import Reconciler
@@ -217,6 +217,7 @@ def make(
     old: Store[OldPod] = Store(keep_gone=True)
     quotas: Store[QuotaRecord] = Store()
     measure = measure_of(config)
+    needs = Needs(config=config, session=session, measure=measure, worker_id=worker_id)
     selector = names.task_selector(release=config.release_name)
     cluster = Followed(
         clock=session.clock,
@@ -315,6 +316,7 @@ def make(
         returning=returning,
         jobs=jobs,
         adopted=adopted,
+        needs=needs,
         worker_id=worker_id,
         controller=controller,
         instance=instance,
@@ -353,7 +355,7 @@ def make(
     )
     counting = Counting(
         config=config,
-        worker_id=worker_id,
+        needs=needs,
         clock=session.clock,
         served=served,
         book=book,
@@ -371,6 +373,8 @@ def make(
         claims=claims,
         book=book,
         counting=counting,
+        needs=needs,
+        teller=teller,
         may_take=may_begin,
         watched=watched,
     )

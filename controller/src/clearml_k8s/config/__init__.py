@@ -184,3 +184,7 @@ class Config:
         """Whether the image's own entrypoint runs in the queue's task pods."""
         chosen = queue.settings.use_image_entrypoint
         return self.use_image_entrypoint if chosen is None else chosen
+
+    def policy_of(self, queue: QueueConfig) -> TaskPolicy:
+        """What tasks of the queue may ask for."""
+        return queue.settings.task_policy or self.task_policy

@@ -39,6 +39,20 @@ class TaskPolicy:
     capabilities: tuple[str, ...] = ()
     user: User = "template"
     labels: tuple[str, ...] = ()
+    max_gpus: int = 0
+    max_cpus: float = 0.0
+    max_memory: str = ""
+    node_selector: tuple[str, ...] = ()
+    priority_classes: tuple[str, ...] = ()
+
+    @property
+    def own_resources(self) -> bool:
+        """Whether a task may change what its pod takes of what is limited."""
+        return bool(self.max_gpus or self.max_cpus or self.max_memory or self.priority_classes)
+
+    def allows_node_label(self, key: str, value: str) -> bool:
+        """Whether a task may choose nodes by this label."""
+        return key in self.node_selector or f"{key}={value}" in self.node_selector
 
     def allows_label(self, key: str) -> bool:
         """Whether a task may set the label."""
@@ -84,6 +98,11 @@ _KEYS = {
     "capabilities": "capabilities",
     "user": "user",
     "labels": "labels",
+    "maxGpus": "max_gpus",
+    "maxCpus": "max_cpus",
+    "maxMemory": "max_memory",
+    "nodeSelector": "node_selector",
+    "priorityClasses": "priority_classes",
 }
 
 
@@ -97,8 +116,11 @@ def read(raw: Mapping[str, Any] | None, *, over: TaskPolicy) -> TaskPolicy:
     }
     if "capabilities" in found:
         found["capabilities"] = tuple(name.removeprefix("CAP_") for name in found["capabilities"])
-    if "shared_memory" in found:
-        found["shared_memory"] = str(found["shared_memory"])
+    for amount in ("shared_memory", "max_memory"):
+        if amount in found:
+            found[amount] = str(found[amount])
+    if "max_gpus" in found:
+        found["max_gpus"] = int(found["max_gpus"])
     return replace(over, **found)
 
 

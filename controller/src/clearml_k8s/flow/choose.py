@@ -35,11 +35,15 @@ class Turns:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
     """``candidates`` in the order to claim them; ``turns`` for the next choice; ``kept``: by id of a queue that has
-    tasks and no room, the name of the queue that room is kept for."""
+    tasks and no room, the name of the queue that room is kept for; ``waits``: by id of a queue whose next task has a
+    need of its own that does not fit, in words, which limit it waits for; ``never``: by task that
+    was passed over as a limit gives less than it needs, in words, which one."""
 
     candidates: tuple[Candidate, ...] = ()
     turns: Turns = field(default_factory=Turns)
     kept: Mapping[str, str] = field(default_factory=dict)
+    waits: Mapping[str, str] = field(default_factory=dict)
+    never: Mapping[str, str] = field(default_factory=dict)
 
 
 def choose(
@@ -49,6 +53,8 @@ def choose(
     ledger = room.ledger()
     chosen: dict[str, Candidate] = {}
     kept: dict[str, str] = {}
+    waits: dict[str, str] = {}
+    never: dict[str, str] = {}
     due, now = dict(turns.due), dict(turns.now)
     for priority in sorted({served.config.settings.priority for served, _ in queues}, reverse=True):
         group = [(served, queue) for served, queue in queues if served.config.settings.priority == priority]
@@ -61,17 +67,27 @@ def choose(
             turn, number = heapq.heappop(waiting)
             served = group[number][0]
             due[served.id] = turn
-            entry = next((e for e in entries[served.id] if e.task not in chosen and not busy(e.task)), None)
-            blocked = Blocked.ALONE if entry is None else ledger.blocked(served.id)
+            entry = None
+            for one in entries[served.id]:
+                if one.task in chosen or busy(one.task):
+                    continue
+                if not ledger.never(served.id, one.task):
+                    entry = one
+                    break
+                never[one.task] = ledger.why(served.id, one.task)
+            blocked = Blocked.ALONE if entry is None else ledger.blocked(served.id, entry.task)
             if entry is None or blocked is Blocked.ALONE:
                 due[served.id] = max(turn, at)
+                if entry is not None:
+                    waits[served.id] = ledger.why(served.id, entry.task)
             elif blocked is Blocked.SHARED:
                 # It comes first when there is room, by no more than the one turn that it has missed.
                 due[served.id] = max(turn, at - 1 / served.config.settings.weight)
-                kept[served.id] = ledger.kept_for(served.id)
-                ledger.keep(served.id, name=served.name)
+                kept[served.id] = ledger.kept_for(served.id, entry.task)
+                waits[served.id] = ledger.why(served.id, entry.task)
+                ledger.keep(served.id, entry.task, name=served.name)
             else:
-                ledger.spend(served.id)
+                ledger.spend(served.id, entry.task)
                 chosen[entry.task] = Candidate(task=entry.task, queue=served)
                 at = max(at, turn)
                 due[served.id] = turn + 1 / served.config.settings.weight
@@ -80,5 +96,9 @@ def choose(
     active = {served.id for served, _ in queues}
     turns = Turns(due={queue: turn for queue, turn in due.items() if queue in active}, now=now)
     return Choice(
-        candidates=tuple(chosen.values()), turns=turns, kept={queue: name for queue, name in kept.items() if name}
+        candidates=tuple(chosen.values()),
+        turns=turns,
+        kept={queue: name for queue, name in kept.items() if name},
+        waits={queue: why for queue, why in waits.items() if why},
+        never=never,
     )

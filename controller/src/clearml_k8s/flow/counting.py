@@ -10,7 +10,8 @@ from clearml_k8s.config import Config
 from clearml_k8s.flow import capacity
 from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
-from clearml_k8s.flow.capacity import EMPTY, Counts, Need, measure_of, need_of
+from clearml_k8s.flow.capacity import EMPTY, Counts
+from clearml_k8s.flow.needs import Needs
 from clearml_k8s.flow.pace import Pace
 from clearml_k8s.flow.places import Known, Place, Stage, counted, places
 from clearml_k8s.flow.room import Limit, Room
@@ -58,7 +59,7 @@ class Counting:
         *,
         config: Config,
         clock: Clock,
-        worker_id: str,
+        needs: Needs,
         served: ServedQueues,
         book: ClaimBook,
         jobs: Store[JobRecord],
@@ -72,7 +73,7 @@ class Counting:
         ``unknown``: why it is not known what exists in the cluster, "" when it is."""
         self._config = config
         self._clock = clock
-        self._worker_id = worker_id
+        self._needs = needs
         self._since: dict[str, float] = {}  # uid of each Job that Kubernetes has not got to -> when that was seen first
         self._served = served
         self._book = book
@@ -82,8 +83,6 @@ class Counting:
         self._quotas = quotas
         self._events = events
         self._unknown = unknown
-        self._measure = measure_of(config)
-        self._needs: dict[str, Need] = {}
         self._pace = Pace(clock=clock)
         self._known: Known = {}
 
@@ -122,23 +121,29 @@ class Counting:
         )
 
     def _room(self, counts: Counts) -> Room:
+        found = self._served.all_found()
         return capacity.room(
             config=self._config,
-            queues=self._served.all_found(),
+            queues=found,
             counts=counts,
-            needs=self._known_needs(),
+            needs={queue.id: self._needs.of(queue) for queue in found},
+            own={queue.id: self._needs.own(queue) for queue in found},
             quotas=self._quotas(),
             pace=self._pace.most,
             unknown=self._unknown(),
         )
 
     def _places(self) -> list[Place]:
-        self._known_needs()
+        by_id = {queue.id: queue for queue in self._served.all_found()}
+
+        def uses(queue: str, task: str) -> Uses:
+            return self._needs.uses(by_id[queue], task) if queue in by_id else NOTHING
+
         found = places(
             jobs=self._jobs,
             pods=(*self._pods, *self._adopted.pods()),
             in_flight=self._book.in_flight(),
-            needs=self._uses,
+            needs=uses,
             events=self._events,
             known=self._known,
         )
@@ -160,13 +165,3 @@ class Counting:
             return place
         owner = self._served.by_name(place.name)
         return place if owner is None else replace(place, queue=owner.id)
-
-    def _uses(self, queue: str) -> Uses:
-        need = self._needs.get(queue)
-        return need.uses if need is not None else NOTHING
-
-    def _known_needs(self) -> Mapping[str, Need]:
-        for queue in self._served.all_found():
-            if queue.id not in self._needs:
-                self._needs[queue.id] = need_of(self._config, queue, measure=self._measure, worker_id=self._worker_id)
-        return self._needs

@@ -15,6 +15,7 @@ from clearml_k8s.errors import ConfigError, Refused, Unanswered
 from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.batch import each
 from clearml_k8s.flow.book import ClaimBook
+from clearml_k8s.flow.needs import Needs
 from clearml_k8s.flow.picture import Claimable, picture, read_back
 from clearml_k8s.flow.returning import Returning
 from clearml_k8s.flow.taking import Taking
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 NAMELESS_SECONDS = 600.0
 """How long an entry is passed over whose task's id cannot name a Job."""
+
+CHANGED_SECONDS = 0.2
+"""How long an entry is passed over whose task has changed what it asks for since it was chosen."""
 
 
 class Marking:
@@ -39,6 +43,7 @@ class Marking:
         returning: Returning,
         jobs: Store[JobRecord],
         adopted: Adopted,
+        needs: Needs,
         worker_id: str,
         controller: str,
         instance: str,
@@ -49,6 +54,7 @@ class Marking:
         self._returning = returning
         self._jobs = jobs
         self._adopted = adopted
+        self._needs = needs
         self._worker_id = worker_id
         self._controller = controller
         self._instance = instance
@@ -84,6 +90,10 @@ class Marking:
             log.warning("entry passed over", extra=kv(task=task_id, queue=queue.name, why=str(error)))
             self._book.skip(task_id, seconds=NAMELESS_SECONDS)
             return None
+        if not self._needs.agrees(task, queue):
+            # It asks for something else now: it is chosen anew, by that.
+            self._book.skip(task_id, seconds=CHANGED_SECONDS)
+            return None
         return taking
 
     def has_job(self, taking: Taking) -> bool:
@@ -106,8 +116,11 @@ class Marking:
             view = found.get(taking.task.id)
             seen = picture(view, entry=None)
             match read_back(seen, mark=self.value(taking), controller=self._controller):
-                case Claimable.ALONE if view is not None:
+                case Claimable.ALONE if view is not None and self._needs.agrees(view, taking.queue):
                     alone.append(replace(taking, task=view))
+                case Claimable.ALONE:
+                    self._book.skip(taking.task.id, seconds=CHANGED_SECONDS)
+                    await self._returning.unmark(taking.task.id, queue=taking.queue.id)
                 case Claimable.GIVES_WAY:
                     self._book.skip(taking.task.id)
                     await self._returning.unmark(taking.task.id, queue=taking.queue.id)

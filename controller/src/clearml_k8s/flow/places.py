@@ -9,6 +9,7 @@ import enum
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from clearml_k8s.flow.diagnosis import Category
 from clearml_k8s.flow.pending import pending
@@ -65,16 +66,17 @@ def places(
     jobs: Iterable[JobRecord],
     pods: Iterable[PodRecord],
     in_flight: Mapping[str, str],
-    needs: Callable[[str], Uses] = lambda _: NOTHING,
+    needs: Callable[[str, str], Uses] = lambda _queue, _task: NOTHING,
     events: Callable[[JobRecord], Sequence[EventRecord]] = lambda _: (),
     known: Known | None = None,
 ) -> list[Place]:
     """All of them.
 
-    ``in_flight``: task -> queue id of everything claimed, or in doubt, whose Job may come; ``needs``: what a task of
-    the queue uses; ``events``: those of a Job, as far as they were read. An unfinished Job takes one place, with all
-    its pods; so does each pod that may still run and whose Job is over or gone, and each task in flight until its Job
-    is there. ``known``: what the last call has found, kept for the next one, which is several times as fast with it.
+    ``in_flight``: task -> queue id of everything claimed, or in doubt, whose Job may come; ``needs``: of a queue and a
+    task of it, what that uses; ``events``: those of a Job, as far as they were read. An unfinished Job takes one place,
+    with all its pods; so does each pod that may still run and whose Job is over or gone, and each task in flight until
+    its Job is there. ``known``: what the last call has found, kept for the next one, which is several times as fast
+    with it.
     """
     own: dict[str, list[PodRecord]] = {}
     for pod in pods:
@@ -105,7 +107,7 @@ def places(
         known.clear()
         known.update(now)
     coming = [
-        Place(queue=queue, stage=Stage.COMING, uses=needs(queue), podless=True)
+        Place(queue=queue, stage=Stage.COMING, uses=needs(queue, task), podless=True)
         for task, queue in in_flight.items()
         if task not in launched
     ]
@@ -153,18 +155,31 @@ def _of_pod(pod: PodRecord) -> Stage:
     return Stage.HELD if scheduled.reason == "SchedulingGated" else Stage.WAITING
 
 
+Demand = tuple[tuple[str, Decimal], ...]
+"""What a pod takes of quotas, by resource; () where it is what its queue's template says."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Alike:
+    """How many places whose pods take the same of quotas: all, those without a Job, those whose pod is still to come,
+    and those with one."""
+
+    pods: int
+    jobless: int
+    podless: int
+    with_pod: int
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Count:
-    """The places of one queue, or of all: how many of each stage, how many of them have no pod yet, or have
-    one, what they use.
+    """The places of one queue, or of all: how many of each stage, what they use, how many take the same of quotas.
 
     ``refused``: why Kubernetes does not take a pod of it, where a quota is used up; else "".
     """
 
     stages: Mapping[Stage, int] = field(default_factory=dict)
-    podless: int = 0
-    with_pod: int = 0
     uses: Uses = NOTHING
+    demands: Mapping[Demand, Alike] = field(default_factory=dict)
     refused: str = ""
 
     @property
@@ -195,8 +210,7 @@ def _count(some: Sequence[Place]) -> Count:
     uses = Counter(place.uses for place in some)
     return Count(
         stages=Counter(place.stage for place in some),
-        podless=sum(place.podless for place in some),
-        with_pod=sum(place.pod for place in some),
+        demands=_alike(some),
         uses=Uses(
             monitored=sum((one.monitored * number for one, number in uses.items()), NONE),
             gpus=sum((one.gpus * number for one, number in uses.items()), NONE),
@@ -205,3 +219,18 @@ def _count(some: Sequence[Place]) -> Count:
         ),
         refused=next((place.refused for place in some if place.refused), ""),
     )
+
+
+def _alike(some: Sequence[Place]) -> dict[Demand, Alike]:
+    by_demand: dict[Demand, list[Place]] = {}
+    for place in some:
+        by_demand.setdefault(place.uses.demand, []).append(place)
+    return {
+        demand: Alike(
+            pods=len(alike),
+            jobless=sum(place.stage is Stage.COMING for place in alike),
+            podless=sum(place.podless for place in alike),
+            with_pod=sum(place.pod for place in alike),
+        )
+        for demand, alike in by_demand.items()
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -19,8 +19,10 @@ from clearml_k8s.flow.capacity import UNDECIDED
 from clearml_k8s.flow.choose import Candidate, Choice, choose
 from clearml_k8s.flow.claim import Claims
 from clearml_k8s.flow.counting import Counting, Usage
+from clearml_k8s.flow.needs import Needs
 from clearml_k8s.flow.room import MAX_IN_FLIGHT, Room
 from clearml_k8s.flow.served import ServedQueues
+from clearml_k8s.flow.tell import Teller
 from clearml_k8s.logs import kv
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,8 @@ class Poller:
         claims: Claims,
         book: ClaimBook,
         counting: Counting,
+        needs: Needs,
+        teller: Teller,
         may_take: Callable[[], bool],
         watched: Watched = unwatched,
     ) -> None:
@@ -67,6 +71,9 @@ class Poller:
         self._claims = claims
         self._book = book
         self._counting = counting
+        self._needs = needs
+        self._teller = teller
+        self._never: Mapping[str, str] = {}
         self._may_take = may_take
         self._choice = Choice()
         self._closed: dict[str, str] = {}
@@ -86,14 +93,18 @@ class Poller:
     def usage(self) -> Usage:
         """What is used now of what there is; of each queue from which nothing is taken, why."""
         found = self._counting.usage()
-        kept = {queue.config.name: self._choice.kept.get(queue.id, "") for queue in self._served.all_found()}
+        whys = {queue.config.name: self._why(queue.id) for queue in self._served.all_found()}
         standings = (
-            replace(one, left=0, why=f"what is left is kept for queue {kept[one.queue]}, whose task needs more")
-            if not one.why and kept.get(one.queue)
-            else one
+            replace(one, left=0, why=whys[one.queue]) if not one.why and whys.get(one.queue) else one
             for one in found.standings
         )
         return replace(found, standings=tuple(standings))
+
+    def _why(self, queue_id: str) -> str:
+        """Why the last look has taken nothing more from the queue, though there is room for some task of it."""
+        if kept := self._choice.kept.get(queue_id):
+            return f"what is left is kept for queue {kept}, whose task needs more"
+        return self._choice.waits.get(queue_id, "")
 
     async def run(self) -> None:
         """Poll for ever. Raises Fenced when another instance took the record over."""
@@ -143,12 +154,16 @@ class Poller:
         if most <= 0:
             return 0
         # Entries that cannot be taken stand in front of others: look as far behind them as there is room.
-        depth = min(most, free) + self._book.skipped
+        depth = min(most, free) + self._book.skipped + len(self._choice.never)
         found = {
             queue.id: queue
             for queue in await queues.get_queues(self._session, ids=[q.id for q in active], max_entries=depth)
         }
-        # The room again: it may have shrunk during the call.
+        waiting = [
+            (q, e.task) for q in active if q.id in found for e in found[q.id].entries if not self._book.busy(e.task)
+        ]
+        await self._needs.look(waiting, keep=self._book.in_flight())
+        # The room again: it may have shrunk during the calls.
         room = self.room()
         self._choice = choose(
             queues=[(queue, found[queue.id]) for queue in active if queue.id in found],
@@ -157,6 +172,7 @@ class Poller:
             turns=self._choice.turns,
             limit=free,
         )
+        self._tell_never(self._choice.never)
         chosen = self._choice.candidates
         for start in range(0, len(chosen), BATCH):
             self._start(self._claims.claim(chosen[start : start + BATCH]), chosen[start : start + BATCH])
@@ -185,6 +201,14 @@ class Poller:
             elif before and not why:
                 log.info("queue goes on", extra=kv(queue=queue.name))
             self._closed[queue.id] = why
+
+    def _tell_never(self, never: Mapping[str, str]) -> None:
+        """Tell the user of each task that is passed over, once."""
+        for task, why in never.items():
+            if task not in self._never:
+                self._teller.say(task, f"Waiting, and passed over: {why}", level="WARNING")
+                log.warning("entry passed over", extra=kv(task=task, why=why))
+        self._never = never
 
     def _start(self, claim: Coroutine[Any, Any, int], batch: tuple[Candidate, ...]) -> None:
         self._book.begin(batch)

@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 from clearml_k8s.kube.quota import QuotaRecord, Scope
-from clearml_k8s.kube.uses import limits, requests
-
-JOBS_COUNT = "count/jobs.batch"
-
-
-def demand(pod: Mapping[str, Any]) -> dict[str, Decimal]:
-    """By resource, as a quota names them: what one pod takes; its Job under `JOBS_COUNT`."""
-    one = Decimal(1)
-    asked, most = requests(pod), limits(pod)
-    return {
-        **asked,
-        **{f"requests.{name}": amount for name, amount in asked.items()},
-        **{f"limits.{name}": amount for name, amount in most.items()},
-        "pods": one,
-        "count/pods": one,
-        JOBS_COUNT: one,
-    }
+from clearml_k8s.kube.uses import requests
 
 
 def applies(quota: QuotaRecord, pod: Mapping[str, Any]) -> bool:

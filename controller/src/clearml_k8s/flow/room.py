@@ -52,11 +52,13 @@ Costs = tuple[tuple[str, Decimal], ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
-    """The places left. ``costs`` by queue id; ``others``: of a queue that is not served; ``closed``: why nothing is
-    taken from a queue, whatever is left, by its id."""
+    """The places left. ``costs`` by queue id, at least; ``by_task`` by queue id and task, where a task has its own;
+    ``others``: of a queue that is not served; ``closed``: why nothing is taken from a queue, whatever is left, by its
+    id."""
 
     limits: Mapping[str, Limit] = field(default_factory=dict)
     costs: Mapping[str, Costs] = field(default_factory=dict)
+    by_task: Mapping[str, Mapping[str, Costs]] = field(default_factory=dict)
     others: Costs = ()
     closed: Mapping[str, str] = field(default_factory=dict)
 
@@ -75,8 +77,10 @@ class Room:
         """To share the places out."""
         return Ledger(self)
 
-    def costs_of(self, queue_id: str) -> Costs:
-        return self.costs.get(queue_id, self.others)
+    def costs_of(self, queue_id: str, task: str = "") -> Costs:
+        """``task``: "" for what every task of the queue costs."""
+        own = self.by_task.get(queue_id, {}).get(task)
+        return own if own is not None else self.costs.get(queue_id, self.others)
 
 
 class Blocked(enum.Enum):
@@ -104,32 +108,43 @@ class Ledger:
         fits = [int(self._left[key] // cost) for key, cost in self._room.costs_of(queue_id) if cost > 0]
         return max(0, min([MAX_IN_FLIGHT, *fits]))
 
-    def lacking(self, queue_id: str) -> Iterator[str]:
-        """The limits that have no room for another task of the queue."""
-        return (key for key, cost in self._room.costs_of(queue_id) if cost > 0 and cost > self._left[key])
+    def lacking(self, queue_id: str, task: str = "") -> Iterator[str]:
+        """The limits that have no room for the task, or for another one of the queue."""
+        return (key for key, cost in self._room.costs_of(queue_id, task) if cost > 0 and cost > self._left[key])
 
-    def blocked(self, queue_id: str) -> Blocked:
-        """Whether another task of the queue may be taken, now that some limits are kept for others."""
+    def blocked(self, queue_id: str, task: str = "") -> Blocked:
+        """Whether the task may be taken, now that some limits are kept for others."""
         if queue_id in self._room.closed:
             return Blocked.ALONE
-        costs, lacks = dict(self._room.costs_of(queue_id)), list(self.lacking(queue_id))
+        costs, lacks = dict(self._room.costs_of(queue_id, task)), list(self.lacking(queue_id, task))
         if any(not self._room.limits[key].kept or costs[key] > self._room.limits[key].most for key in lacks):
             return Blocked.ALONE
-        return Blocked.SHARED if lacks or self.kept_for(queue_id) else Blocked.NOT
+        return Blocked.SHARED if lacks or self.kept_for(queue_id, task) else Blocked.NOT
 
-    def kept_for(self, queue_id: str) -> str:
-        """The queue that a limit is kept for which this one needs; "" where there is none."""
+    def never(self, queue_id: str, task: str) -> bool:
+        """The task asks for more than a limit gives at all; others of its queue need not, so it stops none of them."""
+        own = self._room.by_task.get(queue_id, {}).get(task, ())
+        return any(cost > self._room.limits[key].most for key, cost in own)
+
+    def why(self, queue_id: str, task: str) -> str:
+        """In words, which limit a task with a need of its own waits for; "" when there is none."""
+        own = dict(self._room.by_task.get(queue_id, {}).get(task, ()))
+        key = next(self.lacking(queue_id, task), None) if own else None
+        return "" if key is None else self._room.limits[key].why(own[key])
+
+    def kept_for(self, queue_id: str, task: str = "") -> str:
+        """The queue that a limit is kept for which this task needs; "" where there is none."""
         if not self._kept:
             return ""
-        costs = self._room.costs_of(queue_id)
+        costs = self._room.costs_of(queue_id, task)
         return next((self._kept[key] for key, cost in costs if cost > 0 and key in self._kept), "")
 
-    def keep(self, queue_id: str, *, name: str) -> None:
-        """What is left of the limits that the queue waits for is kept for it, unless it is kept already."""
-        for key in self.lacking(queue_id):
+    def keep(self, queue_id: str, task: str = "", *, name: str) -> None:
+        """What is left of the limits that the task waits for is kept for its queue, unless it is kept already."""
+        for key in self.lacking(queue_id, task):
             self._kept.setdefault(key, name)
 
-    def spend(self, queue_id: str) -> None:
-        """One task of the queue is taken."""
-        for key, cost in self._room.costs_of(queue_id):
+    def spend(self, queue_id: str, task: str = "") -> None:
+        """The task is taken."""
+        for key, cost in self._room.costs_of(queue_id, task):
             self._left[key] -= cost

@@ -11,6 +11,8 @@ from clearml_k8s.kube.quantity import quantity
 
 NONE: Final = Decimal(0)
 MOST_SHARED: Final = 1000
+FRACTION_LABEL: Final = "clearml-injector/fraction"
+JOBS_COUNT: Final = "count/jobs.batch"
 
 Path = tuple[str, ...]
 
@@ -20,12 +22,14 @@ class Uses:
     """Amounts of one pod: ``monitored`` by `monitoredResources`, ``gpus`` and ``cpus`` as the scheduler counts them.
 
     ``unreadable``: the monitored field that holds what is no amount, so that ``monitored`` is not known; else "".
+    ``demand``: by resource as quotas name it, where it is read; see `Measure.demands`.
     """
 
     monitored: Decimal = NONE
     gpus: Decimal = NONE
     cpus: Decimal = NONE
     unreadable: str = ""
+    demand: tuple[tuple[str, Decimal], ...] = ()
 
     def most(self, other: Uses) -> Uses:
         """Of each amount the larger one."""
@@ -36,6 +40,7 @@ class Uses:
             gpus=max(self.gpus, other.gpus),
             cpus=max(self.cpus, other.cpus),
             unreadable=self.unreadable or other.unreadable,
+            demand=other.demand or self.demand,
         )
 
 
@@ -44,9 +49,11 @@ NOTHING: Final = Uses()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measure:
-    """Reads what may be limited; ``fields``: paths of which the largest amount counts as ``monitored``."""
+    """Reads what may be limited; ``fields``: paths of which the largest amount counts as ``monitored``; ``demands``:
+    pods of one queue differ, so what each takes of quotas is read as well."""
 
     fields: tuple[Path, ...] = ()
+    demands: bool = False
     _shared: dict[Uses, Uses] = field(default_factory=dict, compare=False, repr=False)
 
     def __call__(self, pod: object) -> Uses:
@@ -70,10 +77,16 @@ class Measure:
         asked = requests(pod)
         return Uses(
             monitored=amount,
-            gpus=sum((found for name, found in asked.items() if is_gpu(name)), NONE),
+            gpus=sum((found for name, found in asked.items() if is_gpu(name)), NONE) or _fraction(pod),
             cpus=asked.get("cpu", NONE),
             unreadable=unreadable,
+            demand=tuple(demand(pod).items()) if self.demands else (),
         )
+
+
+def _fraction(pod: Mapping[str, Any]) -> Decimal:
+    """Of a GPU, where ClearML's injector gives the pod one: its resources name none."""
+    return quantity(_map(_map(pod, "metadata"), "labels").get(FRACTION_LABEL)) or NONE
 
 
 def field_path(text: str) -> Path:
@@ -100,6 +113,20 @@ def requests(pod: Mapping[str, Any]) -> dict[str, Decimal]:
 def limits(pod: Mapping[str, Any]) -> dict[str, Decimal]:
     """By resource: the sum of its containers' limits."""
     return _effective(pod, lambda resources: _map(resources, "limits"))
+
+
+def demand(pod: Mapping[str, Any]) -> dict[str, Decimal]:
+    """By resource, as a quota names them: what one pod takes; its Job under `JOBS_COUNT`."""
+    one = Decimal(1)
+    asked, most = requests(pod), limits(pod)
+    return {
+        **asked,
+        **{f"requests.{name}": amount for name, amount in asked.items()},
+        **{f"limits.{name}": amount for name, amount in most.items()},
+        "pods": one,
+        "count/pods": one,
+        JOBS_COUNT: one,
+    }
 
 
 def _effective(pod: Mapping[str, Any], of: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> dict[str, Decimal]:

@@ -14,11 +14,12 @@ from typing import Any, Final
 
 from clearml_k8s import names
 from clearml_k8s.config.policy import TaskPolicy, normal_path
-from clearml_k8s.spec import docker_options
+from clearml_k8s.spec import docker_options, own_resources
 from clearml_k8s.spec.container import DockerEnv
 from clearml_k8s.spec.docker_options import TRUE, Option
 from clearml_k8s.spec.ignored import Ignored
 from clearml_k8s.spec.mounts import SHM, Mounts, Otherwise
+from clearml_k8s.spec.own_resources import Wants
 from clearml_k8s.spec.template import PodParts
 
 MAX_ID: Final = 2**31 - 1
@@ -38,12 +39,9 @@ _EXPANDED = re.compile(r"\$\(([^)]*)\)")
 _OURS = (names.PREFIX, "app.kubernetes.io/", "batch.kubernetes.io/")
 
 _ADVICE: Mapping[str, str] = {
-    "--cpus": "set resources in the queue's template",
     "--device": "set resources in the queue's template",
     "--entrypoint": "what a pod starts is its queue's to say; use the task's setup script for preparations",
     "--env-file": "the file is not known here; write its lines as -e NAME=VALUE",
-    "--gpus": "set resources.limits (nvidia.com/gpu) in the queue's template",
-    "--memory": "set resources in the queue's template",
     "--network": "pods have the cluster's network; set dnsPolicy or hostAliases in the queue's template",
     "--publish": "a pod's ports need no publishing inside the cluster; make a Service for access from outside",
     "--rm": "finished pods are removed by the controller",
@@ -60,10 +58,11 @@ _USER_NAMESPACE: Final = "pods of this queue have a user namespace (hostUsers: f
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """The parts with the task's layer over them, its environment, and what was left out."""
+    """The parts with the task's layer over them, its environment, what it wants of the node, and what was left out."""
 
     parts: PodParts
     env: Mapping[str, str]
+    wants: Wants
     ignored: tuple[Ignored, ...]
 
 
@@ -97,14 +96,18 @@ class _Layer:
         self._ignored: list[Ignored] = []
         self._shm: Option | None = None
         self._ipc: Option | None = None
+        self._wants = Wants()
         mounted = self._container.get("volumeMounts") or []
         taken = {normal_path(str(mount.get("mountPath") or "")) for mount in mounted}
         self._mounts = Mounts(policy=policy, taken=taken, ours=frozenset(reserved_paths))
         self._by_name: Mapping[str, Callable[[str], str]] = {
             "--add-host": self._add_host,
             "--cap-add": self._cap_add,
+            "--cpus": lambda value: self._want("--cpus", value),
             "--entrypoint": lambda value: _ADVICE["--entrypoint"] if value else "",
+            "--gpus": lambda value: self._want("--gpus", value),
             "--label": self._label,
+            "--memory": lambda value: self._want("--memory", value),
             "--mount": self._mounts.mount,
             "--network": self._network,
             "--privileged": self._privileged,
@@ -139,7 +142,7 @@ class _Layer:
             self._spec["volumes"] = [*self._spec.get("volumes", []), *self._mounts.volumes]
             self._container["volumeMounts"] = [*self._container.get("volumeMounts", []), *self._mounts.mounts]
         parts = replace(self._parts, spec=self._spec, container=self._container, labels=self._labels)
-        return Asked(parts=parts, env=self._env.found, ignored=tuple(self._told()))
+        return Asked(parts=parts, env=self._env.found, wants=self._wants, ignored=tuple(self._told()))
 
     def _told(self) -> Iterator[Ignored]:
         yield from self._ignored[:MOST_TOLD]
@@ -166,6 +169,11 @@ class _Layer:
             own = f"; the pod has a {SHM} of its own" if SHM in self._mounts.taken else f"; {why}"
             kept = _USER_NAMESPACE if self._policy.host_ipc else _NO_HOST_IPC
             self._tell("--ipc", f"{kept}{own}")
+
+    def _want(self, option: str, value: str) -> str:
+        wants, why = own_resources.of_docker(option, value, policy=self._policy)
+        self._wants = wants.over(self._wants)
+        return why
 
     def _add_host(self, value: str) -> str:
         name, mark, address = value.partition("=" if "=" in value else ":")

@@ -18,6 +18,8 @@ MAX_TEXT: Final = 1000
 """Characters of a task's text, and MAX_TAGS of its tags, that expressions look at: they may be slow."""
 MAX_TAGS: Final = 100
 
+_RESOURCES: Final = ("--gpus", "--cpus", "--memory")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
@@ -66,7 +68,7 @@ def _given(rules: ContainerRules, image: str, arguments: Sequence[str], *, by: s
     words = own or arguments or (() if image else rules.arguments)
     if own:
         return Chosen(image=image, words=tuple(own), setup_script="", by=by)
-    kept, ignored = _without_secrets(words)
+    kept, ignored = _takeable(words)
     return Chosen(image=image, words=kept, setup_script="", by=by, ignored=ignored)
 
 
@@ -111,21 +113,29 @@ def _replaced(rule: Rule, *, image: str, words: Sequence[str], setup: str) -> tu
     return tuple(Ignored(source="task", argument=what, why=why) for what, given in own if given)
 
 
-def _without_secrets(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[Ignored, ...]]:
-    """The words without variables that look secret."""
+def _takeable(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[Ignored, ...]]:
+    """The words without variables that look secret, and without resources: room is counted before it is known which
+    rule fits."""
     places, ignored = set(), []
     found = list(docker_options.options(words))
     for number, option in enumerate(found):
-        if option.name != docker_options.ENV or option.value is None:
-            continue
-        name, _, value = option.value.partition("=")
-        if is_secret(name) or without_secrets(value) != value:
-            end = found[number + 1].place if number + 1 < len(found) else len(words) + 1
-            places |= set(range(option.place, end))
+        if option.name in _RESOURCES:
+            argument, why = option.name, "in clearml.conf it asks for nothing: the queue's template has the resources"
+        elif option.name == docker_options.ENV and option.value is not None and _looks_secret(option.value):
+            name = option.value.partition("=")[0]
+            argument = f"-e {name}" if name.isidentifier() else "-e (a variable)"
             why = (
                 "it stands in clearml.conf and looks secret, and no Job may hold that: put it into a Secret, and name "
                 "that in agentk8sglue.basePodTemplate.env"
             )
-            shown = name if name.isidentifier() else "(a variable)"
-            ignored.append(Ignored(source="task", argument=f"-e {shown}", why=why))
+        else:
+            continue
+        end = found[number + 1].place if number + 1 < len(found) else len(words) + 1
+        places |= set(range(option.place, end))
+        ignored.append(Ignored(source="task", argument=argument, why=why))
     return tuple(word for place, word in enumerate(words, start=1) if place not in places), tuple(ignored)
+
+
+def _looks_secret(setting: str) -> bool:
+    name, _, value = setting.partition("=")
+    return is_secret(name) or without_secrets(value) != value

@@ -12,6 +12,7 @@ from typing import Any, Final
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue, SecretKey, strings, worker_ids
+from clearml_k8s.spec import own_resources
 from clearml_k8s.spec.asks import lay_over
 from clearml_k8s.spec.container import MAX_ENV_BYTES, check_image, env_entries
 from clearml_k8s.spec.container_match import Chosen, choose
@@ -90,14 +91,16 @@ def build_job(
     reserved = RESERVED_ENV | {ENV_SDK_TASK_ID} if entrypoint else RESERVED_ENV
     template_env, refused = _template_env(parts, reserved)
     wanted = choose(rules, task)
+    policy = config.policy_of(queue.config)
     asked = lay_over(
         parts,
         wanted.words,
-        policy=queue.config.settings.task_policy or config.task_policy,
+        policy=policy,
         reserved_env=reserved,
         reserved_paths=() if config.clearml.config_secret is None else (CONFIG_FOLDER,),
     )
-    parts = asked.parts
+    wants = own_resources.of_properties(task.properties, policy=policy).over(asked.wants)
+    parts = own_resources.lay_over(asked.parts, wants)
     worker_template = queue.config.settings.worker_id_template or config.task_worker_id
     reports_as = _reports_as(
         worker_template, config=config, queue=queue, task=task, job_name=job_name, worker_id=worker_id

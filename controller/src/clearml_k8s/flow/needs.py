@@ -1,0 +1,180 @@
+"""What a task takes of what is limited: as its queue's template says, or, where its `taskPolicy` lets it, as it says.
+
+In the second case tasks are read before they are chosen: what does not fit is not taken (ADR 0015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from functools import reduce
+from itertools import chain
+from typing import Any, Final
+
+from clearml_k8s.clearml import tasks
+from clearml_k8s.clearml.session import Session
+from clearml_k8s.clearml.tasks import TaskView
+from clearml_k8s.config import Config, ResolvedQueue
+from clearml_k8s.errors import SpecError
+from clearml_k8s.kube.uses import JOBS_COUNT, NOTHING, Measure, Uses, demand, field_path
+from clearml_k8s.spec import own_resources
+from clearml_k8s.spec.job import SAMPLE_ATTEMPT, build_job, template_probe_job
+from clearml_k8s.spec.variants import Variant, conditions, variants
+
+FRESH_SECONDS: Final = 10.0
+"""How long what a waiting task has asked for counts; then it is read again, as its user may have changed it."""
+
+_COUNTED: Final = ("pods", "count/pods", JOBS_COUNT)
+"""Of what quotas limit, that which every task takes one of."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Need:
+    """What one task takes: ``pod`` is what its pod will be made of, ``demand`` that pod's share of quotas;
+    ``problem``: why it is not known."""
+
+    uses: Uses = NOTHING
+    pod: Mapping[str, Any] = field(default_factory=dict)
+    demand: Mapping[str, Decimal] = field(default_factory=dict)
+    problem: str = ""
+
+
+UNKNOWN: Final = Need()
+
+
+def measure_of(config: Config) -> Measure:
+    """Reads what this configuration limits."""
+    monitored = config.monitored_resources
+    fields = dict.fromkeys((monitored.min_field, monitored.max_field)) if monitored.max_resources > 0 else ()
+    queues = config.queues.values()
+    return Measure(
+        fields=tuple(field_path(path) for path in fields),
+        demands=any(config.policy_of(queue).own_resources or conditions(config, queue) for queue in queues),
+    )
+
+
+def need_of(config: Config, queue: ResolvedQueue, *, measure: Measure, worker_id: str) -> Need:
+    """What a task of the queue takes that says nothing. ``worker_id``: ours; parts of it may stand in a template."""
+    pods = []
+    for variant in variants(config=config, queue=queue.config):
+        of_queue = replace(queue, config=variant.queue)
+        try:
+            built = template_probe_job(variant.config, of_queue, worker_id=worker_id, controller_id="")
+        except SpecError as error:
+            return Need(problem=f"its pod template cannot be used: {error}")
+        pods.append(built.manifest["spec"]["template"])
+    return _measured(pods, measure=measure)
+
+
+def _measured(pods: Sequence[Mapping[str, Any]], *, measure: Measure) -> Need:
+    """``pods``: one for each template that a task may get, the queue's own first. Of each amount the most counts: which
+    of them it gets is known only once it is taken."""
+    uses = reduce(Uses.most, map(measure, pods))
+    problem = ""
+    if uses.unreadable:
+        problem = f"agentk8sglue.monitoredResources: {uses.unreadable} of its pod template is no amount: write a number"
+    demands = [demand(pod) for pod in pods]
+    most = {name: max(one.get(name, Decimal(0)) for one in demands) for name in dict.fromkeys(chain(*demands))}
+    if uses.demand:
+        uses = replace(uses, demand=tuple(most.items()))
+    return Need(uses=uses, pod=pods[0], demand=most, problem=problem)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Own:
+    queue: str
+    need: Need
+    read: float
+
+
+class Needs:
+    """Remembers them: those of queues for ever, as they follow from the configuration; those of tasks for a while."""
+
+    def __init__(self, *, config: Config, session: Session, measure: Measure, worker_id: str) -> None:
+        self._config = config
+        self._session = session
+        self._measure = measure
+        self._worker_id = worker_id
+        self._queues: dict[str, Need] = {}
+        self._most: dict[str, Need] = {}
+        self._own: dict[str, _Own] = {}
+
+    def of(self, queue: ResolvedQueue) -> Need:
+        """What is known before one of its tasks is read: all of it, or where tasks say so themselves, the least."""
+        if queue.id not in self._queues:
+            need = need_of(self._config, queue, measure=self._measure, worker_id=self._worker_id)
+            if self._differ(queue) and not need.problem:
+                need = replace(need, uses=NOTHING, demand={name: need.demand[name] for name in _COUNTED})
+            self._queues[queue.id] = need
+        return self._queues[queue.id]
+
+    def own(self, queue: ResolvedQueue) -> Mapping[str, Need]:
+        """By task of the queue, where tasks say so themselves: what those that were read take."""
+        if not self._differ(queue):
+            return {}
+        return {task: own.need for task, own in self._own.items() if own.queue == queue.id}
+
+    def uses(self, queue: ResolvedQueue, task: str) -> Uses:
+        """What a task that is under way will use: of one that was not read, the most that it may."""
+        if not self._differ(queue):
+            return self.of(queue).uses
+        own = self._own.get(task)
+        return own.need.uses if own is not None and own.queue == queue.id else self._at_most(queue).uses
+
+    async def look(self, entries: Iterable[tuple[ResolvedQueue, str]], *, keep: Collection[str]) -> None:
+        """Read those of the waiting tasks that say so themselves. ``keep``: tasks under way. Errors as `get_many`."""
+        now = self._session.clock.monotonic()
+        waiting = {task: queue for queue, task in entries if self._differ(queue)}
+        self._own = {task: own for task, own in self._own.items() if task in waiting or task in keep}
+        old = [task for task, queue in waiting.items() if self._old(task, queue, now)]
+        found = await tasks.get_many(self._session, old) if old else {}
+        for task in old:
+            view = found.get(task, TaskView(id=task))
+            self._own[task] = _Own(queue=waiting[task].id, need=self._of_task(view, waiting[task]), read=now)
+
+    def agrees(self, task: TaskView, queue: ResolvedQueue) -> bool:
+        """Whether the task, read anew, takes what it was chosen for; what it takes now counts from here on."""
+        if not self._differ(queue):
+            return True
+        before, need = self._own.get(task.id), self._of_task(task, queue)
+        self._own[task.id] = _Own(queue=queue.id, need=need, read=self._session.clock.monotonic())
+        return before is None or before.queue != queue.id or before.need.uses == need.uses
+
+    def _differ(self, queue: ResolvedQueue) -> bool:
+        return self._config.policy_of(queue.config).own_resources
+
+    def _old(self, task: str, queue: ResolvedQueue, now: float) -> bool:
+        own = self._own.get(task)
+        return own is None or own.queue != queue.id or now - own.read >= FRESH_SECONDS
+
+    def _of_task(self, task: TaskView, queue: ResolvedQueue) -> Need:
+        try:
+            pods = [
+                self._pod_of_task(task, queue, variant) for variant in variants(config=self._config, queue=queue.config)
+            ]
+        except SpecError:
+            # No Job will come of it: it takes what is needed to say so.
+            return self.of(queue)
+        return _measured(pods, measure=self._measure)
+
+    def _pod_of_task(self, task: TaskView, queue: ResolvedQueue, variant: Variant) -> Mapping[str, Any]:
+        built = build_job(
+            config=variant.config,
+            queue=replace(queue, config=variant.queue),
+            task=replace(task, document=None),
+            attempt=task.status_changed or SAMPLE_ATTEMPT,
+            worker_id=self._worker_id,
+            controller_id="",
+        )
+        pod: Mapping[str, Any] = built.manifest["spec"]["template"]
+        return pod
+
+    def _at_most(self, queue: ResolvedQueue) -> Need:
+        if queue.id not in self._most:
+            policy = self._config.policy_of(queue.config)
+            template = need_of(self._config, queue, measure=self._measure, worker_id=self._worker_id)
+            asking = own_resources.asking_for_the_most(policy)
+            probe = TaskView(id="0" * 32, status_changed=SAMPLE_ATTEMPT, properties=asking)
+            self._most[queue.id] = replace(template, uses=template.uses.most(self._of_task(probe, queue).uses))
+        return self._most[queue.id]
