@@ -15,7 +15,7 @@ POINTS = {
         served.refresh queues.get_all
         served._find_pending_queue queues.get_all
         served._find_pending_queue queues.create
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
         - queues.get_all
         claim.claim tasks.get_all
         marking._mark tasks.edit_hyper_params
@@ -47,7 +47,7 @@ POINTS = {
         served._find_pending_queue queues.get_all
         served._find_pending_queue queues.create
         served.refresh queues.create
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
     """,
     "aborted while it is put back": """
         - queues.get_all
@@ -76,7 +76,7 @@ POINTS = {
         claim._take queues.remove_task
         claim._show queues.add_task
         launch.launch POST jobs
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
         returning._wanted tasks.get_all
         returning.fail tasks.failed
         returning._hide queues.remove_task
@@ -134,7 +134,7 @@ POINTS = {
         - PATCH configmaps
         served.refresh queues.get_all
         served._find_pending_queue queues.get_all
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
         recover._tidy queues.get_all
         recover.sweep tasks.get_all
         recover.sweep queues.get_all
@@ -164,7 +164,7 @@ POINTS = {
         - PATCH configmaps
         served.refresh queues.get_all
         served._find_pending_queue queues.get_all
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
         recover._tidy queues.get_all
         recover.sweep tasks.get_all
         recover.sweep queues.get_all
@@ -187,7 +187,7 @@ POINTS = {
         - PATCH configmaps
         served.refresh queues.get_all
         served._find_pending_queue queues.get_all
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
         recover._tidy queues.get_all
         recover.sweep tasks.get_all
         recover.sweep queues.get_all
@@ -204,7 +204,7 @@ POINTS = {
         - PATCH configmaps
         served.refresh queues.get_all
         served._find_pending_queue queues.get_all
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
         graces._pictures queues.get_all
         graces._pictures tasks.get_all
         launch.launch POST jobs
@@ -217,7 +217,7 @@ POINTS = {
         - PATCH configmaps
         served.refresh queues.get_all
         served._find_pending_queue queues.get_all
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
         graces._pictures queues.get_all
         graces._pictures tasks.get_all
         book.flush PATCH configmaps
@@ -258,7 +258,7 @@ POINTS = {
         - PATCH configmaps
         served.refresh queues.get_all
         served._find_pending_queue queues.get_all
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
         recover._tidy queues.get_all
         recover._tidy tasks.get_all
         recover.sweep tasks.get_all
@@ -311,7 +311,7 @@ POINTS = {
         claim._take queues.remove_task
         claim._show queues.add_task
         launch.launch POST jobs
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
         returning._waiting tasks.get_all
         returning._give_back queues.add_task
         returning._delete_mark tasks.delete_hyper_params
