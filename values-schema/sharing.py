@@ -30,7 +30,26 @@ def share(schema: Schema) -> None:
             return
         name = _name(text)
         _replace(schema, text=text, name=name)
+        if name in schema["definitions"]:
+            raise ValueError(f"two parts have the name {name}: make it longer")
         schema["definitions"][name] = json.loads(text)
+
+
+def unshared(schema: Schema) -> Schema:
+    """What `share` was given."""
+    definitions = schema["definitions"]
+
+    def whole(part: Any) -> Any:
+        if isinstance(part, list):
+            return [whole(item) for item in part]
+        if not isinstance(part, dict):
+            return part
+        name = str(part.get("$ref", "")).removeprefix("#/definitions/")
+        return whole(definitions[name]) if name.startswith("_") else {key: whole(value) for key, value in part.items()}
+
+    found: Schema = whole(schema)
+    found["definitions"] = {name: part for name, part in found["definitions"].items() if not name.startswith("_")}
+    return found
 
 
 def _gain(text: str, count: int) -> int:
@@ -39,7 +58,7 @@ def _gain(text: str, count: int) -> int:
 
 
 def _name(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:5]
+    return "_" + hashlib.sha256(text.encode()).hexdigest()[:5]
 
 
 def _reference(name: str) -> Schema:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from clearml_k8s.config import QueueConfig, QueueSettings
+from clearml_k8s.config.policy import TaskPolicy
 from every_parts import OTHER, TAKE, begins_and_takes, begun, creates, takes, waiting
 from every_play import Cause, Remains, Scenario
 from every_world import World
@@ -71,6 +73,32 @@ async def looks_at_the_queue(world: World) -> None:
     world.see()
     await world.side.poll()
     await world.side.book.flush()
+
+
+async def asking(world: World) -> None:
+    """Two tasks that say how many GPUs they need, which do not fit together."""
+    settings = QueueSettings(max_gpus=4, task_policy=TaskPolicy(max_gpus=4))
+    await waiting(2, queues={"default": QueueConfig(name="default", settings=settings)})(world)
+    for task in world.tasks:
+        asks_for(world, task, 3)
+
+
+def asks_for(world: World, task: str, gpus: int) -> None:
+    item = {"section": "properties", "name": "k8s-gpus", "value": str(gpus)}
+    world.server.call("tasks.edit_hyper_params", task=task, hyperparams=[item], replace_hyperparams="none")
+
+
+async def takes_what_asks_for_more(world: World) -> None:
+    """Its user changes it when it is marked already: it is chosen anew, and never fits."""
+    world.wires.meet["marking._read tasks.get_all"] = lambda: asks_for_more(world)
+    await takes(world)
+
+
+def asks_for_more(world: World) -> None:
+    world.wires.meet.clear()
+    for task in world.tasks:
+        if world.queues_of(task):
+            asks_for(world, task, 4)
 
 
 async def takes_beside_another(world: World) -> None:
@@ -152,6 +180,10 @@ SCENARIOS = {
         prepare=begun(waiting(3, max_pods=2)),
         act=takes,
         ends={"job": 2, "queue": 1},
+    ),
+    "tasks that ask for GPUs": Scenario(prepare=begun(asking), act=takes, ends={"job": 1, "queue": 1}),
+    "a task that asks for more at the last moment": Scenario(
+        prepare=begun(asking), act=takes_what_asks_for_more, afterwards=asks_for_more, ends={"job": 1, "queue": 1}
     ),
     "the queue is made first": Scenario(
         prepare=queue_to_be_made, act=makes_a_queue, afterwards=somebody_enqueues, ends={"job": 1}

@@ -39,6 +39,27 @@ POINTS = {
         book.flush PATCH configmaps
         tell.flush events.add_batch
     """,
+    "tasks that ask for GPUs": """
+        - queues.get_all
+        needs.look tasks.get_all
+        claim.claim tasks.get_all
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
+        claim._recorded PATCH configmaps
+        claim._take queues.remove_task
+        claim._show queues.add_task
+        launch.launch POST jobs
+        book.flush PATCH configmaps
+        tell.flush events.add_batch
+    """,
+    "a task that asks for more at the last moment": """
+        - queues.get_all
+        needs.look tasks.get_all
+        claim.claim tasks.get_all
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
+        returning._delete_mark tasks.delete_hyper_params
+    """,
     "the queue is made first": """
         - auth.login
         - GET configmaps

@@ -114,7 +114,8 @@ async def acts(scenario: Scenario, app: Server, *, act: Act, before: str) -> Met
         world.reconciles = True
         scenario.afterwards(world)
         await world.rest()
-        if world.place(world.tasks[0]) in ("queue", "nowhere") and world.config.get("max_pods"):
+        limited = world.config.get("max_pods") or "queues" in world.config
+        if world.place(world.tasks[0]) in ("queue", "nowhere") and limited:
             await _with_room(world)
     finally:
         log.removeHandler(unexpected)

@@ -270,6 +270,7 @@ class Side:
             jobs=self.jobs,
             adopted=self.adopted,
             controller=self.controller,
+            needs=self.needs,
             room=self.room,
         )
 

@@ -388,6 +388,7 @@ def make(
         jobs=jobs,
         adopted=adopted,
         controller=controller,
+        needs=needs,
         room=poller.room,
     )
     return Parts(

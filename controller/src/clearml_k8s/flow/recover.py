@@ -18,6 +18,7 @@ from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.claim import Claims
 from clearml_k8s.flow.graces import Graces, Settled
 from clearml_k8s.flow.launch import Launcher
+from clearml_k8s.flow.needs import Needs
 from clearml_k8s.flow.picture import QUEUED, Verdict, picture, verdict
 from clearml_k8s.flow.room import Blocked, Room
 from clearml_k8s.flow.served import ServedQueues
@@ -44,10 +45,12 @@ class Recovery:
         jobs: Store[JobRecord],
         adopted: Adopted,
         controller: str,
+        needs: Needs,
         room: Callable[[], Room],
     ) -> None:
         """``room``: the places left now, for tasks that are claimed without a poll."""
         self._session = session
+        self._needs = needs
         self._room = room
         self._claims = claims
         self._book = book
@@ -103,8 +106,8 @@ class Recovery:
         ledger = self._room().ledger()
         chosen: list[Taking] = []
         for taking in takings:
-            if ledger.blocked(taking.queue.id) is Blocked.NOT:
-                ledger.spend(taking.queue.id)
+            if ledger.blocked(taking.queue.id, taking.task.id) is Blocked.NOT:
+                ledger.spend(taking.queue.id, taking.task.id)
                 chosen.append(taking)
         return chosen
 
@@ -113,6 +116,8 @@ class Recovery:
         over = [one for one in settled if self._over(one)]
         if not over:
             return []
+        for one in over:
+            self._saw(one.task, one.held.queue)
         room = self._room()  # once for all: it reads all Jobs and pods, and after an outage they are hundreds
         return [(one, self._judge(one, room=room)) for one in over]
 
@@ -137,7 +142,7 @@ class Recovery:
         """What its picture means."""
         held, seen = settled.held, settled.seen
         recorded, job = self._book.recorded().get(held.task), self._job(settled)
-        takes = self._takes(held.queue, room=room, own_place=recorded is not None)
+        takes = self._takes(held.queue, held.task, room=room, own_place=recorded is not None)
         mark = recorded.mark if recorded else None
         said = verdict(seen, recorded=mark, controller=self._controller, job=job, takes=takes)
         log.info("grace over", extra=kv(task=held.task, queue=held.queue, verdict=said.value, status=seen.status))
@@ -148,10 +153,16 @@ class Recovery:
             log.warning("task left as it is: its queue is not served", extra=kv(task=held.task, queue=held.queue))
         return said
 
-    def _takes(self, queue_id: str, *, room: Room, own_place: bool = False) -> bool:
+    def _saw(self, task: TaskView | None, queue_id: str) -> None:
+        """What the task needs counts from here on, where tasks of its queue say so themselves."""
+        queue = self._served.by_id(queue_id)
+        if task is not None and queue is not None:
+            self._needs.agrees(task, queue)
+
+    def _takes(self, queue_id: str, task: str, *, room: Room, own_place: bool = False) -> bool:
         """Tasks are taken from the queue, and there is room; ``own_place``: the task has a place, as it is recorded."""
         served = any(s.queue and s.queue.id == queue_id and not s.problem for s in self._served.states.values())
-        return served and (own_place or room.of(queue_id) > 0)
+        return served and (own_place or room.fits(queue_id, task))
 
     def _taking(self, settled: Settled, task: TaskView, said: Verdict) -> Taking:
         queue = self._served.by_id(settled.held.queue) or unserved(settled.held.queue)
@@ -191,6 +202,9 @@ class Recovery:
         listed = await queues.all_entries(self._session, ids=ids)
         entries = {entry.task: queue.id for queue in listed for entry in queue.entries}
         absent: dict[str, str] = {}
+        for task in found.values():
+            if self._controller in picture(task, entry=None).marks and task.id in entries:
+                self._saw(task, entries[task.id])
         room = self._room()
         for task in found.values():
             if self._book.busy(task.id) or self._adopted.has(task.id):
@@ -199,7 +213,7 @@ class Recovery:
                 continue
             seen = picture(task, entry=None)
             if task.id in entries:
-                if seen.marked_by(self._controller) and not self._takes(entries[task.id], room=room):
+                if seen.marked_by(self._controller) and not self._takes(entries[task.id], task.id, room=room):
                     self._graces.hold(task.id, queue=entries[task.id], why="our mark, and no room")
                 continue
             others = seen.others(self._controller)

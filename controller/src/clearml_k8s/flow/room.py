@@ -66,6 +66,10 @@ class Room:
         """Places for tasks of this queue; `MAX_IN_FLIGHT` where nothing limits."""
         return self.ledger().places(queue_id)
 
+    def fits(self, queue_id: str, task: str) -> bool:
+        """Whether there is a place for this task of the queue."""
+        return queue_id not in self.closed and next(self.ledger().lacking(queue_id, task), None) is None
+
     def why(self, queue_id: str) -> str:
         """In words, why there is no place for a task of the queue; "" when there is one."""
         if queue_id in self.closed:
