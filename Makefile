@@ -73,6 +73,7 @@ generate: ## write the generated files anew (schemas, values.yaml, docs, the cha
 	@$(RUN) python values-schema/build.py
 	@$(RUN) python tests/support/reconcile_page.py
 	@$(RUN) python tests/support/metrics_page.py
+	@$(RUN) python tests/support/glue_variables_page.py
 	@$(RUN) --tools helm-docs python -m ci.charts readme
 
 .PHONY: lint
@@ -88,6 +89,7 @@ verify: lint ct-lint ## lint, and fail when a generated file is not up to date
 	@$(RUN) python values-schema/build.py --check || { echo "generated files are out of date: make generate, then commit them" >&2; exit 1; }
 	@$(RUN) python tests/support/reconcile_page.py --check
 	@$(RUN) python tests/support/metrics_page.py --check
+	@$(RUN) python tests/support/glue_variables_page.py --check
 	@$(RUN) --tools helm-docs python -m ci.charts readme --check || { echo "the chart's README is out of date: make generate, then commit it" >&2; exit 1; }
 
 .PHONY: ct-lint

@@ -68,9 +68,13 @@ def test_defaults() -> None:
         (
             at(
                 "agentk8sglue.extraEnvs",
-                [{"name": "CLEARML_K8S_GLUE_DEBUG", "value": "1"}, {"name": "HTTP_PROXY", "value": "p"}],
+                [{"name": "CLEARML_K8S_GLUE_KIND", "value": "job"}, {"name": "HTTP_PROXY", "value": "p"}],
             ),
-            "agentk8sglue.extraEnvs sets CLEARML_K8S_GLUE_DEBUG: variables of ClearML's own glue",
+            "agentk8sglue.extraEnvs sets CLEARML_K8S_GLUE_KIND, which has no meaning here: tasks are always Jobs.",
+        ),
+        (
+            at("agentk8sglue.extraEnvs", [{"name": "K8S_GLUE_NEW", "value": "1"}]),
+            "agentk8sglue.extraEnvs sets K8S_GLUE_NEW, which this controller does not know.",
         ),
     ],
 )

@@ -25,6 +25,7 @@ def test_package_holds_what_is_needed_and_no_more(helm_name: str, tmp_path: Path
     assert {"Chart.yaml", "values.yaml", "values.schema.json", "README.md", "templates/NOTES.txt"} <= names
     assert {name for name in names if not name.startswith("templates/") and "/" in name} == {
         "files/alerts.yaml",
+        "files/glue-variables.yaml",
         "files/dashboards/clearml-agent.json",
     }, "ci/ is not packaged"
 

@@ -203,6 +203,27 @@ def image(rendered: Rendered) -> Any:
     return both_containers("image")(rendered)
 
 
+def controllers_conf(rendered: Rendered) -> Any:
+    """The Secret, and the file it becomes, of the clearml.conf that the controller reads; of the test pod, too."""
+    found: list[Any] = []
+    for spec in (rendered.spec, rendered.test_pod["spec"]):
+        (container,) = spec["containers"]
+        env = {entry["name"]: entry.get("value") for entry in container["env"]}
+        mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+        secrets = {volume["name"]: volume.get("secret") for volume in spec["volumes"]}
+        mount, secret = mounts.get("clearml-k8s-conf"), secrets.get("clearml-k8s-conf")
+        if mount is None or secret is None:
+            assert (mount, secret, env.get("CLEARML_K8S_TASK_CONF")) == (None, None, None)
+            found.append(None)
+            continue
+        (item,) = secret["items"]
+        assert (mount["readOnly"], secret["optional"], item["key"]) == (True, True, "clearml.conf")
+        path = f"{mount['mountPath']}/{item['path']}"
+        assert env["CLEARML_K8S_TASK_CONF"] == path
+        found.append((secret["secretName"], path))
+    return found
+
+
 def empty(*names: str) -> dict[str, Any]:
     return {name: {"templateOverrides": {}, "queueSettings": {}} for name in names}
 
@@ -320,6 +341,10 @@ CASES = [
          given="ünï", absent="fake-secret-key"),
     Case(key="clearml.existingClearmlConfigSecret", value="my-conf", look=conf,
          given=({"name": "my-conf", "key": "clearml.conf"}, None), absent=(None, None)),
+    Case(key="clearml.existingClearmlConfigSecret", value="my-conf", look=controllers_conf,
+         given=[("my-conf", "/etc/clearml-k8s-conf/clearml.conf")] * 2, absent=[None, None]),
+    Case(key="clearml.clearmlConfig", value="agent.default_docker.image: a", look=controllers_conf,
+         given=[(f"{FULLNAME}-conf", "/etc/clearml-k8s-conf/clearml.conf")] * 2, absent=[None, None]),
     Case(key="clearml.clearmlConfig", value='sdk {\n  a: "b"\n}\n', look=conf,
          given=({"name": f"{FULLNAME}-conf", "key": "clearml.conf"}, {"clearml.conf": 'sdk {\n  a: "b"\n}\n'}),
          absent=(None, None)),
@@ -399,7 +424,7 @@ CASES = [
     Case(key="agentk8sglue.webServerUrlReference", value=None, look=config("clearml.webServer"),
          given=None, absent="https://app.clear.ml"),
     Case(key="agentk8sglue.defaultContainerImage", value="ubuntu:24.04", look=config("defaultContainerImage"),
-         given="ubuntu:24.04", absent="python:3.11"),
+         given="ubuntu:24.04", absent=None),
     Case(key="agentk8sglue.queue", value="gpu", look=config("queues"), given=empty("gpu"), absent=empty("default")),
     Case(key="agentk8sglue.queue", value="cpu, Big Jobs,cpu", look=config("queues"), given=empty("cpu", "Big Jobs"), absent=empty("default")),
     Case(key="agentk8sglue.queue", value="1", look=config("queues"), given=empty("1"), absent=empty("default")),
@@ -411,6 +436,18 @@ CASES = [
          given={"gpu": {"templateOverrides": {}, "queueSettings": {"maxPods": 4, "defaultImage": "python:3.12"}}}),
     Case(key="agentk8sglue.queues", value={"gpu": {"queueSettings": {"maxPods": None, "defaultImage": ""}}},
          look=config("queues"), given=empty("gpu"), absent=empty("default")),
+    Case(key="agentk8sglue.queues", value={"nim": {"queueSettings": {"useImageEntrypoint": True}}, "cpu": {"queueSettings": {"useImageEntrypoint": False}}},
+         look=lambda rendered: {name: queue["queueSettings"] for name, queue in rendered.config["queues"].items()},
+         given={"nim": {"useImageEntrypoint": True}, "cpu": {"useImageEntrypoint": False}}, absent={"default": {}}),
+    Case(key="agentk8sglue.queues", value={"default": {"queueSettings": {"useImageEntrypoint": True}}},
+         look=lambda rendered: "command" in job_of(rendered)["spec"]["template"]["spec"]["containers"][0], given=False, absent=True),
+    Case(key="agentk8sglue.conditionalTemplates", look=config("conditionalTemplates"), absent=[],
+         value=[{"when": {"a.b": "c"}, "template": {"priorityClassName": "high", "labels": {}, "nodeName": None}}],
+         given=[{"when": {"a.b": "c"}, "template": {"priorityClassName": "high"}}]),
+    Case(key="agentk8sglue.queues", value={"gpu": {"conditionalTemplates": [{"when": {"type": "x"}, "template": {"hostNetwork": False}}]}},
+         look=config("queues"), absent=empty("default"),
+         given={"gpu": {"templateOverrides": {}, "queueSettings": {},
+                        "conditionalTemplates": [{"when": {"type": "x"}, "template": {"hostNetwork": False}}]}}),
     Case(key="agentk8sglue.createQueues", value=True, look=config("createQueues"), given=True, absent=False),
     Case(key="agentk8sglue.createQueueIfNotExists", value=True, look=config("createQueues"), given=True, absent=False),
     Case(key="agentk8sglue.maxPods", value=2000000, look=config("maxPods"), given=2000000, absent=None),

@@ -15,7 +15,7 @@ POINTS = {
         served.refresh queues.get_all
         served._find_pending_queue queues.get_all
         served._find_pending_queue queues.create
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
         - queues.get_all
         claim.claim tasks.get_all
         marking._mark tasks.edit_hyper_params
@@ -68,7 +68,7 @@ POINTS = {
         served._find_pending_queue queues.get_all
         served._find_pending_queue queues.create
         served.refresh queues.create
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
     """,
     "aborted while it is put back": """
         - queues.get_all
@@ -97,7 +97,7 @@ POINTS = {
         claim._take queues.remove_task
         claim._show queues.add_task
         launch.launch POST jobs
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
         returning._wanted tasks.get_all
         returning.fail tasks.failed
         returning._hide queues.remove_task
@@ -155,7 +155,7 @@ POINTS = {
         - PATCH configmaps
         served.refresh queues.get_all
         served._find_pending_queue queues.get_all
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
         recover._tidy queues.get_all
         recover.sweep tasks.get_all
         recover.sweep queues.get_all
@@ -185,7 +185,7 @@ POINTS = {
         - PATCH configmaps
         served.refresh queues.get_all
         served._find_pending_queue queues.get_all
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
         recover._tidy queues.get_all
         recover.sweep tasks.get_all
         recover.sweep queues.get_all
@@ -208,7 +208,7 @@ POINTS = {
         - PATCH configmaps
         served.refresh queues.get_all
         served._find_pending_queue queues.get_all
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
         recover._tidy queues.get_all
         recover.sweep tasks.get_all
         recover.sweep queues.get_all
@@ -225,7 +225,7 @@ POINTS = {
         - PATCH configmaps
         served.refresh queues.get_all
         served._find_pending_queue queues.get_all
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
         graces._pictures queues.get_all
         graces._pictures tasks.get_all
         launch.launch POST jobs
@@ -238,7 +238,7 @@ POINTS = {
         - PATCH configmaps
         served.refresh queues.get_all
         served._find_pending_queue queues.get_all
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
         graces._pictures queues.get_all
         graces._pictures tasks.get_all
         book.flush PATCH configmaps
@@ -279,7 +279,7 @@ POINTS = {
         - PATCH configmaps
         served.refresh queues.get_all
         served._find_pending_queue queues.get_all
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
         recover._tidy queues.get_all
         recover._tidy tasks.get_all
         recover.sweep tasks.get_all
@@ -332,7 +332,7 @@ POINTS = {
         claim._take queues.remove_task
         claim._show queues.add_task
         launch.launch POST jobs
-        served.template_problem POST jobs (dry run)
+        served._variant_problem POST jobs (dry run)
         returning._waiting tasks.get_all
         returning._give_back queues.add_task
         returning._delete_mark tasks.delete_hyper_params

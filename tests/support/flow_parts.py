@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -32,6 +33,7 @@ from clearml_k8s.flow.returning import Returning
 from clearml_k8s.flow.room import Room
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.starts import Starts
+from clearml_k8s.flow.task_conf import TaskConf
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.events import EventRecord
@@ -145,9 +147,11 @@ class Side:
         namespace_uid: str | None = None,
         config: Config | None = None,
         clock: ManualClock | None = None,
+        conf: Path | None = None,
     ) -> None:
         """``server``: a DevServer; ``cluster``: a scripted Kubernetes API server, which keeps record and Jobs;
-        ``namespace_uid``: None for a namespace of its own for each worker id; ``clock``: None for one of its own."""
+        ``namespace_uid``: None for a namespace of its own for each worker id; ``clock``: None for one of its own;
+        ``conf``: the clearml.conf of task pods."""
         self.server, self.cluster, self.worker_id = server, cluster, worker_id
         self.clock = clock or ManualClock(auto=True)
         self.config = config or make_config(api_server=server.url)
@@ -167,7 +171,10 @@ class Side:
             pending_queue=lambda: self.served.pending_queue,
             grace_seconds=GRACE,
         )
-        self.served = ServedQueues(config=self.config, session=self.session, client=self.client, **identity)
+        self.conf = TaskConf(conf, clock=self.clock)
+        self.served = ServedQueues(
+            config=self.config, session=self.session, client=self.client, **identity, conf=self.conf
+        )
         self.metrics = metrics.create()
         self.measures = Measures(metrics=self.metrics, served=self.served)
         self.starts = Starts(jobs=self.jobs, pods=Store(), measures=self.measures)
@@ -185,6 +192,7 @@ class Side:
             measure=measure_of(self.config),
             projects=ProjectNames(session=self.session),
             document=partial(get_document, self.session),
+            conf=self.conf,
         )
         self.book = ClaimBook(session=self.session, record=self.record, graces=self.graces, controller=self.controller)
         self.returning = Returning(

@@ -9,7 +9,7 @@ Takes {from, into}: a result as text would go through JSON and back for each of 
 {{- $into := .into -}}
 {{- range $key, $value := .from -}}
 {{- if or $value (not (has (kindOf $value) (list "invalid" "string" "map" "slice"))) -}}
-{{- if not (has $key (list "backoffLimit" "restartPolicy" "useImageEntrypoint")) -}}
+{{- if not (has $key (list "backoffLimit" "restartPolicy")) -}}
 {{- $_ := set $into $key $value -}}
 {{- end -}}
 {{- end -}}
@@ -31,6 +31,18 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
 {{- $_ := set $.into "files" (dict "secretName" $secret "items" $items) -}}
 {{- end -}}
 {{- $_ := unset .into "fileMounts" -}}
+{{- end -}}
+
+{{/* Writes conditional templates for the controller into a map, as its key conditionalTemplates. Takes {from, into}. */}}
+{{- define "clearml-agent.conditionalTemplates" -}}
+{{- $all := list -}}
+{{- range .from -}}
+{{- $template := dict -}}
+{{- include "clearml-agent.setKeys" (dict "from" .template "into" $template) -}}
+{{- $_ := unset $template "fileMounts" -}}
+{{- $all = append $all (dict "when" .when "template" $template) -}}
+{{- end -}}
+{{- $_ := set .into "conditionalTemplates" $all -}}
 {{- end -}}
 
 {{/* Names of the queues to serve, as people read them. Making the whole config for it is slow. */}}
@@ -57,7 +69,11 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
 {{- include "clearml-agent.podTemplate" (dict "context" $context "template" .templateOverrides "queue" $name "into" $template) -}}
 {{- include "clearml-agent.setKeys" (dict "from" .queueSettings "into" $settings) -}}
 {{- end -}}
-{{- $_ := set $into $name (dict "templateOverrides" $template "queueSettings" $settings) -}}
+{{- $entry := dict "templateOverrides" $template "queueSettings" $settings -}}
+{{- with get ($queue | default dict) "conditionalTemplates" -}}
+{{- include "clearml-agent.conditionalTemplates" (dict "from" . "into" $entry) -}}
+{{- end -}}
+{{- $_ := set $into $name $entry -}}
 {{- end -}}
 {{- else -}}
 {{- range splitList "," ($glue.queue | default "default") -}}
@@ -118,6 +134,8 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
 {{- define "clearml-agent.config" -}}
 {{- $template := dict -}}
 {{- include "clearml-agent.podTemplate" (dict "context" . "template" .Values.agentk8sglue.basePodTemplate "queue" "" "into" $template) -}}
+{{- $conditional := dict -}}
+{{- include "clearml-agent.conditionalTemplates" (dict "from" .Values.agentk8sglue.conditionalTemplates "into" $conditional) -}}
 {{- $queues := dict -}}
 {{- include "clearml-agent.queues" (dict "context" . "into" $queues) -}}
 {{- $configSecret := dict -}}
@@ -161,6 +179,7 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
         "startScript" .Values.agentk8sglue.containerCustomBashScript
         "skipsSystemPackages" .Values.agentk8sglue.airGappedSupport)
       "basePodTemplate" $template
+      "conditionalTemplates" $conditional.conditionalTemplates
       "queues" $queues
       "clusterAccess" .Values.agentk8sglue.serviceAccountClusterAccess
       "statusReportFrequencySeconds" .Values.agentk8sglue.statusReportFrequencySeconds

@@ -11,12 +11,13 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.pullSecret" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.image" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.queues" (dict "state" $state "values" .Values) -}}
-{{- include "clearml-agent.validate.controller" (dict "state" $state "values" .Values) -}}
+{{- include "clearml-agent.validate.controller" (dict "state" $state "values" .Values "context" .) -}}
 {{- include "clearml-agent.validate.controllerVolumes" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.taskTemplates" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.taskFiles" (dict "state" $state "values" .Values "conf" (include "clearml-agent.confSecretName" .)) -}}
 {{- include "clearml-agent.validate.startScript" (dict "state" $state "script" (.Values.agentk8sglue.containerCustomBashScript | default "") "preparation" (.Values.agentk8sglue.customBashScript | default "")) -}}
 {{- include "clearml-agent.validate.templateModule" (dict "state" $state "values" .Values) -}}
+{{- include "clearml-agent.validate.entrypoint" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.networkPolicy" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.metrics" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.extraObjects" (dict "state" $state "context" .) -}}
@@ -111,14 +112,19 @@ and what to write instead. Values of secrets are never shown.
 {{- define "clearml-agent.validate.controller" -}}
 {{- $state := .state -}}
 {{- $glue := .values.agentk8sglue -}}
+{{- $refused := (.context.Files.Get "files/glue-variables.yaml" | fromYaml).refused -}}
 {{- $variables := dict -}}
 {{- range $index, $env := $glue.extraEnvs -}}
 {{- if hasKey $variables $env.name -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" (printf "the name %s, which %s has, too" $env.name (get $variables $env.name)) "advice" "set each variable once") -}}
 {{- end -}}
 {{- $_ := set $variables $env.name (printf "agentk8sglue.extraEnvs[%d]" $index) -}}
-{{- if has $env.name (list "CLEARML_API_ACCESS_KEY" "CLEARML_API_SECRET_KEY" "CLEARML_K8S_CREDENTIALS_DIR") -}}
-{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "the chart gives the controller its credentials; use clearml.existingAgentk8sglueSecret, or clearml.agentk8sglueKey and clearml.agentk8sglueSecret") -}}
+{{- if eq $env.name "CLEARML_K8S_CREDENTIALS_DIR" -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" (get $refused "CLEARML_API_ACCESS_KEY")) -}}
+{{- else if eq $env.name "CLEARML_K8S_TASK_CONF" -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "the chart sets it: write clearml.clearmlConfig or clearml.existingClearmlConfigSecret") -}}
+{{- else if hasKey $refused $env.name -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" (get $refused $env.name)) -}}
 {{- else if eq $env.name "CLEARML_K8S_POD_NAME" -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "the chart sets it: by the pod's own name the controller knows its Lease; leave it out") -}}
 {{- end -}}
@@ -152,7 +158,7 @@ and what to write instead. Values of secrets are never shown.
 {{- $place := printf "agentk8sglue.%s[%d]" $key $index -}}
 {{- $field := ternary "path" "mountPath" (eq $key "fileMounts") -}}
 {{- $path := eq $key "fileMounts" | ternary (include "clearml-agent.filePath" (dict "folderPath" ($mount.folderPath | default "") "name" $mount.name)) (clean ($mount.mountPath | default "")) -}}
-{{- if or (has $path (list "/tmp" "/etc/clearml-k8s" "/etc/clearml-k8s-credentials")) (hasPrefix "/etc/clearml-k8s/" $path) -}}
+{{- if or (has $path (list "/tmp" "/etc/clearml-k8s" "/etc/clearml-k8s-conf" "/etc/clearml-k8s-credentials")) (hasPrefix "/etc/clearml-k8s/" $path) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the %s %s" $field ($mount.mountPath | default $path)) "advice" "the chart mounts its own volume there; choose another path") -}}
 {{- else if hasKey $paths $path -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the %s %s, which %s has, too" $field $path (get $paths $path)) "advice" "mount one thing at each path") -}}
@@ -173,13 +179,27 @@ and what to write instead. Values of secrets are never shown.
 {{- end -}}
 {{- end -}}
 
+{{/* Writes every pod template into a map, by the key under which it stands. Takes {values, into}. */}}
+{{- define "clearml-agent.validate.templatePlaces" -}}
+{{- $into := .into -}}
+{{- $glue := .values.agentk8sglue -}}
+{{- $_ := set $into "agentk8sglue.basePodTemplate" ($glue.basePodTemplate | default dict) -}}
+{{- range $index, $entry := $glue.conditionalTemplates -}}
+{{- $_ := set $into (printf "agentk8sglue.conditionalTemplates[%d].template" $index) ($entry.template | default dict) -}}
+{{- end -}}
+{{- range $name, $queue := $glue.queues -}}
+{{- $_ := set $into (printf "agentk8sglue.queues.%s.templateOverrides" $name) (get ($queue | default dict) "templateOverrides" | default dict) -}}
+{{- range $index, $entry := get ($queue | default dict) "conditionalTemplates" | default list -}}
+{{- $_ := set $into (printf "agentk8sglue.queues.%s.conditionalTemplates[%d].template" $name $index) ($entry.template | default dict) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What the controller sets in each task pod, and string templates that nothing fills in. */}}
 {{- define "clearml-agent.validate.taskTemplates" -}}
 {{- $state := .state -}}
-{{- $places := dict "agentk8sglue.basePodTemplate" .values.agentk8sglue.basePodTemplate -}}
-{{- range $name, $queue := .values.agentk8sglue.queues -}}
-{{- $_ := set $places (printf "agentk8sglue.queues.%s.templateOverrides" $name) (get ($queue | default dict) "templateOverrides") -}}
-{{- end -}}
+{{- $places := dict -}}
+{{- include "clearml-agent.validate.templatePlaces" (dict "values" .values "into" $places) -}}
 {{- $advice := dict
       "CLEARML_API_HOST" "write agentk8sglue.apiServerUrlReference"
       "CLEARML_WEB_HOST" "write agentk8sglue.webServerUrlReference"
@@ -280,6 +300,30 @@ and what to write instead. Values of secrets are never shown.
 {{- end -}}
 {{- end -}}
 
+{{/* Scripts that no task's pod would run: config/glue_environment.py judges alike. Takes {state, values}. */}}
+{{- define "clearml-agent.validate.entrypoint" -}}
+{{- $state := .state -}}
+{{- $glue := .values.agentk8sglue -}}
+{{- $general := false -}}
+{{- range $glue.extraEnvs -}}
+{{- if and (eq .name "K8S_GLUE_POD_USE_IMAGE_ENTRYPOINT") (has (.value | default "" | trim | lower) (list "1" "true" "yes" "on" "y" "t")) -}}
+{{- $general = true -}}
+{{- end -}}
+{{- end -}}
+{{- $all := true -}}
+{{- range $queue := $glue.queues | default (dict "default" dict) -}}
+{{- $own := get (get ($queue | default dict) "queueSettings" | default dict) "useImageEntrypoint" -}}
+{{- if not (ternary $own $general (kindIs "bool" $own)) -}}
+{{- $all = false -}}
+{{- end -}}
+{{- end -}}
+{{- range $key := list "customBashScript" "containerCustomBashScript" -}}
+{{- if and $all (get $glue $key | default "" | trim) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.%s" $key) "found" "a script that no task's pod runs, as every queue uses the image's entrypoint" "advice" "leave it out, or give a queue useImageEntrypoint: false") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "clearml-agent.validate.networkPolicy" -}}
 {{- $state := .state -}}
 {{- range $name, $policy := .values.networkPolicy -}}
@@ -321,9 +365,11 @@ and what to write instead. Values of secrets are never shown.
 {{- define "clearml-agent.validate.labels" -}}
 {{- $state := .state -}}
 {{- $glue := .values.agentk8sglue -}}
-{{- $places := dict "agentk8sglue.labels" $glue.labels "agentk8sglue.basePodTemplate.labels" (get ($glue.basePodTemplate | default dict) "labels") -}}
-{{- range $name, $queue := $glue.queues -}}
-{{- $_ := set $places (printf "agentk8sglue.queues.%s.templateOverrides.labels" $name) (get (get ($queue | default dict) "templateOverrides" | default dict) "labels") -}}
+{{- $places := dict "agentk8sglue.labels" $glue.labels -}}
+{{- $templates := dict -}}
+{{- include "clearml-agent.validate.templatePlaces" (dict "values" .values "into" $templates) -}}
+{{- range $place, $template := $templates -}}
+{{- $_ := set $places (printf "%s.labels" $place) (get $template "labels") -}}
 {{- end -}}
 {{- range $name := list "serviceMonitor" "podMonitor" "prometheusRule" "grafanaDashboard" -}}
 {{- $_ := set $places (printf "metrics.%s.labels" $name) (get $.values.metrics $name).labels -}}

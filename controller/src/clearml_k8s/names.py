@@ -88,6 +88,8 @@ ENV_WORKER_ID: Final = "CLEARML_WORKER_ID"
 ENV_CONFIG_FILE: Final = "CLEARML_CONFIG_FILE"
 ENV_PROPAGATE_EXITCODE: Final = "CLEARML_AGENT_PROPAGATE_EXITCODE"
 
+ENV_TASK_CONF: Final = "CLEARML_K8S_TASK_CONF"
+"""Of the controller: the file that holds the clearml.conf of task pods."""
 RESERVED_ENV: Final[frozenset[str]] = frozenset(
     {
         ENV_TASK_ID,

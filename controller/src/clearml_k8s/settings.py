@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from clearml_k8s.errors import MAX_REQUEST_SECONDS, ConfigError
+from clearml_k8s.flow import task_conf
 from clearml_k8s.flow.graces import GRACE_SECONDS
 from clearml_k8s.health import PORT
 from clearml_k8s.logs import Format
@@ -19,13 +21,14 @@ PORT_AT_MOST = 65535
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """Log level and form, port of the probes, length of a grace in seconds; ``pod``: of which this is the only process,
-    None outside of one."""
+    None outside of one; ``task_conf``: the clearml.conf of task pods, None: there is none."""
 
     log_level: str = "INFO"
     log_format: Format = "plain"
     port: int = PORT
     grace_seconds: float = GRACE_SECONDS
     pod: str | None = None
+    task_conf: Path | None = None
 
     @property
     def request_seconds(self) -> float:
@@ -50,6 +53,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         port=_port(environ),
         grace_seconds=_grace(environ),
         pod=environ.get(ENV_POD_NAME) or None,
+        task_conf=task_conf.find(environ),
     )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 from clearml_k8s.app.checks import check
 from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.config import Config, QueueConfig
+from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.config.dashboard import DashboardConfig, GpuDiscovery
 from clearml_server.process import DevServer
 from flow_parts import make_config
@@ -19,7 +21,12 @@ SECRET = "not-the-secret-of-this-server"
 
 
 async def lines(
-    config: Config, kubeconfig: str, server: DevServer | None, *, secret: str | None = None
+    config: Config,
+    kubeconfig: str,
+    server: DevServer | None,
+    *,
+    secret: str | None = None,
+    conf: Path | None = None,
 ) -> tuple[int, list[str]]:
     credentials = None
     if server is not None:
@@ -27,7 +34,7 @@ async def lines(
             access_key=server.access_key, secret_key=secret or server.secret_key, source="the environment"
         )
     out = io.StringIO()
-    code = await check(config, credentials=credentials, kubeconfig=kubeconfig, context=None, out=out)
+    code = await check(config, credentials=credentials, kubeconfig=kubeconfig, context=None, out=out, conf_file=conf)
     return code, out.getvalue().splitlines()
 
 
@@ -128,6 +135,31 @@ async def test_a_template_that_is_refused(config: Config, cluster: Cluster, kube
     line = starting(found, "FAIL  template of queue default")
     assert "agentk8sglue.queues.default.templateOverrides" in line
     assert "bad" in line
+
+
+async def test_each_conditional_template_is_tried(config: Config, cluster: Cluster, kubeconfig: str) -> None:
+    one = ConditionalTemplate(when={"type": "a"}, template={"nonsense": 1}, place="the first")
+    two = dataclasses.replace(one, template={"nodeName": "n"}, place="the second")
+    config = dataclasses.replace(config, conditional_templates=(one, two))
+    code, found = await lines(config, kubeconfig, None)
+    assert code == 1
+    assert starting(found, "ok    template of queue default: Kubernetes takes the Job")
+    assert "the key nonsense is not known" in starting(found, "FAIL  template of queue default with the first: ")
+    assert starting(found, "ok    template of queue default with the second: Kubernetes takes the Job")
+
+
+async def test_the_rules_of_clearml_conf(config: Config, kubeconfig: str, tmp_path: Path, cluster: Cluster) -> None:
+    file = tmp_path / "clearml.conf"
+    _, found = await lines(config, kubeconfig, None)
+    assert not [line for line in found if "clearml.conf" in line]
+    file.write_text('agent.default_docker { image: "a:1", match_rules: [{image: "b:1", match.tags: x}] }')
+    _, found = await lines(config, kubeconfig, None, conf=file)
+    assert "ok    clearml.conf: agent.default_docker: 1 rule(s), image a:1" in found
+    file.write_text('agent.default_docker { image: "CANARY/A", match_rules: [{match.tags: "("}] }')
+    code, found = await lines(config, kubeconfig, None, conf=file)
+    assert code == 1
+    assert len([line for line in found if line.startswith(f"FAIL  clearml.conf: {file}: agent.default_docker")]) == 2
+    assert "CANARY" not in "".join(found)
 
 
 async def test_a_pod_that_is_refused(config: Config, cluster: Cluster, kubeconfig: str) -> None:

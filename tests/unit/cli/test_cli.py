@@ -336,3 +336,44 @@ def test_the_module_runs_as_a_program_and_survives_a_closed_pipe(config_file: st
         env={"PYTHONPATH": str(Path(cli.__file__).parents[2]), "PATH": "/usr/bin:/bin"},
     )
     assert (done.stdout, done.stderr) == ("apiVersion: batch/v1\n", "")
+
+
+def test_render_goes_by_conditions_and_by_clearml_conf(
+    config_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conf, task = tmp_path / "mounted.conf", tmp_path / "task.json"
+    conf.write_text('agent.default_docker.match_rules: [{image: "rule:1", match.tags: "^gpu$"}]')
+    monkeypatch.setenv("CLEARML_K8S_TASK_CONF", str(conf))
+    monkeypatch.setenv("CLEARML_K8S_GLUE_COND_CUST_TEMPLATE", 'type="training"|{spec.priorityClassName: high}')
+    task.write_text(json.dumps({"id": "a" * 32, "type": "training", "tags": ["gpu"], "project": "p"}))
+    command = ["render", "--config", config_file, "--queue", "small", "--task-json", str(task)]
+    assert cli.main(command) == 0
+    spec = yaml.safe_load(capsys.readouterr().out)["spec"]["template"]["spec"]
+    assert (spec["priorityClassName"], spec["containers"][0]["image"]) == ("high", "rule:1")
+    assert cli.main([*command, "--explain"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "# queue small, CLEARML_K8S_GLUE_COND_CUST_TEMPLATE holds"
+    assert 'conditional        spec.template.spec.priorityClassName: "high"' in lines
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("K8S_GLUE_MAX_PODS", "3", "K8S_GLUE_MAX_PODS is not taken: write agentk8sglue.maxPods; without Helm"),
+        ("CLEARML_K8S_GLUE_COND_CUST_TEMPLATE", "CANARY|{", "_GLUE_COND_CUST_TEMPLATE: expected <task field>"),
+        ("CLEARML_K8S_TASK_CONF", "/nowhere/clearml.conf", "/nowhere/clearml.conf cannot be read (FileNotFoundError)"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_the_environment_is_wrong_usage(
+    config_file: str,
+    variable: str,
+    value: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert cli.main(["render", "--config", config_file]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "CANARY" not in shown

@@ -151,7 +151,7 @@ def test_absent_keys_have_their_defaults() -> None:
     config = parse_config(document(**dict.fromkeys(absent, ...)))
     assert (config.worker_id, config.max_pods, config.create_queues) == (None, None, False)
     assert (config.queue_poll_frequency_seconds, config.completed_pod_deletion_delay_minutes) == (5.0, 0.0)
-    assert config.default_container_image == "python:3.11"
+    assert config.default_container_image is None
     assert config.clearml.verify_certificate is True
 
 

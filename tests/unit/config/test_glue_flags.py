@@ -70,7 +70,7 @@ def test_without_a_template_the_defaults_count() -> None:
     config = config_from_flags(flags(), server=SERVER)
     assert config.namespace == "clearml"
     assert config.task.service_account_name == "default"
-    assert config.default_container_image == "python:3.11"
+    assert config.default_container_image is None
 
 
 def test_the_default_image_of_the_environment_comes_first(template: Path) -> None:

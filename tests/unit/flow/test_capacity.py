@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from clearml_k8s.config import Config, MonitoredResources, QueueConfig, QueueSettings, ResolvedQueue
+from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.flow.capacity import room
 from clearml_k8s.flow.needs import Need, measure_of, need_of
 from clearml_k8s.flow.places import Known, Place, Stage, counted, places
@@ -440,6 +442,37 @@ def test_a_quota_of_jobs_counts_those_that_are_not_made_yet() -> None:
 def test_a_quota_counts_for_the_pods_of_its_scope(scope: Scope, template: dict[str, Any], applies: bool) -> None:
     found = left(queue("q", template=template), quotas=(quota(scope, pods=0),))
     assert (found.of("q") == 0) is applies
+
+
+def conditioned(key: str, template: dict[str, Any], *conditional: dict[str, Any], **values: Any) -> ResolvedQueue:
+    found = queue(key, template=template, **values)
+    those = tuple(ConditionalTemplate(when={"type": "a"}, template=one, place="p") for one in conditional)
+    return replace(found, config=replace(found.config, conditional_templates=those))
+
+
+def test_room_is_counted_for_the_largest_of_a_queues_templates() -> None:
+    asks = conditioned("q", gpus(1), gpus(4), gpus(2), max_gpus=9)
+    assert left(asks, taken=placed("q", uses=Uses(gpus=Decimal(1)))).of("q") == 2
+    small, large = ({"resources": {"requests": {"cpu": number}}} for number in (1, 4))
+    assert left(conditioned("c", large, small, max_cpus=9)).of("c") == 2
+
+
+def test_a_quota_has_to_have_room_for_the_largest_template_and_each_pod_there_uses_its_own() -> None:
+    resource = "requests.nvidia.com/gpu"
+    asks = conditioned("q", gpus(1), gpus(4))
+    measure = measure_of(limited(asks))
+    one = measure({"spec": {"containers": [gpus(1)]}})
+    for taken, used, room_left in ((0, 0, 4), (8, 8, 2), (8, 0, 2), (13, 13, 0)):
+        limit = QuotaRecord(
+            name="gpus", uid="u", resource_version="1", hard={resource: Decimal(16)}, used={resource: Decimal(used)}
+        )
+        assert left(asks, taken=placed("q", taken, uses=one), quotas=(limit,)).of("q") == room_left
+
+
+def test_a_conditional_template_that_cannot_be_used_takes_nothing() -> None:
+    found = left(conditioned("q", {}, {"nonsense": 1}))
+    assert found.of("q") == 0
+    assert "nonsense" in found.why("q")
 
 
 def test_a_refusal_by_quota_stops_its_queue_alone() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from clearml_k8s import names
 from clearml_k8s.config import QueueConfig, QueueSettings, ResolvedQueue
+from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.errors import HookBusy, SpecError, Unreachable
 from clearml_k8s.flow.edits import Edits
 from clearml_k8s.flow.launch import MOST_FAILURES, OUR_MISTAKE, Launch
@@ -274,6 +275,49 @@ async def test_a_template_that_kubernetes_refuses_is_named(side: Side, cluster: 
     assert "templateOverrides" in side.served.states["default"].problem
     await side.served.refresh()
     assert len(side.served.active()) == 1
+
+
+async def test_every_conditional_template_is_tried_and_a_bad_one_stops_its_queue_alone(
+    server: DevServer, cluster: Cluster
+) -> None:
+    good = ConditionalTemplate(when={"type": "a"}, template={"nodeSelector": {"a": "good"}}, place="the good one")
+    bad = ConditionalTemplate(when={"type": "b"}, template={"nodeSelector": {"a": "bad"}}, place="the bad one")
+    impossible = ConditionalTemplate(when={"type": "c"}, template={"nonsense": 1}, place="the impossible one")
+    queues = {
+        "default": QueueConfig(name="default"),
+        "refused": QueueConfig(name="refused", conditional_templates=(bad,)),
+        "broken": QueueConfig(name="broken", conditional_templates=(impossible,)),
+    }
+    for name in ("refused", "broken"):
+        server.create_queue(name)
+    config = make_config(api_server=server.url, queues=queues, conditional_templates=(good,))
+    side = Side(server=server, cluster=cluster, config=config)
+    real = side.client.create
+
+    async def create(kind: Any, manifest: Any, **rest: Any) -> Any:
+        if manifest["spec"]["template"]["spec"].get("nodeSelector") == {"a": "bad"}:
+            cluster.fault("POST", Fault(code=422, status=status(422, "Invalid", "no such pool")), path="jobs")
+        return await real(kind, manifest, **rest)
+
+    side.client.create = create  # type: ignore[method-assign]
+    await side.served.refresh()
+    assert [queue.name for queue in side.served.active()] == ["default"]
+    states = side.served.states
+    assert states["refused"].problem == "Kubernetes refuses its pod template (the bad one): no such pool"
+    assert states["broken"].problem.startswith("its pod template cannot be used (the impossible one): ")
+    dry_runs = [seen for seen in cluster.of("POST", "jobs") if "dryRun" in seen.query]
+    assert len(dry_runs) == 2 + 2 + 1  # the queue's own and the good one; own, and refused; own, and none
+    await side.close()
+
+
+async def test_a_task_gets_the_template_whose_condition_it_meets(side: Side, server: DevServer) -> None:
+    task = server.create_task("train")
+    found = ConditionalTemplate(when={"name": "train"}, template={"priorityClassName": "high"}, place="p")
+    config = QueueConfig(name="default", conditional_templates=(found,))
+    queue = ResolvedQueue(config=config, id="id-default", name="default")
+    assert (await side.launcher.launch(make_task(task=task), queue=queue)).how is Launch.CREATED
+    (job,) = side.created(task)
+    assert job["spec"]["template"]["spec"]["priorityClassName"] == "high"
 
 
 async def test_missing_queues_are_made_when_they_may(server: DevServer, cluster: Cluster) -> None:

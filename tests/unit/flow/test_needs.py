@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from clearml_k8s.config import QueueConfig, QueueSettings
+from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.config.policy import TaskPolicy
 from clearml_k8s.flow.needs import FRESH_SECONDS
 from clearml_k8s.flow.poll import Poller
@@ -203,3 +204,18 @@ async def test_without_permission_the_task_fails_and_nothing_more_is_read(
     assert await side.poll() == 0
     assert server.task(task)["status"] == "failed"
     assert "(taskPolicy.maxGpus)" in server.task(task)["status_message"]
+
+
+async def test_a_task_with_needs_of_its_own_costs_the_most_of_its_queues_templates(
+    new_side: Any, cluster: Cluster, server: DevServer
+) -> None:
+    given = configured(server, max_gpus=8)
+    template = {"resources": {"requests": {"cpu": 6}, "limits": {"nvidia.com/gpu": 3}}}
+    big = ConditionalTemplate(when={"type": "training"}, template=template, place="p")
+    config = make_config(**given, conditional_templates=(big,))
+    side = await new_side(cluster, config=config)
+    (queue,) = [queue for queue in side.served.active() if queue.name == "default"]
+    task = ask(server, 2)
+    await side.needs.look([(queue, task)], keep=())
+    uses = side.needs.own(queue)[task].uses
+    assert (uses.gpus, uses.cpus) == (2, 6)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from clearml_k8s.config import QueueConfig, QueueSettings
+from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.config.dashboard import CpuDiscovery, DashboardConfig, GpuDiscovery
 from clearml_k8s.report.capacity import Capacity, Unknown, capacity, cpus_of, workers
 from clearml_k8s.report.discovery import Summary
@@ -103,3 +104,9 @@ def test_queues_that_lack_something() -> None:
     assert set(by_queue(config, largest=())) == {"base", "amd"}
     assert set(by_queue(config, largest=(("nvidia.com/gpu", 8),))) == {"amd"}
     assert by_queue(config, largest=(("amd.com/gpu", 1), ("nvidia.com/gpu", 8))) == {}
+
+
+def test_what_a_conditional_template_asks_for_and_no_node_has() -> None:
+    big = ConditionalTemplate(when={"type": "x"}, template={"resources": {"limits": {"amd.com/gpu": 1}}}, place="p")
+    queues = {"a": QueueConfig(name="a"), "b": QueueConfig(name="b", conditional_templates=(big,))}
+    assert set(by_queue(make_config(queues=queues), largest=())) == {"b"}

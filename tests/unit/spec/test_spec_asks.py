@@ -169,7 +169,10 @@ def test_what_a_client_quotes_comes_back(env: dict[str, str]) -> None:
         ("stray", "docker argument 1: ignored; it belongs to no option; put values with spaces in quotes"),
         ("-v", "-v: ignored; its value is missing"),
         ("--shm-size", "--shm-size: ignored; its value is missing"),
-        ("--entrypoint bash", "--entrypoint: ignored; the pod starts clearml-agent; use the task's setup script"),
+        (
+            "--entrypoint bash",
+            "--entrypoint: ignored; what a pod starts is its queue's to say; use the task's setup script",
+        ),
         ("--network my-net", "--network: ignored; pods have the cluster's network; set dnsPolicy or hostAliases"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 from clearml_k8s.clearml.tasks import Container, TaskView
 from clearml_k8s.config import Config, QueueConfig, QueueSettings, ResolvedQueue
+from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.spec.explain import Layer, explain
 from spec_support import ATTEMPT, CONTROLLER, TASK_ID, WORKER_ID
 
@@ -20,10 +21,16 @@ def layers(
     base: dict[str, Any],
     override: dict[str, Any],
     settings: QueueSettings | None = None,
+    conditional: tuple[ConditionalTemplate, ...] = (),
     document: dict[str, Any] | None = None,
     **task: str,
 ) -> dict[str, tuple[str, Any]]:
-    queue = QueueConfig(name="default", template_overrides=override, settings=settings or QueueSettings())
+    queue = QueueConfig(
+        name="default",
+        template_overrides=override,
+        settings=settings or QueueSettings(),
+        conditional_templates=conditional,
+    )
     fields = explain(
         config=dataclasses.replace(config, base_pod_template=base),
         queue=ResolvedQueue(config=queue, id="q", name="default"),
@@ -102,4 +109,31 @@ def test_a_string_template_that_a_later_layer_replaces_needs_no_value(config: Co
 
 
 def test_the_layers_are_in_their_order() -> None:
-    assert [layer.value for layer in Layer] == ["controller", "basePodTemplate", "templateOverrides", "task"]
+    in_order = ["controller", "basePodTemplate", "templateOverrides", "conditional", "task"]
+    assert [layer.value for layer in Layer] == in_order
+
+
+def test_a_conditional_template_is_a_layer_of_its_own(config: Config) -> None:
+    template = {"priorityClassName": "high", "nodeSelector": {"pool": "c"}}
+    found = layers(
+        config,
+        base={"priorityClassName": "low"},
+        override={"nodeSelector": {"pool": "b"}, "schedulerName": "volcano"},
+        conditional=(ConditionalTemplate(when={"type": "x"}, template=template, place="p"),),
+        document={"type": "x"},
+        image="python:3.12",
+    )
+    assert found[f"{POD}.priorityClassName"] == ("conditional", "high")
+    assert found[f"{POD}.nodeSelector.pool"] == ("conditional", "c")
+    assert found[f"{POD}.schedulerName"] == ("templateOverrides", "volcano")
+    assert found[f"{TASK}.image"] == ("task", "python:3.12")
+    assert "conditional" not in {
+        layer
+        for layer, _ in layers(
+            config,
+            base={},
+            override={},
+            conditional=(ConditionalTemplate(when={"type": "x"}, template=template, place="p"),),
+            document={"type": "y"},
+        ).values()
+    }

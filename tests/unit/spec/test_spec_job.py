@@ -373,6 +373,50 @@ def test_a_worker_id_that_cannot_be_made_is_the_templates_fault(build: Build, co
 # ---- string templates -----------------------------------------------------------------------------------------------
 
 
+ENTRYPOINT = QueueConfig(name="nim", settings=QueueSettings(use_image_entrypoint=True))
+
+
+def test_the_images_own_entrypoint_gets_no_command_and_the_tasks_id(build: Build, config: Config) -> None:
+    config = dataclasses.replace(config, task=dataclasses.replace(config.task, preparation_script="export A=1"))
+    built = build(queue=ENTRYPOINT, config=config, arguments="-e A=B -e CLEARML_TASK_ID=other")
+    container = task_container(built)
+    assert "command" not in container
+    assert "args" not in container
+    env = environment(built)
+    assert env["CLEARML_TASK_ID"] == env[names.ENV_TASK_ID] == TASK_ID
+    assert env[names.ENV_ATTEMPT] == ATTEMPT
+    assert env["A"] == "B"
+    assert [str(item) for item in built.ignored] == ["-e CLEARML_TASK_ID: ignored; set by the controller"]
+
+
+def test_an_entrypoint_of_the_image_runs_no_setup_script_and_its_user_is_told(build: Build) -> None:
+    built = build(queue=ENTRYPOINT, setup_shell_script="pip install secret-name")
+    assert "CLEARML_K8S_SETUP_SCRIPT" not in environment(built)
+    (ignored,) = built.ignored
+    assert ignored.source == "task"
+    assert str(ignored).startswith("the setup script: ignored; the queue's tasks start with their image's entrypoint")
+    assert "secret-name" not in str(ignored)
+
+
+def test_an_entrypoints_task_id_is_not_the_templates(build: Build) -> None:
+    built = build(queue=ENTRYPOINT, base={"env": [{"name": "CLEARML_TASK_ID", "value": "other"}]})
+    assert environment(built)["CLEARML_TASK_ID"] == TASK_ID
+    assert [item.argument for item in built.ignored] == ["env CLEARML_TASK_ID"]
+
+
+@pytest.mark.parametrize(
+    ("general", "own", "entrypoint"),
+    [(False, None, False), (True, None, True), (True, False, False), (False, True, True)],
+)
+def test_a_queue_decides_about_the_entrypoint_else_the_environment(
+    build: Build, config: Config, general: bool, own: bool | None, entrypoint: bool
+) -> None:
+    queue = QueueConfig(name="q", settings=QueueSettings(use_image_entrypoint=own))
+    built = build(queue=queue, config=dataclasses.replace(config, use_image_entrypoint=general))
+    assert ("command" not in task_container(built)) is entrypoint
+    assert ("CLEARML_TASK_ID" in environment(built)) is entrypoint
+
+
 def test_string_templates_are_filled_in_everywhere(build: Build) -> None:
     base = {
         "labels": {"team": "${CLEARML_TASK.hyperparams.properties.team.value:none}"},

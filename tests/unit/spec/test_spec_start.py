@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -464,6 +465,77 @@ def test_a_preparation_that_ends_the_shell_is_named(pod: Pod) -> None:
     code, output = pod.run()
     assert code == 3
     assert "ended with exit code 3 while running agentk8sglue.customBashScript" in output
+
+
+# ---- agent.extra_docker_shell_script ---------------------------------------------------------------------------------
+
+
+def with_conf(pod: Pod, text: str) -> None:
+    """The pod has this clearml.conf, and the parser that the real agent brings with it."""
+    real = importlib.util.find_spec("clearml_agent")
+    assert real is not None
+    assert real.submodule_search_locations
+    package = pod.folder / "modules" / "clearml_agent"
+    for part in ("external", "_vendor"):
+        (package / part).symlink_to(Path(real.submodule_search_locations[0]) / part)
+    file = pod.folder / "clearml.conf"
+    file.write_text(text)
+    pod.env["CLEARML_CONFIG_FILE"] = str(file)
+
+
+COMMENTED = """agent {
+  # none: extra_docker_shell_script
+  extra_docker_shell_script: "export EXPORTED=extra; echo it is extra"
+}"""
+
+
+@pytest.mark.parametrize(
+    "conf", ['agent.extra_docker_shell_script: ["export EXPORTED=extra", "echo it is extra"]', COMMENTED]
+)
+def test_the_extra_script_runs_before_the_tasks_own(pod: Pod, conf: str) -> None:
+    with_conf(pod, conf)
+    code, output = pod.run(CLEARML_K8S_SETUP_SCRIPT='export EXPORTED="$EXPORTED and second"')
+    assert code == 0, output
+    assert "clearml-k8s: running agent.extra_docker_shell_script of clearml.conf\nit is extra\n" in output
+    agent = pod.agent()
+    assert agent is not None
+    assert agent["env"]["EXPORTED"] == "extra and second"
+
+
+@pytest.mark.parametrize(
+    "conf",
+    ["agent { }", "agent {\n  # extra_docker_shell_script: [exit 3]\n}", "agent.extra_docker_shell_script: []", ""],
+)
+def test_a_conf_without_an_extra_script_runs_none(pod: Pod, conf: str) -> None:
+    with_conf(pod, conf)
+    code, output = pod.run()
+    assert code == 0
+    assert "running agent.extra" not in output
+    assert pod.agent() is not None
+
+
+def test_a_conf_that_cannot_be_read_for_its_script_is_told_and_not_shown(pod: Pod) -> None:
+    with_conf(pod, "agent.extra_docker_shell_script: [CANARY-4711")
+    code, output = pod.run()
+    assert code == EXIT_UNPREPARED
+    assert "agent.extra_docker_shell_script cannot be read: clearml.conf is no valid HOCON" in output
+    assert "CANARY" not in output
+    assert pod.agent() is None
+
+
+def test_an_extra_script_that_ends_the_shell_is_named(pod: Pod) -> None:
+    with_conf(pod, "agent.extra_docker_shell_script: [exit 3]")
+    code, output = pod.run()
+    assert code == 3
+    assert "ended with exit code 3 while running agent.extra_docker_shell_script of clearml.conf" in output
+
+
+def test_an_own_script_gets_the_extra_one_where_it_has_the_placeholder(pod: Pod) -> None:
+    with_conf(pod, 'agent.extra_docker_shell_script: ["export EXPORTED=extra"]')
+    pod.further = further(own=OWN)
+    code, output = pod.run(CLEARML_K8S_SETUP_SCRIPT='export EXPORTED="$EXPORTED and second"')
+    assert code == 0, output
+    assert "and extra and second" in output
 
 
 def test_an_own_script_runs_with_its_placeholders_filled(pod: Pod) -> None:

@@ -53,6 +53,10 @@ containers:
         valueFrom:
           fieldRef:
             fieldPath: metadata.name
+      {{- if include "clearml-agent.confSecretName" $context }}
+      - name: CLEARML_K8S_TASK_CONF
+        value: /etc/clearml-k8s-conf/clearml.conf
+      {{- end }}
       {{- with $context.Values.agentk8sglue.extraEnvs }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
@@ -90,6 +94,11 @@ containers:
       - name: clearml-k8s-credentials
         mountPath: /etc/clearml-k8s-credentials
         readOnly: true
+      {{- if include "clearml-agent.confSecretName" $context }}
+      - name: clearml-k8s-conf
+        mountPath: /etc/clearml-k8s-conf
+        readOnly: true
+      {{- end }}
       - name: clearml-k8s-tmp
         mountPath: /tmp
       {{- range $context.Values.agentk8sglue.fileMounts }}
@@ -117,6 +126,16 @@ volumes:
           path: access_key
         - key: agentk8sglue_secret
           path: secret_key
+  {{- with include "clearml-agent.confSecretName" $context }}
+  # Where it is missing the controller runs, and says so; so would the pods of tasks wait for it.
+  - name: clearml-k8s-conf
+    secret:
+      secretName: {{ . | quote }}
+      optional: true
+      items:
+        - key: clearml.conf
+          path: clearml.conf
+  {{- end }}
   - name: clearml-k8s-tmp
     emptyDir: {}
   {{- if $context.Values.agentk8sglue.fileMounts }}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TextIO
 
 from clearml_k8s.app.connect import Identity, clearml_session, identity_of
@@ -19,6 +20,7 @@ from clearml_k8s.errors import (
     ClearMLK8sError,
     ConfigError,
     Forbidden,
+    HookBusy,
     KubeNotFound,
     KubeRefused,
     SpecError,
@@ -26,6 +28,7 @@ from clearml_k8s.errors import (
 )
 from clearml_k8s.flow import clash
 from clearml_k8s.flow.edits import Edits
+from clearml_k8s.flow.task_conf import TaskConf
 from clearml_k8s.kube import access
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.node import NodeSlimmer
@@ -35,7 +38,9 @@ from clearml_k8s.kube.watch import Listed
 from clearml_k8s.report.discovery import Discovery
 from clearml_k8s.report.lacking import by_queue
 from clearml_k8s.report.nodes import Nodes
+from clearml_k8s.spec.container_rules import NO_RULES, SECTION
 from clearml_k8s.spec.job import pod_of, template_probe_job
+from clearml_k8s.spec.variants import Variant, variants
 
 SECONDS = 15.0
 
@@ -65,10 +70,13 @@ async def check(
     kubeconfig: str | None,
     context: str | None,
     out: TextIO | None = None,
+    conf_file: Path | None = None,
 ) -> int:
-    """Print one line for each thing checked; 1 when something is wrong. ``credentials`` None: leave the server out."""
+    """Print one line for each thing checked; 1 when something is wrong. ``credentials`` None: leave the server out;
+    ``conf_file``: the clearml.conf of task pods."""
     lines, clock = Lines(out=out or sys.stdout), SystemClock()
     lines.good(f"configuration: {len(config.queues)} queue(s): {', '.join(config.queues)}")
+    _conf(TaskConf(conf_file, clock=clock), lines)
     async with AsyncExitStack() as stack:
         session = None
         if credentials is None:
@@ -94,6 +102,16 @@ async def check(
                 await _template(config, client, resolved, identity, edits, lines)
     print(f"{lines.problems} problem(s) found" if lines.problems else "all well", file=lines.out)
     return 1 if lines.problems else 0
+
+
+def _conf(conf: TaskConf, lines: Lines) -> None:
+    conf.look()
+    if conf.problem:
+        for problem in conf.problem.splitlines():
+            lines.bad(f"clearml.conf: {problem}")
+    elif conf.rules != NO_RULES:
+        image = conf.rules.image or "none of its own"
+        lines.good(f"clearml.conf: {SECTION}: {len(conf.rules.rules)} rule(s), image {image}")
 
 
 async def _server(session: Session, credentials: Credentials, lines: Lines) -> bool:
@@ -237,37 +255,45 @@ async def _nodes(config: Config, client: KubeClient, lines: Lines) -> None:
 async def _template(
     config: Config, client: KubeClient, queue: ResolvedQueue, identity: Identity, edits: Edits, lines: Lines
 ) -> None:
+    for variant in variants(config=config, queue=queue.config):
+        await _variant(variant, client, replace(queue, config=variant.queue), identity, edits, lines)
+
+
+async def _variant(
+    variant: Variant, client: KubeClient, queue: ResolvedQueue, identity: Identity, edits: Edits, lines: Lines
+) -> None:
+    config = variant.config
+    what = f"queue {queue.name}" + (f" with {variant.condition}" if variant.condition else "")
     try:
-        edited = await edits.of_sample(queue)
-    except SpecError as error:
-        # It may want what only a real task has.
-        lines.note(f"template of queue {queue.name}: not tried: {error}")
+        edited = await edits.of_sample(queue, config=config)
+    except (SpecError, HookBusy) as error:
+        # The module may want what only a real task has.
+        lines.note(f"template of {what}: not tried: {error}")
         return
-    where = f"agentk8sglue.queues.{queue.name}.templateOverrides or agentk8sglue.basePodTemplate"
     try:
         probe = template_probe_job(
             config, queue, worker_id=identity.worker_id, controller_id=identity.controller, edited=edited
         )
         await client.create(JOBS, probe.manifest, namespace=config.namespace, dry_run=True, strict=True)
     except SpecError as error:
-        lines.bad(f"template of queue {queue.name}: {error}")
+        lines.bad(f"template of {what}: {error}")
         return
     except KubeNotFound:
-        lines.bad(f"template of queue {queue.name}: namespace {config.namespace} does not exist")
+        lines.bad(f"template of {what}: namespace {config.namespace} does not exist")
         return
     except KubeRefused as error:
-        lines.bad(f"template of queue {queue.name}: Kubernetes refuses it ({where}): {error.message}")
+        lines.bad(f"template of {what}: Kubernetes refuses it ({variant.where}): {error.message}")
         return
     except ClearMLK8sError as error:
-        lines.bad(f"template of queue {queue.name}: not checked: {error}")
+        lines.bad(f"template of {what}: not checked: {error}")
         return
     for ignored in probe.ignored:
-        lines.note(f"template of queue {queue.name}: {ignored}")
-    lines.good(f"template of queue {queue.name}: Kubernetes takes the Job")
-    await _pod(config, client, queue, probe.manifest, lines)
+        lines.note(f"template of {what}: {ignored}")
+    lines.good(f"template of {what}: Kubernetes takes the Job")
+    await _pod(config, client, what, probe.manifest, lines)
 
 
-async def _pod(config: Config, client: KubeClient, queue: ResolvedQueue, job: dict[str, object], lines: Lines) -> None:
+async def _pod(config: Config, client: KubeClient, what: str, job: dict[str, object], lines: Lines) -> None:
     """What only shows on the pod itself: admission, quota, Pod Security; where this account may ask."""
     try:
         may = await access.review(client, verb="create", resource=PODS, namespace=config.namespace)
@@ -275,8 +301,8 @@ async def _pod(config: Config, client: KubeClient, queue: ResolvedQueue, job: di
             return
         await client.create(PODS, pod_of(job), namespace=config.namespace, dry_run=True, strict=True)
     except KubeRefused as error:
-        lines.bad(f"pod of queue {queue.name}: Kubernetes refuses it: {error.message}")
+        lines.bad(f"pod of {what}: Kubernetes refuses it: {error.message}")
     except ClearMLK8sError as error:
-        lines.bad(f"pod of queue {queue.name}: not checked: {error}")
+        lines.bad(f"pod of {what}: not checked: {error}")
     else:
-        lines.good(f"pod of queue {queue.name}: Kubernetes takes it")
+        lines.good(f"pod of {what}: Kubernetes takes it")

@@ -34,6 +34,7 @@ from clearml_k8s.flow.recover import Recovery
 from clearml_k8s.flow.returning import Returning
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.starts import Starts
+from clearml_k8s.flow.task_conf import TaskConf
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.flow.workqueue import WorkQueue
 from clearml_k8s.hooks.template_module import TemplateModule
@@ -203,6 +204,7 @@ def make(
     leads: Callable[[], bool],
     watched: Watched,
     stop: asyncio.Event,
+    conf: TaskConf | None = None,
 ) -> Parts:
     """The parts of one controller; asks nobody anything. ``stop`` set says that nothing new is to be begun.
 
@@ -266,7 +268,13 @@ def make(
     )
     edits = edits_of(config, worker_id=worker_id)
     served = ServedQueues(
-        config=config, session=session, client=client, worker_id=worker_id, controller=controller, edits=edits
+        config=config,
+        session=session,
+        client=client,
+        worker_id=worker_id,
+        controller=controller,
+        edits=edits,
+        conf=conf,
     )
     measures = Measures(metrics=metrics, served=served)
     starts = Starts(jobs=jobs, pods=pods, measures=measures)
@@ -295,6 +303,7 @@ def make(
         projects=ProjectNames(session=session),
         document=partial(tasks.get_document, session),
         edits=edits,
+        conf=conf,
     )
     book = ClaimBook(session=session, record=record, graces=graces, controller=controller)
     returning = Returning(

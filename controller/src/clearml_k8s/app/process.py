@@ -25,6 +25,7 @@ from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import Clock, SystemClock
 from clearml_k8s.config import Config
 from clearml_k8s.errors import ClearMLK8sError, Refused, Unanswered
+from clearml_k8s.flow.task_conf import TaskConf
 from clearml_k8s.hidden import without_secrets
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.lease import Lease
@@ -216,6 +217,7 @@ class Controller:
             leads=lambda: self._lease.certain,
             watched=self._heartbeats.run,
             stop=stop,
+            conf=TaskConf(self._settings.task_conf, clock=self._clock),
         )
         self._parts = parts
         self._loops = Loops(parts=parts, sweep_seconds=self._settings.sweep_seconds, stop=stop)

@@ -6,25 +6,19 @@ then ``~/clearml.conf`` (section ``api``).
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import logging
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 
-from clearml_k8s import names
+from clearml_k8s import hocon, names
 from clearml_k8s.clearml import keys
 from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.errors import ConfigError, trimmed
 
 _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
-_HOCON: Final = "_clearml_k8s_hocon"
 _CA_BUNDLE: Final = "REQUESTS_CA_BUNDLE"  # what the SDK and the agent read; SSL_CERT_FILE is OpenSSL's own
 
 
@@ -104,9 +98,19 @@ def _verification(environ: Mapping[str, str], file: Path | None, section: Mappin
 
 
 def _file_section(environ: Mapping[str, str], home: Path) -> tuple[Path | None, Mapping[str, Any]]:
+    path = find(environ, home=home)
+    if path is None:
+        return None, {}
+    api = parse(path).get("api")
+    return path, api if isinstance(api, Mapping) else {}
+
+
+def find(environ: Mapping[str, str], *, home: Path | None = None) -> Path | None:
+    """The controller's own ``clearml.conf``; ConfigError when the one that is named is no file."""
+    home = home or Path.home()
     named = environ.get(names.ENV_CONFIG_FILE, "").strip()
     if named == os.devnull:  # as the SDK takes it: no file at all
-        return None, {}
+        return None
     if named:
         path = Path(named.replace("~", str(home), 1) if named.startswith("~") else named)
         if not _is_file(path):
@@ -114,49 +118,17 @@ def _file_section(environ: Mapping[str, str], home: Path) -> tuple[Path | None, 
     else:
         path = home / "clearml.conf"
         if not path.is_file():
-            return None, {}
-    api = parse(path).get("api")
-    return path, api if isinstance(api, Mapping) else {}
+            return None
+    return path
 
 
 def parse(path: Path) -> dict[str, Any]:
     """A ``clearml.conf`` as plain dictionaries; ConfigError names the file and the position, never the content."""
-    hocon = _hocon()
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {trimmed(str(error))}") from None
-    # The parser logs what it includes and cannot find; that is its own matter, not ours.
-    logging.getLogger(f"{_HOCON}.external.pyhocon").setLevel(logging.ERROR)
-    try:
-        tree = hocon.ConfigFactory.parse_string(text, basedir=str(path.parent))
-        plain = tree.as_plain_ordered_dict()
-    except Exception as error:  # the parser raises pyparsing's, its own and built-in errors
-        line = getattr(error, "lineno", None)
-        where = f", line {line}" if isinstance(line, int) else ""
-        # The parser's own text quotes the line, which may hold the secret.
-        raise ConfigError(f"{path}{where} is not valid HOCON ({type(error).__name__})") from None
-    if not isinstance(plain, dict):
-        raise ConfigError(f"{path} is not a HOCON object")
-    return plain
-
-
-def _hocon() -> ModuleType:
-    """clearml_agent's HOCON parser, imported under a name of its own.
-
-    ``import clearml_agent`` would load its API client, which changes urllib3's loggers and limits for the process and
-    costs 0.4 s. The parser's files need nothing of that.
-    """
-    loaded = sys.modules.get(f"{_HOCON}.external.pyhocon")
-    if loaded is not None:
-        return loaded
-    spec = importlib.util.find_spec("clearml_agent")
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigError("clearml.conf cannot be read: the Python package clearml-agent is not installed")
-    package = ModuleType(_HOCON)
-    package.__path__ = list(spec.submodule_search_locations)
-    sys.modules[_HOCON] = package
-    return importlib.import_module(f"{_HOCON}.external.pyhocon")
+    return hocon.parse(text, source=str(path), folder=path.parent)
 
 
 def _is_file(path: Path | str) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 from clearml_k8s import errors
 from clearml_k8s.config import Config
 from clearml_k8s.config.file import ConfigProblems, load_config_file
+from clearml_k8s.config.glue_environment import with_environment
 from clearml_k8s.config.glue_flags import DEFAULT_NAME, DEFAULT_NAMESPACE, REFUSED, GlueFlags, Server, config_from_flags
 from clearml_k8s.config.problems import nearest
 
@@ -82,15 +83,17 @@ def _run(arguments: Sequence[str] | None, *, environ: Mapping[str, str]) -> int:
             watch_seconds=options.watch,
             out=sys.stdout,
         )
-    config = load_config(options, environ=environ)
+    config = with_environment(load_config(options, environ=environ), environ)
     if options.command == "render":
         from clearml_k8s.cli.render import render  # the other commands start without it
+        from clearml_k8s.flow.task_conf import find
 
         return render(
             config,
             queues=_selected_queues(options),
             task_file=options.task_json,
             with_layers=options.explain,
+            conf_file=find(environ),
             out=sys.stdout,
             log=sys.stderr,
         )

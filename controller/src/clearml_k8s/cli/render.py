@@ -16,8 +16,11 @@ from clearml_k8s.clearml.tasks import TaskView, view
 from clearml_k8s.config import Config, QueueConfig, ResolvedQueue, strings, worker_ids
 from clearml_k8s.config.file import ConfigProblems
 from clearml_k8s.config.problems import nearest
+from clearml_k8s.flow.task_conf import read_file
+from clearml_k8s.spec.container_rules import NO_RULES
 from clearml_k8s.spec.explain import Field, Layer, explain
 from clearml_k8s.spec.job import SAMPLE_ATTEMPT, SAMPLE_TASK_ID, build_job
+from clearml_k8s.spec.variants import chosen
 
 SAMPLE_NAMESPACE_UID: Final = "00000000-0000-0000-0000-000000000000"
 
@@ -34,14 +37,17 @@ def render(
     out: TextIO,
     log: TextIO,
     with_layers: bool = False,
+    conf_file: Path | None = None,
 ) -> int:
     """Prints one Job per queue of `queues` (all if empty) to `out`, and what is left out to `log`.
 
     ``with_layers``: in place of each Job its fields, and which layer has set each.
+    ``conf_file``: the clearml.conf of task pods.
     No server is asked: a queue given by name has its name for its id, and the namespace's uid in the controller's id
     and the default worker id is zeros. Raises `errors.ConfigError` for an unknown queue or an unreadable task,
     `errors.SpecError` as `build_job`.
     """
+    rules = NO_RULES if conf_file is None else read_file(conf_file)
     task = _read_task(task_file) if task_file else _sample_task()
     worker_id = worker_ids.controller_worker_id(
         chosen=config.worker_id,
@@ -57,12 +63,15 @@ def render(
             "task": task,
             "attempt": task.status_changed or SAMPLE_ATTEMPT,
             "worker_id": worker_id,
+            "rules": rules,
             "controller_id": names.controller_id(namespace_uid=SAMPLE_NAMESPACE_UID, release=config.release_name),
         }
         built = build_job(**arguments)
         jobs.append(built.manifest)
         if with_layers:
-            print(f"# queue {queue.name}", *_layers(explain(**arguments)), sep="\n", file=out)
+            condition = chosen(config=config, queue=queue, task=task)
+            holds = f", {condition.place} holds" if condition else ""
+            print(f"# queue {queue.name}{holds}", *_layers(explain(**arguments)), sep="\n", file=out)
         for item in built.ignored:
             print(f"clearml-k8s: queue {queue.name}: {item}", file=log)
     if not with_layers:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.config.dashboard import DashboardConfig
 from clearml_k8s.config.policy import TaskPolicy
 
@@ -89,6 +90,8 @@ class QueueSettings:
     """What its tasks may ask for; None: `Config.task_policy`."""
     worker_id_template: str | None = None
     """Of the worker ids of this queue's tasks; None: `Config.task_worker_id`."""
+    use_image_entrypoint: bool | None = None
+    """The image's own entrypoint runs in place of our start script; None: `Config.use_image_entrypoint`."""
 
 
 GPU_FIELD = "resources|limits|nvidia.com/gpu"
@@ -123,6 +126,8 @@ class QueueConfig:
     name: str
     template_overrides: RawTemplate = field(default_factory=dict)
     settings: QueueSettings = field(default_factory=QueueSettings)
+    conditional_templates: tuple[ConditionalTemplate, ...] = ()
+    """Looked at before those of `Config`; the first that holds is laid over `template_overrides`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +157,8 @@ class Config:
     create_queues: bool = False
     max_pods: int | None = None
     """Task pods at one time, all queues together; None: no limit."""
-    default_container_image: str = "python:3.11"
+    default_container_image: str | None = None
+    """None: that of clearml.conf, else `spec.job.FALLBACK_IMAGE`."""
     completed_pod_deletion_delay_minutes: float = 0.0
     failed_pod_deletion_delay_minutes: float | None = None
     """Of failed tasks; None: as of all others."""
@@ -173,14 +179,23 @@ class Config:
     base_pod_template: RawTemplate = field(default_factory=dict)
     base_pod_spec: RawTemplate | None = None
     """A whole PodSpec below the named keys of the templates; only the flags of `run` set it, no config file does."""
+    conditional_templates: tuple[ConditionalTemplate, ...] = ()
+    """Of all queues."""
     cluster_access: bool = False
     """The account may read the cluster's nodes."""
     status_report_seconds: float = 30.0
     """Between two reports of the controller as a worker of the server."""
+    use_image_entrypoint: bool = False
+    """Of queues that do not say; only the environment sets it (`config.glue_environment`)."""
     task_worker_id: str | None = None
     """Template of the worker ids of tasks (`config.worker_ids`); None: ``<worker id>:<task id>``."""
     dashboard: DashboardConfig = field(default_factory=DashboardConfig)
     template_module: TemplateModuleConfig | None = None
+
+    def runs_entrypoint(self, queue: QueueConfig) -> bool:
+        """Whether the image's own entrypoint runs in the queue's task pods."""
+        chosen = queue.settings.use_image_entrypoint
+        return self.use_image_entrypoint if chosen is None else chosen
 
     def policy_of(self, queue: QueueConfig) -> TaskPolicy:
         """What tasks of the queue may ask for."""

@@ -27,6 +27,7 @@ from clearml_k8s.config import (
     TaskPodConfig,
     TemplateModuleConfig,
     address,
+    conditions,
     dashboard,
     policy,
     start_script,
@@ -159,8 +160,11 @@ def _semantic_problems(document: Mapping[str, Any]) -> list[str]:
     own = start_script.problems(task.get("startScript") or "", preparation=preparation)
     problems += [f"task.startScript: {problem}" for problem in own]
     problems += strings.problems(document.get("basePodTemplate"), place="basePodTemplate")
+    problems += conditions.problems(document.get("conditionalTemplates"), place="conditionalTemplates")
     for name, queue in document["queues"].items():
-        problems += strings.problems((queue or {}).get("templateOverrides"), place=f"queues.{name}.templateOverrides")
+        given, place = queue or {}, f"queues.{name}"
+        problems += strings.problems(given.get("templateOverrides"), place=f"{place}.templateOverrides")
+        problems += conditions.problems(given.get("conditionalTemplates"), place=f"{place}.conditionalTemplates")
     problems += policy.problems(document.get("taskPolicy"), place="taskPolicy")
     for name, queue in document["queues"].items():
         asked = ((queue or {}).get("queueSettings") or {}).get("taskPolicy")
@@ -215,6 +219,9 @@ def _build(document: Mapping[str, Any]) -> Config:
             for name, queue in given["queues"].items()
         },
         task_policy=task_policy,
+        conditional_templates=conditions.read(
+            given.get("conditionalTemplates"), place="agentk8sglue.conditionalTemplates"
+        ),
         task_worker_id=given.get("taskWorkerId") or None,
         template_module=_template_module(given.get("templateModule")),
         dashboard=dashboard.read(given.get("orchestrationDashboard"), namespace=given["namespace"]),
@@ -263,6 +270,9 @@ def _queue(name: str, raw: Mapping[str, Any], *, task_policy: TaskPolicy) -> Que
     return QueueConfig(
         name=name,
         template_overrides=raw.get("templateOverrides") or {},
+        conditional_templates=conditions.read(
+            raw.get("conditionalTemplates"), place=f"agentk8sglue.queues.{name}.conditionalTemplates"
+        ),
         settings=QueueSettings(
             max_pods=settings.get("maxPods"),
             default_image=settings.get("defaultImage") or None,
@@ -276,6 +286,7 @@ def _queue(name: str, raw: Mapping[str, Any], *, task_policy: TaskPolicy) -> Que
             weight=settings.get("weight") or 1.0,
             task_policy=policy.read(settings["taskPolicy"], over=task_policy) if settings.get("taskPolicy") else None,
             worker_id_template=settings.get("customWorkerIdTemplate") or None,
+            use_image_entrypoint=settings.get("useImageEntrypoint"),
         ),
     )
 

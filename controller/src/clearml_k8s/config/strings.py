@@ -110,7 +110,7 @@ def _value(match: re.Match[str], values: Mapping[str, Any]) -> str:
         raise Missing(f"{match[0]}: that is an object; name one of its members: {', '.join(map(str, found))[:200]}")
     if isinstance(found, list) and any(isinstance(one, Mapping | list) for one in found):
         raise Missing(f"{match[0]}: that is a list of objects, which has no text")
-    text = "" if found is None else ",".join(map(_shown, found)) if isinstance(found, list) else _shown(found)
+    text = "" if found is None else ",".join(map(shown, found)) if isinstance(found, list) else shown(found)
     # Judged as it will stand there: a line break alone is nothing, too.
     text = _operated(match, text)
     if text:
@@ -131,7 +131,8 @@ def _operated(match: re.Match[str], text: str) -> str:
     return text
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A member of the task as text."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

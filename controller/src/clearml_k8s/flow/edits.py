@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue
+from clearml_k8s.spec.container_rules import NO_RULES, ContainerRules
 from clearml_k8s.spec.job import SAMPLE_TASK, pod_template
 
 
@@ -30,17 +31,24 @@ class Edits:
     def __bool__(self) -> bool:
         return self._module is not None
 
-    async def of_task(self, task: TaskView, queue: ResolvedQueue) -> Mapping[str, Any] | None:
-        """Of a task whose `document` was read. Raises SpecError: that task's template cannot be made."""
+    async def of_task(
+        self, task: TaskView, queue: ResolvedQueue, *, rules: ContainerRules = NO_RULES, config: Config | None = None
+    ) -> Mapping[str, Any] | None:
+        """Of a task whose `document` was read. ``config``: another one than ours, as of a `Variant`.
+
+        Raises SpecError: that task's template cannot be made; HookBusy.
+        """
         if self._module is None:
             return None
-        template = pod_template(config=self._config, queue=queue, task=task, worker_id=self._worker_id)
+        template = pod_template(
+            config=config or self._config, queue=queue, task=task, worker_id=self._worker_id, rules=rules
+        )
         return await self._module(template=template, task=task.document or {}, queue=queue.id, queue_name=queue.name)
 
-    async def of_sample(self, queue: ResolvedQueue) -> Mapping[str, Any] | None:
+    async def of_sample(self, queue: ResolvedQueue, *, config: Config | None = None) -> Mapping[str, Any] | None:
         """Of a task that there is not, to try the template. Raises SpecError: the module may want a real one."""
         sample = replace(SAMPLE_TASK, document={**SAMPLE, "execution": {"queue": queue.id}})
-        return await self.of_task(sample, queue)
+        return await self.of_task(sample, queue, config=config)
 
 
 SAMPLE: Final[Mapping[str, Any]] = {

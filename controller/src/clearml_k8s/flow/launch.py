@@ -33,6 +33,7 @@ from clearml_k8s.errors import (
     Unreachable,
 )
 from clearml_k8s.flow.edits import Edits
+from clearml_k8s.flow.task_conf import TaskConf
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import JOBS
@@ -40,6 +41,7 @@ from clearml_k8s.kube.slim import NO_MEASURE, JobRecord, slim_job
 from clearml_k8s.kube.store import Store
 from clearml_k8s.kube.uses import Measure
 from clearml_k8s.logs import kv
+from clearml_k8s.spec.container_rules import NO_RULES
 from clearml_k8s.spec.fill import names_project, names_task
 from clearml_k8s.spec.job import build_job
 
@@ -94,10 +96,13 @@ class Launcher:
         projects: ProjectNames | None = None,
         document: Callable[[str], Awaitable[Mapping[str, Any]]] | None = None,
         edits: Edits | None = None,
+        conf: TaskConf | None = None,
     ) -> None:
         """``stop``: set once the process is told to end, and nothing may be waited for any more; ``measure``: as of the
         watch of Jobs; ``projects``: for worker ids with a project's name; without it, its id stands there.
-        ``document``: reads all of a task, for templates that name it, and for ``edits``."""
+        ``document``: reads all of a task, for templates and rules that name it, and for ``edits``; ``conf``: has the
+        rules."""
+        self._conf = conf
         self._projects = projects
         self._document = document
         self._edits = edits
@@ -116,9 +121,13 @@ class Launcher:
 
         Waits, until the process is told to end, while the API takes nothing.
         """
-        if self._projects is not None and names_project(config=self._config, queue=queue):
+        rules = NO_RULES
+        if self._conf is not None:
+            self._conf.look()
+            rules = self._conf.rules
+        if self._projects is not None and names_project(config=self._config, queue=queue, rules=rules):
             task = replace(task, project_name=await self._projects.of(task.project))
-        if self._document is not None and (self._edits or names_task(config=self._config, queue=queue)):
+        if self._document is not None and (self._edits or names_task(config=self._config, queue=queue, rules=rules)):
             try:
                 task = replace(task, document=await self._document(task.id))
             except NotFound as error:
@@ -135,7 +144,8 @@ class Launcher:
                 worker_id=self._worker_id,
                 controller_id=self._controller,
                 taken=taken,
-                edited=await self._edits.of_task(task, queue) if self._edits else None,
+                edited=await self._edits.of_task(task, queue, rules=rules) if self._edits else None,
+                rules=rules,
             )
         except SpecError as error:
             return Launched(how=Launch.IMPOSSIBLE, why=str(error))

@@ -5,9 +5,11 @@ In the second case tasks are read before they are chosen: what does not fit is n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import reduce
+from itertools import chain
 from typing import Any, Final
 
 from clearml_k8s.clearml import tasks
@@ -18,6 +20,7 @@ from clearml_k8s.errors import SpecError
 from clearml_k8s.kube.uses import JOBS_COUNT, NOTHING, Measure, Uses, demand, field_path
 from clearml_k8s.spec import own_resources
 from clearml_k8s.spec.job import SAMPLE_ATTEMPT, build_job, template_probe_job
+from clearml_k8s.spec.variants import Variant, conditions, variants
 
 FRESH_SECONDS: Final = 10.0
 """How long what a waiting task has asked for counts; then it is read again, as its user may have changed it."""
@@ -44,27 +47,38 @@ def measure_of(config: Config) -> Measure:
     """Reads what this configuration limits."""
     monitored = config.monitored_resources
     fields = dict.fromkeys((monitored.min_field, monitored.max_field)) if monitored.max_resources > 0 else ()
+    queues = config.queues.values()
     return Measure(
         fields=tuple(field_path(path) for path in fields),
-        demands=any(config.policy_of(queue).own_resources for queue in config.queues.values()),
+        demands=any(config.policy_of(queue).own_resources or conditions(config, queue) for queue in queues),
     )
 
 
 def need_of(config: Config, queue: ResolvedQueue, *, measure: Measure, worker_id: str) -> Need:
     """What a task of the queue takes that says nothing. ``worker_id``: ours; parts of it may stand in a template."""
-    try:
-        built = template_probe_job(config, queue, worker_id=worker_id, controller_id="")
-    except SpecError as error:
-        return Need(problem=f"its pod template cannot be used: {error}")
-    return _measured(built.manifest["spec"]["template"], measure=measure)
+    pods = []
+    for variant in variants(config=config, queue=queue.config):
+        of_queue = replace(queue, config=variant.queue)
+        try:
+            built = template_probe_job(variant.config, of_queue, worker_id=worker_id, controller_id="")
+        except SpecError as error:
+            return Need(problem=f"its pod template cannot be used: {error}")
+        pods.append(built.manifest["spec"]["template"])
+    return _measured(pods, measure=measure)
 
 
-def _measured(pod: Mapping[str, Any], *, measure: Measure) -> Need:
-    uses = measure(pod)
+def _measured(pods: Sequence[Mapping[str, Any]], *, measure: Measure) -> Need:
+    """``pods``: one for each template that a task may get, the queue's own first. Of each amount the most counts: which
+    of them it gets is known only once it is taken."""
+    uses = reduce(Uses.most, map(measure, pods))
     problem = ""
     if uses.unreadable:
         problem = f"agentk8sglue.monitoredResources: {uses.unreadable} of its pod template is no amount: write a number"
-    return Need(uses=uses, pod=pod, demand=demand(pod), problem=problem)
+    demands = [demand(pod) for pod in pods]
+    most = {name: max(one.get(name, Decimal(0)) for one in demands) for name in dict.fromkeys(chain(*demands))}
+    if uses.demand:
+        uses = replace(uses, demand=tuple(most.items()))
+    return Need(uses=uses, pod=pods[0], demand=most, problem=problem)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,18 +150,25 @@ class Needs:
 
     def _of_task(self, task: TaskView, queue: ResolvedQueue) -> Need:
         try:
-            built = build_job(
-                config=self._config,
-                queue=queue,
-                task=replace(task, document=None),
-                attempt=task.status_changed or SAMPLE_ATTEMPT,
-                worker_id=self._worker_id,
-                controller_id="",
-            )
+            pods = [
+                self._pod_of_task(task, queue, variant) for variant in variants(config=self._config, queue=queue.config)
+            ]
         except SpecError:
             # No Job will come of it: it takes what is needed to say so.
             return self.of(queue)
-        return _measured(built.manifest["spec"]["template"], measure=self._measure)
+        return _measured(pods, measure=self._measure)
+
+    def _pod_of_task(self, task: TaskView, queue: ResolvedQueue, variant: Variant) -> Mapping[str, Any]:
+        built = build_job(
+            config=variant.config,
+            queue=replace(queue, config=variant.queue),
+            task=replace(task, document=None),
+            attempt=task.status_changed or SAMPLE_ATTEMPT,
+            worker_id=self._worker_id,
+            controller_id="",
+        )
+        pod: Mapping[str, Any] = built.manifest["spec"]["template"]
+        return pod
 
     def _at_most(self, queue: ResolvedQueue) -> Need:
         if queue.id not in self._most:

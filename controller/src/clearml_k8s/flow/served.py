@@ -23,10 +23,12 @@ from clearml_k8s.errors import (
     Unanswered,
 )
 from clearml_k8s.flow.edits import Edits
+from clearml_k8s.flow.task_conf import TaskConf
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import JOBS
 from clearml_k8s.logs import kv
 from clearml_k8s.spec.job import template_probe_job
+from clearml_k8s.spec.variants import Variant, variants
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +78,12 @@ class ServedQueues:
         worker_id: str,
         controller: str,
         edits: Edits | None = None,
+        conf: TaskConf | None = None,
     ) -> None:
-        """``edits``: by a template module, which a template is tried with."""
+        """``edits``: by a template module, which a template is tried with; ``conf``: without rules for containers while
+        it cannot be read, nothing is taken."""
         self._edits = edits
+        self._conf = conf
         self._config = config
         self._session = session
         self._client = client
@@ -218,23 +223,35 @@ class ServedQueues:
         return not problem
 
     async def template_problem(self, queue: ResolvedQueue) -> tuple[str, State]:
-        """Why Kubernetes refuses Jobs of this queue, by a server-side dry run, and of what kind; "": it does not."""
-        where = f"agentk8sglue.queues.{queue.config.name}.templateOverrides or agentk8sglue.basePodTemplate"
+        """Why Kubernetes refuses Jobs of this queue, by a server-side dry run of each of its templates, and of what
+        kind; "": it does not."""
+        if self._conf is not None:
+            self._conf.look(now=True)
+            if not self._conf.usable:
+                return f"which image its tasks get is not known: {self._conf.problem}", State.TEMPLATE_INVALID
+        for variant in variants(config=self._config, queue=queue.config):
+            problem, kind = await self._variant_problem(variant, replace(queue, config=variant.queue))
+            if problem:
+                return problem, kind
+        return "", State.SERVED
+
+    async def _variant_problem(self, variant: Variant, queue: ResolvedQueue) -> tuple[str, State]:
         try:
-            edited = await self._edits.of_sample(queue) if self._edits else None
+            edited = await self._edits.of_sample(queue, config=variant.config) if self._edits else None
         except (SpecError, HookBusy) as error:
             # The module may want what only a real task has; each of these is looked at when it comes.
             log.info("template not tried", extra=kv(queue=queue.name, why=str(error)))
             return "", State.SERVED
         try:
             probe = template_probe_job(
-                self._config, queue, worker_id=self._worker_id, controller_id=self._controller, edited=edited
+                variant.config, queue, worker_id=self._worker_id, controller_id=self._controller, edited=edited
             )
             await self._client.create(JOBS, probe.manifest, namespace=self._config.namespace, dry_run=True, strict=True)
         except SpecError as error:
-            return f"its pod template cannot be used: {error}", State.TEMPLATE_INVALID
+            which = f" ({variant.condition})" if variant.condition else ""
+            return f"its pod template cannot be used{which}: {error}", State.TEMPLATE_INVALID
         except KubeInvalid as error:
-            return f"Kubernetes refuses its pod template ({where}): {error.message}", State.TEMPLATE_INVALID
+            return f"Kubernetes refuses its pod template ({variant.where}): {error.message}", State.TEMPLATE_INVALID
         except KubeForbidden as error:
             if error.quota_exceeded:
                 return "", State.SERVED

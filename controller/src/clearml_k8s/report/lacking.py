@@ -9,18 +9,22 @@ from clearml_k8s.config import Config
 from clearml_k8s.errors import SpecError
 from clearml_k8s.kube.node import Amounts, extended
 from clearml_k8s.spec.template import pod_parts
+from clearml_k8s.spec.variants import variants
 
 
 def by_queue(config: Config, *, largest: Amounts) -> Mapping[str, tuple[str, ...]]:
     """By key of ``queues`` what its pods lack, as `lacking`; queues that lack nothing are left out."""
     found = {}
     for key, queue in config.queues.items():
-        try:
-            parts = pod_parts(config=config, queue=queue)
-        except SpecError:
-            continue  # the queue's own state says so
-        if texts := lacking([parts.container, *parts.sidecars], largest=largest):
-            found[key] = texts
+        texts: list[str] = []
+        for variant in variants(config=config, queue=queue):
+            try:
+                parts = pod_parts(config=variant.config, queue=variant.queue)
+            except SpecError:
+                continue  # the queue's own state says so
+            texts += lacking([parts.container, *parts.sidecars], largest=largest)
+        if texts:
+            found[key] = tuple(dict.fromkeys(texts))
     return found
 
 

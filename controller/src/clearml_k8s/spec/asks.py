@@ -40,7 +40,7 @@ _OURS = (names.PREFIX, "app.kubernetes.io/", "batch.kubernetes.io/")
 
 _ADVICE: Mapping[str, str] = {
     "--device": "set resources in the queue's template",
-    "--entrypoint": "the pod starts clearml-agent; use the task's setup script for preparations",
+    "--entrypoint": "what a pod starts is its queue's to say; use the task's setup script for preparations",
     "--env-file": "the file is not known here; write its lines as -e NAME=VALUE",
     "--network": "pods have the cluster's network; set dnsPolicy or hostAliases in the queue's template",
     "--publish": "a pod's ports need no publishing inside the cluster; make a Service for access from outside",

@@ -11,6 +11,7 @@ from typing import Any
 from clearml_k8s import errors
 from clearml_k8s.clearml.tasks import Container, TaskView
 from clearml_k8s.config import Config, ResolvedQueue
+from clearml_k8s.spec.container_rules import NO_RULES, ContainerRules
 from clearml_k8s.spec.job import build_job
 
 
@@ -21,6 +22,7 @@ class Layer(enum.Enum):
     """Also what the queue's settings say, and what the chart gives every task pod."""
     BASE = "basePodTemplate"
     QUEUE = "templateOverrides"
+    CONDITION = "conditional"
     TASK = "task"
 
 
@@ -34,12 +36,21 @@ class Field:
 
 
 def explain(
-    *, config: Config, queue: ResolvedQueue, task: TaskView, attempt: str, worker_id: str, controller_id: str
+    *,
+    config: Config,
+    queue: ResolvedQueue,
+    task: TaskView,
+    attempt: str,
+    worker_id: str,
+    controller_id: str,
+    rules: ContainerRules = NO_RULES,
 ) -> list[Field]:
     """Every field of the Job that `build_job` makes. Raises `errors.SpecError` as that does."""
     bare_task = dataclasses.replace(task, container=Container(), script_repository="")
-    bare_queue = dataclasses.replace(queue, config=dataclasses.replace(queue.config, template_overrides={}))
-    bare_config = dataclasses.replace(config, base_pod_template={}, base_pod_spec=None)
+    plain_config = dataclasses.replace(config, conditional_templates=())
+    bare_config = dataclasses.replace(plain_config, base_pod_template={}, base_pod_spec=None)
+    plain_queue = dataclasses.replace(queue, config=dataclasses.replace(queue.config, conditional_templates=()))
+    bare_queue = dataclasses.replace(plain_queue, config=dataclasses.replace(plain_queue.config, template_overrides={}))
 
     def leaves(with_config: Config, with_queue: ResolvedQueue, with_task: TaskView) -> dict[str, Any]:
         built = build_job(
@@ -49,6 +60,7 @@ def explain(
             attempt=attempt,
             worker_id=worker_id,
             controller_id=controller_id,
+            rules=rules,
         )
         return dict(_leaves(built.manifest))
 
@@ -61,8 +73,9 @@ def explain(
 
     built = {
         Layer.CONTROLLER: below(bare_config, bare_queue),
-        Layer.BASE: below(config, bare_queue),
-        Layer.QUEUE: below(config, queue),
+        Layer.BASE: below(plain_config, bare_queue),
+        Layer.QUEUE: below(plain_config, plain_queue),
+        Layer.CONDITION: leaves(config, queue, bare_task),
         Layer.TASK: leaves(config, queue, task),
     }
     return [

@@ -6,23 +6,30 @@ from dataclasses import replace
 
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import TaskView
-from clearml_k8s.config import Config, ResolvedQueue, strings
+from clearml_k8s.config import Config, RawTemplate, ResolvedQueue, strings
+from clearml_k8s.spec.container_rules import NO_RULES, ContainerRules
 from clearml_k8s.spec.expansion import literal
 from clearml_k8s.spec.template import PodParts
+from clearml_k8s.spec.variants import conditions
 
 
-def names_project(*, config: Config, queue: ResolvedQueue) -> bool:
-    """Whether Jobs of the queue hold the name of their task's project, which a task as read does not."""
-    templates = [config.base_pod_template, config.base_pod_spec, queue.config.template_overrides]
-    return "{project}" in (queue.config.settings.worker_id_template or config.task_worker_id or "") or strings.uses(
-        templates, "PROJECT_NAME"
-    )
+def names_project(*, config: Config, queue: ResolvedQueue, rules: ContainerRules = NO_RULES) -> bool:
+    """Whether Jobs of the queue hold the name of their task's project, which a task as read does not, or go by it."""
+    worker_id = queue.config.settings.worker_id_template or config.task_worker_id or ""
+    named = strings.uses(_templates(config, queue), "PROJECT_NAME")
+    return rules.needs_project or named or "{project}" in worker_id
 
 
-def names_task(*, config: Config, queue: ResolvedQueue) -> bool:
-    """Whether Jobs of the queue hold more of their task than is read of every task (`TaskView.document`)."""
-    templates = [config.base_pod_template, config.base_pod_spec, queue.config.template_overrides]
-    return strings.uses(templates, strings.TASK)
+def names_task(*, config: Config, queue: ResolvedQueue, rules: ContainerRules = NO_RULES) -> bool:
+    """Whether Jobs of the queue hold more of their task than is read of every task (`TaskView.document`), or go by
+    it."""
+    named = strings.uses(_templates(config, queue), strings.TASK)
+    return rules.needs_task or named or bool(conditions(config, queue.config))
+
+
+def _templates(config: Config, queue: ResolvedQueue) -> list[RawTemplate | None]:
+    conditional = [found.template for found in conditions(config, queue.config)]
+    return [config.base_pod_template, config.base_pod_spec, queue.config.template_overrides, *conditional]
 
 
 def fill(parts: PodParts, *, queue: ResolvedQueue, task: TaskView, worker_id: str) -> PodParts:

@@ -14,18 +14,26 @@ from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue, SecretKey, strings, worker_ids
 from clearml_k8s.spec import own_resources
 from clearml_k8s.spec.asks import lay_over
-from clearml_k8s.spec.container import MAX_ENV_BYTES, check_image, docker_words, env_entries, split_image
+from clearml_k8s.spec.container import MAX_ENV_BYTES, check_image, env_entries
+from clearml_k8s.spec.container_match import Chosen, choose
+from clearml_k8s.spec.container_rules import NO_RULES, ContainerRules
 from clearml_k8s.spec.edited import as_pod, of_pod
 from clearml_k8s.spec.fill import encodable, fill
 from clearml_k8s.spec.ignored import Ignored
 from clearml_k8s.spec.merge import merge_env
 from clearml_k8s.spec.script import ENV_SETUP_SCRIPT, start_command
 from clearml_k8s.spec.template import PodParts, pod_parts
+from clearml_k8s.spec.variants import chosen
 
 ENV_SKIP_SYSTEM_PACKAGES: Final = "CLEARML_AGENT_SKIP_CONTAINER_APT"
 ENV_NEEDS_GIT: Final = "CLEARML_K8S_NEEDS_GIT"
 ENV_SITE_PACKAGES: Final = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES"
+ENV_SDK_TASK_ID: Final = "CLEARML_TASK_ID"
+"""By which an image's own entrypoint, and the SDK in it, know the task; elsewhere the agent sets it."""
 RESERVED_ENV: Final = names.RESERVED_ENV | {ENV_SETUP_SCRIPT, ENV_NEEDS_GIT}
+
+FALLBACK_IMAGE: Final = "python:3.11"
+"""Of tasks for which nobody names one."""
 
 CONFIG_FOLDER: Final = "/etc/clearml"
 CONFIG_FILE: Final = "clearml.conf"
@@ -62,11 +70,12 @@ def build_job(
     controller_id: str,
     taken: str = "",
     edited: Mapping[str, Any] | None = None,
+    rules: ContainerRules = NO_RULES,
 ) -> BuiltJob:
     """The Job that runs `task` in the attempt `attempt` (its `status_changed` at the enqueue).
 
     `taken`: when it was taken out of its queue (ISO 8601), for people; "" when that is not known. `edited`: what a
-    template module has made of `pod_template`.
+    template module has made of `pod_template`. `rules`: those of clearml.conf for its container.
 
     The same arguments always give the same manifest, and no secret is in it. Raises `errors.SpecError`, naming the
     setting, when the task or the template cannot become a Job.
@@ -77,40 +86,43 @@ def build_job(
         raise errors.SpecError(str(error)) from None
     if task.container.malformed:
         raise errors.SpecError(f"the server's answer for the task: {task.container.malformed}")
-    parts = fill(pod_parts(config=config, queue=queue.config), queue=queue, task=task, worker_id=worker_id)
-    task_image, old_arguments = split_image(task.container.image)
-    image = _image(task_image, config=config, queue=queue)
+    parts = _parts(config=config, queue=queue, task=task, worker_id=worker_id)
+    wanted = choose(rules, task)
+    image = _image(wanted, config=config, queue=queue, rules=rules)
     if edited is not None:
         parts = of_pod(edited, parts=parts, namespace=config.namespace)
         image = check_image(str(parts.container.pop("image", "") or image), setting="the template module's image")
-    template_env, refused = _template_env(parts)
+    entrypoint = config.runs_entrypoint(queue.config)
+    reserved = RESERVED_ENV | {ENV_SDK_TASK_ID} if entrypoint else RESERVED_ENV
+    template_env, refused = _template_env(parts, reserved)
     policy = config.policy_of(queue.config)
     asked = lay_over(
         parts,
-        [*old_arguments, *docker_words(task.container.arguments)],
+        wanted.words,
         policy=policy,
-        reserved_env=RESERVED_ENV,
+        reserved_env=reserved,
         reserved_paths=() if config.clearml.config_secret is None else (CONFIG_FOLDER,),
     )
     wants = own_resources.of_properties(task.properties, policy=policy).over(asked.wants)
     parts = own_resources.lay_over(asked.parts, wants)
-    template = queue.config.settings.worker_id_template or config.task_worker_id
-    reports_as = _reports_as(template, config=config, queue=queue, task=task, job_name=job_name, worker_id=worker_id)
+    worker_template = queue.config.settings.worker_id_template or config.task_worker_id
+    reports_as = _reports_as(
+        worker_template, config=config, queue=queue, task=task, job_name=job_name, worker_id=worker_id
+    )
 
     container: dict[str, Any] = {
         "name": names.TASK_CONTAINER,
         "image": image,
-        "command": list(
-            start_command(preparation=config.task.preparation_script, own=config.task.start_script, task_id=task.id)
-        ),
+        **({} if entrypoint else {"command": _command(config, task)}),
         **parts.container,
         "env": [
             *_identity(config=config, task=task, attempt=attempt, reports_as=reports_as),
+            *(env_entries({ENV_SDK_TASK_ID: task.id}) if entrypoint else []),
             *merge_env(
                 _defaults(config),
                 template_env,
                 env_entries(asked.env),
-                _preparation(task),
+                [] if entrypoint else _preparation(task, wanted.setup_script),
             ),
         ],
     }
@@ -126,7 +138,7 @@ def build_job(
         names.ANNOTATION_QUEUE_ID: queue.id,
         names.ANNOTATION_QUEUE_NAME: queue.name,
         names.ANNOTATION_WORKER: worker_id,
-        **({names.ANNOTATION_REPORTS_AS: reports_as} if template else {}),
+        **({names.ANNOTATION_REPORTS_AS: reports_as} if worker_template else {}),
         names.ANNOTATION_TASK_NAME: encodable(task.name)[:_TASK_NAME_LIMIT],
         **({names.ANNOTATION_TAKEN: taken} if taken else {}),
     }
@@ -150,16 +162,27 @@ def build_job(
         },
     }
     _check_size(manifest)
-    ignored = (*parts.ignored, *refused, *_reserved_metadata(parts, labels), *asked.ignored)
+    ignored = (*parts.ignored, *refused, *_reserved_metadata(parts, labels), *wanted.ignored, *asked.ignored)
+    if entrypoint and wanted.setup_script.strip():
+        why = "the queue's tasks start with their image's entrypoint (useImageEntrypoint): put it into the image"
+        ignored = (*ignored, Ignored(source="task", argument="the setup script", why=why))
     return BuiltJob(manifest=manifest, ignored=ignored)
 
 
-def pod_template(*, config: Config, queue: ResolvedQueue, task: TaskView, worker_id: str) -> dict[str, Any]:
+def pod_template(
+    *, config: Config, queue: ResolvedQueue, task: TaskView, worker_id: str, rules: ContainerRules = NO_RULES
+) -> dict[str, Any]:
     """The Pod of the queue's template, as a template module gets it: filled in for the task, without what the task asks
     for. Errors as `build_job`."""
-    parts = fill(pod_parts(config=config, queue=queue.config), queue=queue, task=task, worker_id=worker_id)
-    image = _image(split_image(task.container.image)[0], config=config, queue=queue)
+    parts = _parts(config=config, queue=queue, task=task, worker_id=worker_id)
+    image = _image(choose(rules, task), config=config, queue=queue, rules=rules)
     return as_pod(parts, image=image, namespace=config.namespace)
+
+
+def _parts(*, config: Config, queue: ResolvedQueue, task: TaskView, worker_id: str) -> PodParts:
+    condition = chosen(config=config, queue=queue.config, task=task)
+    template = pod_parts(config=config, queue=queue.config, further=condition.template if condition else None)
+    return fill(template, queue=queue, task=task, worker_id=worker_id)
 
 
 def _kept_minutes(config: Config) -> float:
@@ -207,13 +230,15 @@ def pod_of(job: Mapping[str, Any]) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", **template}
 
 
-def _image(task_image: str, *, config: Config, queue: ResolvedQueue) -> str:
-    if task_image:
-        return check_image(task_image, setting="the task's container image")
+def _image(wanted: Chosen, *, config: Config, queue: ResolvedQueue, rules: ContainerRules) -> str:
+    if wanted.image:
+        return check_image(wanted.image, setting=wanted.by or "the task's container image")
     if queue.config.settings.default_image:
         setting = f"queueSettings.defaultImage of queue {queue.config.name}"
         return check_image(queue.config.settings.default_image, setting=setting)
-    return check_image(config.default_container_image, setting="defaultContainerImage")
+    if config.default_container_image:
+        return check_image(config.default_container_image, setting="defaultContainerImage")
+    return rules.image or FALLBACK_IMAGE
 
 
 def _reports_as(
@@ -272,11 +297,10 @@ def _defaults(config: Config) -> list[dict[str, Any]]:
     return [dict(entry) for entry in env_entries(values)]
 
 
-def _preparation(task: TaskView) -> list[dict[str, Any]]:
+def _preparation(task: TaskView, setup: str) -> list[dict[str, Any]]:
     values = {}
     if task.script_repository:
         values[ENV_NEEDS_GIT] = "1"
-    setup = task.container.setup_shell_script
     if "\0" in setup:
         raise errors.SpecError("the task's setup script holds a zero byte")
     size = len(f"{ENV_SETUP_SCRIPT}={setup}".encode(errors="replace"))
@@ -290,14 +314,19 @@ def _preparation(task: TaskView) -> list[dict[str, Any]]:
     return [dict(entry) for entry in env_entries(values)]
 
 
-def _template_env(parts: PodParts) -> tuple[list[dict[str, Any]], tuple[Ignored, ...]]:
+def _command(config: Config, task: TaskView) -> list[str]:
+    pod = config.task
+    return list(start_command(preparation=pod.preparation_script, own=pod.start_script, task_id=task.id))
+
+
+def _template_env(parts: PodParts, reserved: frozenset[str]) -> tuple[list[dict[str, Any]], tuple[Ignored, ...]]:
     env = parts.container.get("env") or []
     refused = tuple(
         Ignored(source="template", argument=f"env {item['name']}", why="set by the controller")
         for item in env
-        if item["name"] in RESERVED_ENV
+        if item["name"] in reserved
     )
-    return [item for item in env if item["name"] not in RESERVED_ENV], refused
+    return [item for item in env if item["name"] not in reserved], refused
 
 
 def _mount_config(spec: dict[str, Any], container: dict[str, Any], secret: SecretKey) -> None:

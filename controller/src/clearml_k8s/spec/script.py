@@ -15,6 +15,9 @@ from clearml_k8s.spec.expansion import literal
 
 ENV_SETUP_SCRIPT = "CLEARML_K8S_SETUP_SCRIPT"
 
+ENV_EXTRA_SCRIPT = "CLEARML_K8S_EXTRA_SCRIPT"
+"""Set in the pod by start.sh alone, and only for an own start script: `agent.extra_docker_shell_script`."""
+
 AGENT_VERSION = "3.0.3"
 """The clearml-agent installed into images that have none; CLEARML_AGENT_UPDATE_VERSION in the pod overrides it."""
 
@@ -44,7 +47,7 @@ def start_command(*, preparation: str = "", own: str = "", task_id: str = "") ->
         "default_execution_agent_args": AGENT_ARGUMENTS,
         "extra_bash_init_cmd": preparation,
         # From the environment, as ever: the task's text is none of the Job's.
-        "extra_docker_bash_script": f'eval "${{{ENV_SETUP_SCRIPT}:-}}"',
+        "extra_docker_bash_script": f'eval "${{{ENV_EXTRA_SCRIPT}:-}}"; eval "${{{ENV_SETUP_SCRIPT}:-}}"',
         "task_id": task_id,
     }
     further = [preparation, start_script_text.filled(own, values)] if own.strip() else [preparation]

@@ -127,6 +127,41 @@ ck8s_run_preparation() {
     eval "$ck8s_preparation"
 }
 
+ck8s_names_extra() {
+    [ -n "${CLEARML_CONFIG_FILE:-}" ] && [ -r "$CLEARML_CONFIG_FILE" ] || return 1
+    while IFS= read -r ck8s_line || [ -n "$ck8s_line" ]; do
+        case ${ck8s_line%%#*} in *extra_docker_shell_script*) return 0 ;; esac
+    done <"$CLEARML_CONFIG_FILE"
+    return 1
+}
+
+# What agent.extra_docker_shell_script of the mounted clearml.conf says, into $ck8s_extra. It is read here and not by the
+# controller, as a Job must not hold a text of a Secret; by clearml-agent, as nothing else in the image knows the format.
+ck8s_read_extra() {
+    ck8s_extra=
+    ck8s_names_extra || return 0
+    ck8s_stage="reading agent.extra_docker_shell_script of clearml.conf"
+    ck8s_find_python || ck8s_fail 78 "the image has no Python 3.6 or newer, by which clearml-agent reads agent.extra_docker_shell_script of clearml.conf: use an image with Python, or write the script into agentk8sglue.customBashScript"
+    ck8s_has_agent "$ck8s_python" || ck8s_install_agent
+    ck8s_extra=$("$ck8s_python" -c '
+import os
+try:
+    from clearml_agent.external.pyhocon import ConfigFactory
+except ImportError:
+    from pyhocon import ConfigFactory
+found = ConfigFactory.parse_file(os.environ["CLEARML_CONFIG_FILE"]).get("agent.extra_docker_shell_script", None) or []
+print("\n".join([found] if isinstance(found, str) else [str(line) for line in found]))
+' 2>/dev/null) || ck8s_fail 78 "agent.extra_docker_shell_script cannot be read: clearml.conf is no valid HOCON, or names what this pod does not have"
+}
+
+ck8s_run_extra() {
+    ck8s_read_extra
+    [ -n "$ck8s_extra" ] || return 0
+    ck8s_stage="running agent.extra_docker_shell_script of clearml.conf"
+    ck8s_say "$ck8s_stage"
+    eval "$ck8s_extra"
+}
+
 # Not by `exec`: a script that is process 1 gets no signal by default. All that it started is told to end with it.
 ck8s_run_own() {
     ck8s_stage="running agentk8sglue.containerCustomBashScript"
@@ -187,12 +222,21 @@ if [ -n "$ck8s_own" ]; then
     ck8s_stage="looking for Python"
     ck8s_find_python || ck8s_fail 78 "the image has no Python 3.6 or newer to ask the ClearML server whether the task is still to run, before agentk8sglue.containerCustomBashScript runs: use an image with Python, or set LOCAL_PYTHON in the pod template's env to where it is"
     ck8s_check_task
+    # For {extra_docker_bash_script}, whose shell does not have our functions.
+    case $ck8s_own in
+        *CLEARML_K8S_EXTRA_SCRIPT*)
+            ck8s_read_extra
+            if [ -n "$ck8s_extra" ]; then export CLEARML_K8S_EXTRA_SCRIPT="$ck8s_extra"; fi
+            ;;
+    esac
     ck8s_run_own
 fi
 
 ck8s_install_system_packages
 # Options that these scripts set are theirs alone; a `return` in one ends its function, so not there.
 ck8s_run_preparation
+set +eux
+ck8s_run_extra
 set +eux
 ck8s_run_setup_script
 set +eux

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from clearml_k8s import errors, names
-from clearml_k8s.config import Config, QueueConfig
+from clearml_k8s.config import Config, QueueConfig, RawTemplate
 from clearml_k8s.spec.ignored import Ignored
 from clearml_k8s.spec.merge import POD_SPEC, is_set, merge_named, merge_templates
 
@@ -83,9 +83,11 @@ class PodParts:
     ignored: tuple[Ignored, ...]
 
 
-def pod_parts(*, config: Config, queue: QueueConfig) -> PodParts:
-    """The pod template of `queue`. Raises `errors.SpecError` for a key this version does not know."""
+def pod_parts(*, config: Config, queue: QueueConfig, further: RawTemplate | None = None) -> PodParts:
+    """The pod template of `queue`, with `further` laid over it. Raises `errors.SpecError` for a key this version does
+    not know."""
     given = merge_templates(base=config.base_pod_template, override=queue.template_overrides)
+    given = merge_templates(base=given, override=further or {})
     unknown = sorted(set(given) - set(POD_KEYS) - set(CONTAINER_KEYS) - set(_OWN_KEYS))
     if unknown:
         raise errors.SpecError(

@@ -1,0 +1,99 @@
+"""The clearml.conf of task pods, followed while it changes: what the controller itself goes by of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from clearml_k8s import hocon
+from clearml_k8s.clearml import conf
+from clearml_k8s.clock import Clock
+from clearml_k8s.config.file import ConfigProblems
+from clearml_k8s.errors import ConfigError
+from clearml_k8s.logs import kv
+from clearml_k8s.names import ENV_TASK_CONF
+from clearml_k8s.spec.container_rules import NO_RULES, SECTION, ContainerRules, read_rules
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 10.0
+"""Longest time for which a changed file goes unseen while tasks are taken."""
+
+
+class TaskConf:
+    """``rules`` are those of the last file that could be read; ``problem`` says why the present one cannot be, naming
+    places and never showing what stands there."""
+
+    def __init__(self, path: Path | None, *, clock: Clock) -> None:
+        """``path``: None where there is no such file."""
+        self._path = path
+        self._clock = clock
+        self._looked: float | None = None
+        self._text: str | None = None
+        self._rules: ContainerRules | None = None
+        self.problem = ""
+
+    @property
+    def rules(self) -> ContainerRules:
+        """Those that count now."""
+        return self._rules or NO_RULES
+
+    @property
+    def usable(self) -> bool:
+        """Whether tasks may be taken: False while no file could be read yet, as their image is not known."""
+        return self._path is None or self._rules is not None
+
+    def look(self, *, now: bool = False) -> None:
+        """Read the file again if it has changed; looked at every `LOOK_SECONDS`, unless ``now``."""
+        at = self._clock.monotonic()
+        if self._path is None or not (now or self._looked is None or at - self._looked >= LOOK_SECONDS):
+            return
+        self._looked = at
+        try:
+            text = self._path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            self._tell(f"{self._path} cannot be read ({type(error).__name__})")
+            self._text = None
+            return
+        if text == self._text:
+            return
+        self._text = text
+        try:
+            rules = read_text(text, path=self._path)
+        except ConfigError as error:
+            self._tell(str(error))
+            return
+        if self._rules is not None and rules != self._rules:
+            log.info("the rules for containers have changed", extra=kv(file=str(self._path), rules=len(rules.rules)))
+        self._rules = rules
+        self.problem = ""
+
+    def _tell(self, problem: str) -> None:
+        if problem != self.problem:
+            log.error("%s%s", problem, "; the rules read before are used" if self._rules is not None else "")
+        self.problem = problem
+
+
+def read_file(path: Path) -> ContainerRules:
+    """Raises ConfigError."""
+    try:
+        return read_text(path.read_text(encoding="utf-8"), path=path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read ({type(error).__name__})") from None
+
+
+def read_text(text: str, *, path: Path) -> ContainerRules:
+    """Raises ConfigError: in words what is wrong, and where."""
+    section = hocon.part(text, *SECTION.split("."), source=str(path), folder=path.parent)
+    try:
+        return read_rules(section)
+    except ConfigProblems as error:
+        raise ConfigProblems([f"{path}: {problem}" for problem in error.problems]) from None
+
+
+def find(environ: Mapping[str, str], *, home: Path | None = None) -> Path | None:
+    """Where the file is: mounted by the chart, else that of the controller itself. Raises ConfigError."""
+    mounted = environ.get(ENV_TASK_CONF, "").strip()
+    return Path(mounted) if mounted else conf.find(environ, home=home)
