@@ -18,6 +18,7 @@ from flow_parts import make_config
 CONFIG = make_config()
 ROOT = Path(__file__).resolve().parents[3]
 VALUES = {
+    "CLEARML_K8S_GLUE_TEMPLATE_MODULE": "custom_code:update_template",
     "K8S_GLUE_POD_USE_IMAGE_ENTRYPOINT": "true",
     "CLEARML_K8S_GLUE_COND_CUST_TEMPLATE": 'type="a"|{spec.nodeName: b}',
 }
