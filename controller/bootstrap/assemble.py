@@ -54,9 +54,7 @@ class CannotAssemble(Exception):
 
 def output(command: Sequence[str | Path], *, environment: dict[str, str] | None = None) -> str:
     """The program's output. Raises CannotAssemble with its errors when it fails."""
-    done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False, env=environment
-    )
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         raise CannotAssemble(f"{' '.join(map(str, command))} failed: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout

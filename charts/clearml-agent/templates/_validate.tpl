@@ -16,6 +16,7 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.taskTemplates" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.taskFiles" (dict "state" $state "values" .Values "conf" (include "clearml-agent.confSecretName" .)) -}}
 {{- include "clearml-agent.validate.startScript" (dict "state" $state "script" (.Values.agentk8sglue.containerCustomBashScript | default "") "preparation" (.Values.agentk8sglue.customBashScript | default "")) -}}
+{{- include "clearml-agent.validate.certificates" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.networkPolicy" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.metrics" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.extraObjects" (dict "state" $state "context" .) -}}
@@ -151,7 +152,7 @@ and what to write instead. Values of secrets are never shown.
 {{- $place := printf "agentk8sglue.%s[%d]" $key $index -}}
 {{- $field := ternary "path" "mountPath" (eq $key "fileMounts") -}}
 {{- $path := eq $key "fileMounts" | ternary (include "clearml-agent.filePath" (dict "folderPath" ($mount.folderPath | default "") "name" $mount.name)) (clean ($mount.mountPath | default "")) -}}
-{{- if or (has $path (list "/tmp" "/etc/clearml-k8s" "/etc/clearml-k8s-credentials")) (hasPrefix "/etc/clearml-k8s/" $path) -}}
+{{- if or (has $path (list "/tmp" "/etc/clearml-k8s" "/etc/clearml-k8s-credentials" "/etc/clearml-k8s-certificates")) (hasPrefix "/etc/clearml-k8s/" $path) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the %s %s" $field ($mount.mountPath | default $path)) "advice" "the chart mounts its own volume there; choose another path") -}}
 {{- else if hasKey $paths $path -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the %s %s, which %s has, too" $field $path (get $paths $path)) "advice" "mount one thing at each path") -}}
@@ -162,7 +163,7 @@ and what to write instead. Values of secrets are never shown.
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- $containers := dict "controller" "the controller" -}}
+{{- $containers := dict "controller" "the controller" "clearml-k8s-certificates" "the chart" -}}
 {{- range $index, $container := $glue.extraInitContainers -}}
 {{- $place := printf "agentk8sglue.extraInitContainers[%d]" $index -}}
 {{- if hasKey $containers $container.name -}}
@@ -185,7 +186,7 @@ and what to write instead. Values of secrets are never shown.
       "CLEARML_FILES_HOST" "write agentk8sglue.fileServerUrlReference"
       "CLEARML_API_ACCESS_KEY" "give task pods credentials of their own with clearml.taskCredentials"
       "CLEARML_API_SECRET_KEY" "give task pods credentials of their own with clearml.taskCredentials" -}}
-{{- range list "CLEARML_AUTH_TOKEN" "CLEARML_WORKER_ID" "CLEARML_K8S_TASK_ID" "CLEARML_K8S_ATTEMPT" "CLEARML_K8S_SETUP_SCRIPT" "CLEARML_K8S_NEEDS_GIT" -}}
+{{- range list "CLEARML_AUTH_TOKEN" "CLEARML_WORKER_ID" "CLEARML_K8S_TASK_ID" "CLEARML_K8S_ATTEMPT" "CLEARML_K8S_SETUP_SCRIPT" "CLEARML_K8S_NEEDS_GIT" "CLEARML_K8S_BOOTSTRAP" -}}
 {{- $_ := set $advice . "the controller sets it for each task: leave it out" -}}
 {{- end -}}
 {{- range $place, $template := $places -}}
@@ -261,6 +262,26 @@ and what to write instead. Values of secrets are never shown.
 {{- end -}}
 {{- with $strange -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" "agentk8sglue.containerCustomBashScript" "found" . "advice" (printf "write one of %s, or a brace that is meant literally twice, as in ${{HOME}}" (slice $known 2 | join ", "))) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "clearml-agent.validate.certificates" -}}
+{{- $state := .state -}}
+{{- $given := .values.customCertificates -}}
+{{- if and $given.propagateToTasks (not $given.extraCerts) (not $given.overrideCaCertificatesCrt) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" "customCertificates.propagateToTasks" "found" "true, but no certificates" "advice" "write them into customCertificates.extraCerts, or leave it out") -}}
+{{- end -}}
+{{- $names := dict -}}
+{{- range $index, $one := $given.extraCerts -}}
+{{- if hasKey $names $one.alias -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "customCertificates.extraCerts[%d].alias" $index) "found" (printf "%s, which entry %d has, too" $one.alias (get $names $one.alias)) "advice" "name each certificate once") -}}
+{{- end -}}
+{{- $_ := set $names $one.alias $index -}}
+{{- end -}}
+{{- range $index, $env := .values.agentk8sglue.extraEnvs -}}
+{{- if and (has $env.name (list "REQUESTS_CA_BUNDLE" "SSL_CERT_FILE")) (or $given.extraCerts $given.overrideCaCertificatesCrt) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "customCertificates sets it: keep one of the two") -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

@@ -17,6 +17,7 @@ from clearml_k8s.spec.container import MAX_ENV_BYTES, check_image, docker_words,
 from clearml_k8s.spec.fill import encodable, fill
 from clearml_k8s.spec.ignored import Ignored
 from clearml_k8s.spec.merge import merge_env
+from clearml_k8s.spec import prepared
 from clearml_k8s.spec.script import ENV_SETUP_SCRIPT, start_command
 from clearml_k8s.spec.template import PodParts, pod_parts
 
@@ -81,7 +82,7 @@ def build_job(
         [*old_arguments, *docker_words(task.container.arguments)],
         policy=queue.config.settings.task_policy or config.task_policy,
         reserved_env=RESERVED_ENV,
-        reserved_paths=() if config.clearml.config_secret is None else (CONFIG_FOLDER,),
+        reserved_paths=_reserved_paths(config),
     )
     parts = asked.parts
     template = queue.config.settings.worker_id_template or config.task_worker_id
@@ -100,13 +101,14 @@ def build_job(
                 _defaults(config),
                 template_env,
                 env_entries(asked.env),
-                _preparation(task),
+                _preparation(task, config=config),
             ),
         ],
     }
     spec = {**parts.spec, "containers": [container, *parts.sidecars]}
     if config.clearml.config_secret is not None:
         _mount_config(spec, container, config.clearml.config_secret)
+    prepared.add(spec, container, config=config.task)
 
     labels = _labels(parts, config=config, queue=queue, task=task, controller_id=controller_id)
     annotations = {
@@ -178,6 +180,11 @@ def pod_of(job: Mapping[str, Any]) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", **template}
 
 
+def _reserved_paths(config: Config) -> tuple[str, ...]:
+    conf = () if config.clearml.config_secret is None else (CONFIG_FOLDER,)
+    return (*conf, *prepared.folders(config.task))
+
+
 def _image(task_image: str, *, config: Config, queue: ResolvedQueue) -> str:
     if task_image:
         return check_image(task_image, setting="the task's container image")
@@ -236,6 +243,8 @@ def _defaults(config: Config) -> list[dict[str, Any]]:
         ENV_SITE_PACKAGES: "true",
         names.ENV_VERIFY_CERT: "true" if clearml.verify_certificate else "false",
     }
+    if config.task.certificates is not None:
+        values |= prepared.CERTIFICATE_ENV
     if config.task.skips_system_packages:
         values[ENV_SKIP_SYSTEM_PACKAGES] = "1"
     if clearml.config_secret is not None:
@@ -243,8 +252,8 @@ def _defaults(config: Config) -> list[dict[str, Any]]:
     return [dict(entry) for entry in env_entries(values)]
 
 
-def _preparation(task: TaskView) -> list[dict[str, Any]]:
-    values = {}
+def _preparation(task: TaskView, *, config: Config) -> list[dict[str, Any]]:
+    values = {names.ENV_BOOTSTRAP: prepared.BUNDLE} if config.task.bootstrap else {}
     if task.script_repository:
         values[ENV_NEEDS_GIT] = "1"
     setup = task.container.setup_shell_script
