@@ -47,7 +47,9 @@ class Image:
 
 IMAGES: dict[str, Image | None] = {
     "base": None,
-    "controller": Image(ROOT / "controller", ("Dockerfile", "pyproject.toml", "requirements*.lock", "src/**/*", "bootstrap/*")),
+    "controller": Image(
+        ROOT / "controller", ("Dockerfile", "pyproject.toml", "requirements*.lock", "src/**/*", "bootstrap/*")
+    ),
     "task": Image(ROOT / "ci/images/task", ("Dockerfile", "requirements.lock")),
 }
 

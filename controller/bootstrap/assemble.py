@@ -1,11 +1,12 @@
-"""Puts together what task pods get with `bootstrap.enabled`: Python, clearml-agent and git that need nothing of an image.
+"""Puts together what task pods get with `bootstrap.enabled`: Python, clearml-agent and git.
 
 Run once, while the controller's image is built, by the Python that is put in:
 
     python3 assemble.py --target /clearml-k8s --packages FOLDER --wheels FOLDER --patchelf FILE
 
-What is copied is what this machine has: its Python, its git, the C library and loader of both. Programs name the loader
-and the libraries by their path below the target, so that folder has one path for ever, whichever image sees it (ADR 0013).
+What is copied is what this machine has: its Python, its git, the C library and loader of both. Programs name the
+loader and the libraries by their path below the target, so the folder needs nothing of an image, and has the same path
+in each (ADR 0013).
 
     lib/      the loader and every shared library         python/   Python with pip and virtualenv
     agent/    a virtual environment with clearml-agent    git/      git, its programs and templates
@@ -24,10 +25,12 @@ import sysconfig
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from packages import MissingPackage, install_pip, pip_versions, separate
+from bundle_packages import MissingPackage, install_pip, pip_versions, separate
 
-LEFT_OUT = ("test", "tests", "idlelib", "idle_test", "tkinter", "turtledemo", "config-*", "__pycache__", "*-packages",
-            "EXTERNALLY-MANAGED", "sitecustomize.py", "apport_python_hook.py", "_test*.so", "_ctypes_test*", "_tkinter*")  # fmt: skip
+LEFT_OUT = (
+    *("test", "tests", "idlelib", "idle_test", "tkinter", "turtledemo", "_test*.so", "_ctypes_test*", "_tkinter*"),
+    *("config-*", "__pycache__", "*-packages", "EXTERNALLY-MANAGED", "sitecustomize.py"),
+)
 """Of Python's library; `*-packages`: what was installed beside it."""
 
 ALWAYS = ("libpthread.so.0", "libdl.so.2", "librt.so.1", "libutil.so.1", "libm.so.6", "libgcc_s.so.1", "libstdc++.so.6")
@@ -151,7 +154,10 @@ def settle(programs: Iterable[Path], *, patchelf: Path, library: Path, loader: s
 
 
 def make_agent(target: Path, *, python: Path, shared: Path) -> Path:
-    """A virtual environment of `python` that sees the packages in ``shared``, but no user's own; its own packages' folder."""
+    """A virtual environment of `python` that sees the packages in ``shared``, but no user's own.
+
+    Gives the folder of its own packages.
+    """
     site = target / "lib" / python.name / "site-packages"
     site.mkdir(parents=True)
     (site / "python.pth").write_text(f"{shared}\n")
@@ -172,7 +178,8 @@ def assemble(*, target: Path, packages: Path, wheels: Path, patchelf: Path) -> N
     copy_always(into=target / "lib", like=python)
     loader = Path(output([patchelf, "--print-interpreter", python]).strip()).name
     settle([python, *git], patchelf=patchelf, library=target / "lib", loader=loader)
-    output([patchelf, *(word for name in ALWAYS for word in ("--add-needed", name)), python])
+    needed = [word for name in ALWAYS for word in ("--add-needed", name)]
+    output([patchelf, *needed, python])
 
     bare = {"PATH": os.environ["PATH"]}
     shared = Path(output([python, "-c", "import site; print(site.getsitepackages()[0])"], environment=bare).strip())
@@ -194,7 +201,7 @@ def assemble(*, target: Path, packages: Path, wheels: Path, patchelf: Path) -> N
         raise CannotAssemble(f"this machine lacks {CERTIFICATES}")
     shutil.copyfile(CERTIFICATES, target / CERTIFICATES.name)
     # By hash and not by time: times change when it is copied into a pod, which may not be able to write.
-    compiling = [python, "-m", "compileall", "-q", "-f", "--invalidation-mode", "unchecked-hash"]
+    compiling: list[str | Path] = [python, "-m", "compileall", "-q", "-f", "--invalidation-mode", "unchecked-hash"]
     output([*compiling, target / "python", target / "agent"], environment=bare)
 
 

@@ -1,7 +1,7 @@
-"""Lends an image's Python that can make no virtual environments the virtualenv of the bundle: `lend.py FOLDER PYTHON`.
+"""Lends an image's Python that can make no virtual environments the virtualenv of another one: `lend.py FOLDER PYTHON MAKER`.
 
-Writes into FOLDER a program for each Python on PATH, named as it, and prints the one that stands for PYTHON. Each is the
-Python of the image, but for `-m virtualenv`.
+Writes into FOLDER a program for each Python on PATH, named as it, and prints the one that stands for PYTHON. Each is
+the Python of the image, but for `-m virtualenv`.
 """
 
 from __future__ import annotations
@@ -35,4 +35,4 @@ def lend(folder: Path, *, python: str, maker: str) -> Path:
 
 
 if __name__ == "__main__":
-    print(lend(Path(sys.argv[1]), python=sys.argv[2], maker=sys.executable))
+    print(lend(Path(sys.argv[1]), python=sys.argv[2], maker=sys.argv[3]))

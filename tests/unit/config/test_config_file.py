@@ -189,8 +189,8 @@ def test_empty_parts_of_a_queue_are_as_good_as_none() -> None:
         ({"clearml.apiserver": "x"}, "clearml.apiserver: unknown key; did you mean apiServer?"),
         (
             {"task.zzz": 1},
-            "task.zzz: unknown key; known here: imagePullSecrets, preparationScript, serviceAccountName, "
-            "skipsSystemPackages, startScript",
+            "task.zzz: unknown key; known here: bootstrap, certificates, controllerImage, imagePullSecrets, "
+            "preparationScript, serviceAccountName, skipsSystemPackages, startScript",
         ),
         ({"clearml.apiServer": ...}, "clearml.apiServer: missing; expected a value"),
         ({"createQueues": "yes"}, 'createQueues: found "yes"; expected true or false'),

@@ -12,12 +12,12 @@ from typing import Any, Final
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue, SecretKey, strings, worker_ids
+from clearml_k8s.spec import prepared
 from clearml_k8s.spec.asks import lay_over
 from clearml_k8s.spec.container import MAX_ENV_BYTES, check_image, docker_words, env_entries, split_image
 from clearml_k8s.spec.fill import encodable, fill
 from clearml_k8s.spec.ignored import Ignored
 from clearml_k8s.spec.merge import merge_env
-from clearml_k8s.spec import prepared
 from clearml_k8s.spec.script import ENV_SETUP_SCRIPT, start_command
 from clearml_k8s.spec.template import PodParts, pod_parts
 

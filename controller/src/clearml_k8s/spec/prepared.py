@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from clearml_k8s import names
+from clearml_k8s import errors, names
 from clearml_k8s.config import Certificates, TaskPodConfig
 
 BUNDLE: Final = "/clearml-k8s"
@@ -15,10 +15,10 @@ WORK: Final = f"{BUNDLE}-work"
 """Where a user without a home writes; start.sh makes the name of BUNDLE's."""
 
 CERTIFICATES: Final = "/etc/clearml-k8s-certificates"
-CERTIFICATE_ENV: Final[Mapping[str, str]] = {
-    name: f"{CERTIFICATES}/{names.CERTIFICATES_FILE}"
-    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT")
-}
+CERTIFICATE_ENV: Final[Mapping[str, str]] = dict.fromkeys(
+    ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT"),
+    f"{CERTIFICATES}/{names.CERTIFICATES_FILE}",
+)
 
 CONTAINER: Final = "clearml-k8s-prepare"
 VOLUME: Final = "clearml-k8s-prepared"
@@ -33,7 +33,8 @@ chmod 1777 {_TARGET}/work/home {_TARGET}/work/tmp {_TARGET}/work/bin
 """
 _JOIN: Final = f"""\
 mkdir -p {_TARGET}/certificates
-cat {BUNDLE}/{names.CERTIFICATES_FILE} {_GIVEN}/{names.CERTIFICATES_FILE} >{_TARGET}/certificates/{names.CERTIFICATES_FILE}
+cd {_TARGET}/certificates
+cat {BUNDLE}/{names.CERTIFICATES_FILE} {_GIVEN}/{names.CERTIFICATES_FILE} >{names.CERTIFICATES_FILE}
 """
 
 NOBODY: Final = 65532
@@ -71,9 +72,10 @@ def add(spec: dict[str, Any], container: dict[str, Any], *, config: TaskPodConfi
 
 
 def _init_container(spec: Mapping[str, Any], task: Mapping[str, Any], config: TaskPodConfig) -> dict[str, Any]:
-    assert config.controller_image is not None, "the config file's reader has seen to it"
+    if config.controller_image is None:  # a config file with this is refused
+        raise errors.SpecError("task.controllerImage: nothing is set for the init container of task pods")
     joins = _needs_joining(config.certificates)
-    script = "set -e\n" + (_COPY if config.bootstrap else "") + (_JOIN if joins else "")
+    script = "set -e\numask 022\n" + (_COPY if config.bootstrap else "") + (_JOIN if joins else "")
     given = [{"name": CERTIFICATES_VOLUME, "mountPath": _GIVEN, "readOnly": True}] if joins else []
     resources = _resources(task.get("resources") or {})
     return {
@@ -107,8 +109,8 @@ def _security(pod: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _resources(task: Mapping[str, Any]) -> dict[str, Any]:
-    """What the task's container has, without devices. It runs before that one, so the pod needs no more for it, keeps its
-    QoS class, and passes the quotas that the task's container passes."""
+    """What the task's container has, without devices. It runs before that one, so the pod needs no more for it, keeps
+    its QoS class, and passes the quotas that the task's container passes."""
     kept = {
         kind: {name: amount for name, amount in (task.get(kind) or {}).items() if name in _SHARED_RESOURCES}
         for kind in ("requests", "limits")

@@ -139,7 +139,7 @@ ck8s_choose_python() {
         *) ck8s_python=$(command -v "$ck8s_python") ;;
     esac
     if ! ck8s_makes_environments "$ck8s_python"; then
-        ck8s_python=$("$ck8s_runner" -I "$ck8s_bundle/lend.py" "$ck8s_bundle-work/bin" "$ck8s_python") || ck8s_fail 78 "no virtual environment can be made of the image's Python: use an image with venv and ensurepip, or with virtualenv"
+        ck8s_python=$("$ck8s_runner" -I "$ck8s_bundle/lend.py" "$ck8s_bundle-work/bin" "$ck8s_python" "$ck8s_runner") || ck8s_fail 78 "no virtual environment can be made of the image's Python: use an image with venv and ensurepip, or with virtualenv"
         PATH="$ck8s_bundle-work/bin:$PATH"
     fi
     # The agent asks for a pip of its own choice: these versions are there as files.
