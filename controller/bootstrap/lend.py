@@ -1,4 +1,6 @@
-"""Lends an image's Python that can make no virtual environments the virtualenv of another one: `lend.py FOLDER PYTHON MAKER`.
+"""Lends an image's Python that can make no virtual environments the virtualenv of another Python.
+
+    lend.py FOLDER PYTHON MAKER
 
 Writes into FOLDER a program for each Python on PATH, named as it, and prints the one that stands for PYTHON. Each is
 the Python of the image, but for `-m virtualenv`.

@@ -655,8 +655,8 @@ def test_a_python_that_the_setup_script_brings_is_the_tasks(bundle: Bundle) -> N
     assert seen[PYTHON_BINARY] == str(hidden / "python3")
 
 
-def test_bootstrap_keeps_what_the_template_says(bundle: Bundle) -> None:
-    own = str(bundle.folder / "ca-certificates.crt")
+def test_bootstrap_keeps_what_the_template_says(bundle: Bundle, certificate: Path) -> None:
+    own = f"{certificate}.crt"
     code, output, seen = bundle.run(**{PYTHON_BINARY: "/own", PIP_VERSION: "<30", "SSL_CERT_FILE": own})
     assert code == 0, output
     assert seen is not None
