@@ -37,16 +37,21 @@ ALWAYS = ("libpthread.so.0", "libdl.so.2", "librt.so.1", "libutil.so.1", "libm.s
 """What wheels for Linux expect of every machine. The interpreter loads them itself: a library with a path of its own is
 not looked for at the interpreter's, and an image may have none of them."""
 
-GIT_LEFT_OUT = re.compile(r"-(daemon|http-backend|shell|imap-send|http-push|fast-import|sh-i18n--envsubst)$")
+GIT_LEFT_OUT = re.compile(r"-(daemon|http-backend|shell|imap-send|http-push|fast-import)$")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+
+TOOLS = ("basename", "cat", "cp", "cut", "dirname", "expr", "grep", "ls", "mkdir", "mktemp", "mv", "rm", "sed", "sort",
+         "tr", "uname", "wc")  # fmt: skip
+"""What git's scripts call, as `git submodule`, which each `git clone --recursive` runs; an image may have none of them."""
 
 GIT_WRAPPER = """\
 #!/bin/sh
+PATH="$PATH:{git}/tools"
 GIT_EXEC_PATH={git}/libexec GIT_TEMPLATE_DIR={git}/templates
 if [ -z "${{GIT_SSL_CAINFO:-}}" ] && [ ! -e {certificates} ]; then
     export GIT_SSL_CAINFO="${{SSL_CERT_FILE:-{target}/ca-certificates.crt}}"
 fi
-export GIT_EXEC_PATH GIT_TEMPLATE_DIR
+export PATH GIT_EXEC_PATH GIT_TEMPLATE_DIR
 exec {git}/libexec/git "$@"
 """
 
@@ -147,6 +152,18 @@ def copy_git(target: Path) -> list[Path]:
     return [file for file in sorted(libexec.iterdir()) if is_elf(file)]
 
 
+def copy_tools(target: Path) -> None:
+    """`TOOLS`, all of them one program without libraries. Raises CannotAssemble."""
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        raise CannotAssemble("this machine lacks busybox (Debian's busybox-static)")
+    target.mkdir()
+    shutil.copyfile(busybox, target / "busybox")
+    (target / "busybox").chmod(0o755)
+    for name in TOOLS:
+        (target / name).symlink_to("busybox")
+
+
 def settle(programs: Iterable[Path], *, patchelf: Path, library: Path, loader: str) -> None:
     """Makes programs take loader and libraries from `library`, before any that LD_LIBRARY_PATH names."""
     for program in programs:
@@ -173,6 +190,7 @@ def assemble(*, target: Path, packages: Path, wheels: Path, patchelf: Path) -> N
     target.mkdir(mode=0o755)
     python = copy_python(target / "python")
     git = copy_git(target / "git")
+    copy_tools(target / "git/tools")
     extensions = [file for file in sorted((target / "python/lib").rglob("*.so*")) if is_elf(file)]
     copy_libraries([python, *git, *extensions], into=target / "lib", inside=target)
     copy_always(into=target / "lib", like=python)
@@ -210,6 +228,7 @@ def check(target: Path) -> None:
     code = "import ssl, sqlite3, ctypes, lzma, bz2, zlib, hashlib, clearml_agent, virtualenv, pip"
     output([target / "agent/bin/python", "-I", "-c", code], environment={})
     output([target / "git/bin/git", "--version"], environment={})
+    output([target / "git/tools/sed", "--version"], environment={})
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """Start-up without the internet: an image that is a shell, nobody's number, nothing to write on, no package index.
 
-The namespace enforces the Pod Security Standard "restricted". A web server with a certificate of its own authority stands
-for a company's: a git repository is fetched from it.
+The namespace enforces the Pod Security Standard "restricted". A web server whose certificate is of its own authority
+stands for a company's: a git repository is fetched from it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ import json, os, platform, subprocess, sys, urllib.request
 def git(*words):
     return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
 url = os.environ["COMPANY"]
-git("clone", "--quiet", url + "/repository.git", os.path.expanduser("~/clone"))
+git("clone", "--quiet", "--recursive", url + "/repository.git", os.path.expanduser("~/clone"))
 print("FOUND", json.dumps({
     "uid": os.getuid(),
     "base": sys.base_prefix,
