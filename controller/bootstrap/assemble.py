@@ -42,7 +42,7 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 TOOLS = ("basename", "cat", "cp", "cut", "dirname", "expr", "grep", "ls", "mkdir", "mktemp", "mv", "rm", "sed", "sort",
          "tr", "uname", "wc")  # fmt: skip
-"""What git's scripts call, as `git submodule`, which each `git clone --recursive` runs; an image may have none of them."""
+"""What git's scripts call, as `git submodule` does in each `git clone --recursive`; an image may have none of them."""
 
 GIT_WRAPPER = """\
 #!/bin/sh
