@@ -41,7 +41,7 @@ PARTS = {
     "e2e": Part(cluster=True),
 }
 WITHOUT_CLUSTER = ",".join(name for name, part in PARTS.items() if part.cluster)
-IMAGES = ["controller", "task"]
+IMAGES = ["controller", "task", "bare"]
 WORKERS_MOST = 4
 WORKERS_WAITING = 1
 """More workers than processors: most of what the cluster's tests do is to wait."""

@@ -45,6 +45,7 @@ NOT_IN_EVERYTHING = {
     ("clearml", "existingAgentk8sglueSecret"): "stands against clearml.agentk8sglueKey and agentk8sglueSecret",
     ("clearml", "taskCredentials", "existingSecret"): "stands against accessKey and secretKey",
     ("clearml", "existingClearmlConfigSecret"): "stands against clearml.clearmlConfig",
+    ("customCertificates", "overrideCaCertificatesCrt"): "stands against extraCerts",
     ("agentk8sglue", "image", "registry"): "stands against global.imageRegistry, and a repository that names one",
     ("agentk8sglue", "image", "digest"): "stands against image.tag",
     ("agentk8sglue", "extraInitContainers"): "there is no image that every cluster has",

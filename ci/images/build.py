@@ -23,7 +23,7 @@ from ci.locks import locked
 from ci.paths import ROOT, cache_dir
 
 NAMES = "localhost/clearml-k8s"
-PACKAGES = "python3,python3-venv,git,ca-certificates"
+PACKAGES = "python3,python3-venv,git,ca-certificates,busybox-static"
 # What the image's own apt would use; the build's may be a mirror of this machine.
 SOURCES = """\
 deb http://deb.debian.org/debian bookworm main
@@ -47,7 +47,10 @@ class Image:
 
 IMAGES: dict[str, Image | None] = {
     "base": None,
-    "controller": Image(ROOT / "controller", ("Dockerfile", "pyproject.toml", "requirements*.lock", "src/**/*")),
+    "controller": Image(
+        ROOT / "controller", ("Dockerfile", "pyproject.toml", "requirements*.lock", "src/**/*", "bootstrap/*")
+    ),
+    "bare": Image(ROOT / "ci/images/bare", ("Dockerfile",)),
     "task": Image(ROOT / "ci/images/task", ("Dockerfile", "requirements.lock")),
 }
 

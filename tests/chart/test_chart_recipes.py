@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,11 @@ def volumes(pod: Pod) -> dict[str, Any]:
     return {m["mountPath"]: {**by_name[m["name"]], **{key: m[key] for key in shown if key in m}} for m in mounts}
 
 
+def variables(pod: Pod) -> dict[str, Any]:
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container(pod)["env"]}
+
+
+CERTIFICATES = "/etc/clearml-k8s-certificates"
 CLAIM = {"persistentVolumeClaim": {"claimName": "datasets"}, "readOnly": True}
 SHM = {"/dev/shm": {"emptyDir": {"medium": "Memory", "sizeLimit": "32Gi"}}}
 
@@ -58,6 +65,43 @@ USES: list[tuple[str, str, str, Callable[[Pod], Any], Any, int]] = [
     ),
     (
         "Without the internet",
+        "default",
+        "",
+        lambda pod: ([one["name"] for one in pod["initContainers"]], variables(pod)["PIP_CERT"], sorted(volumes(pod))),
+        (
+            ["clearml-k8s-prepare"],
+            f"{CERTIFICATES}/ca-certificates.crt",
+            ["/clearml-k8s", "/clearml-k8s-work", CERTIFICATES],
+        ),
+        0,
+    ),
+    (
+        "An index with a password, repositories with a token",
+        "default",
+        "",
+        lambda pod: ("PASSWORD" in str(pod), sorted(volumes(pod)), variables(pod)["CLEARML_AGENT_GIT_PASS"]),
+        (False, ["/etc/pip.conf"], {"secretKeyRef": {"name": "git", "key": "password"}}),
+        0,
+    ),
+    (
+        "Behind a proxy",
+        "default",
+        "",
+        lambda pod: {name: variables(pod)[name] for name in ("https_proxy", "HTTPS_PROXY")},
+        dict.fromkeys(("https_proxy", "HTTPS_PROXY"), "http://proxy.example.com:3128"),
+        0,
+    ),
+    ("Caches that pods share", "default", "", volumes, {}, 0),
+    (
+        "Caches that pods share",
+        "training",
+        "",
+        lambda pod: (volumes(pod), variables(pod)["CLEARML_AGENT_VENV_CACHE_PATH"]),
+        ({"/caches": {"persistentVolumeClaim": {"claimName": "caches"}}}, "/caches/venvs"),
+        0,
+    ),
+    (
+        "Images that have everything",
         "default",
         "",
         lambda pod: "CLEARML_AGENT_NO_UPDATE=1" in container(pod)["command"][5],
@@ -122,6 +166,35 @@ def test_a_recipe_does_what_it_says(
     built = asked_of(rendered, queue=queue, arguments=arguments, folder=str(tmp_path))
     assert look(pod_of_task(built)) == expected
     assert len(built.ignored) == left_out
+
+
+def test_the_proxy_is_the_controllers_too() -> None:
+    rendered = render("helm4", merged(CREDENTIALS, recipes()["Behind a proxy"]))
+    assert {"name": "HTTPS_PROXY", "value": "http://proxy.example.com:3128"} in rendered.container["env"]
+
+
+def test_the_caches_settings_are_the_agents(tmp_path: Path) -> None:
+    """Read by the agent's own configuration; a name that it does not know would change nothing."""
+    job = asked_of(
+        render("helm4", merged(CREDENTIALS, recipes()["Caches that pods share"])), queue="training", arguments=""
+    )
+    env = {key: value for key, value in variables(pod_of_task(job)).items() if key.startswith("CLEARML_AGENT__")}
+    code = (
+        "from clearml_agent.session import Session; from clearml_agent.definitions import ENV_VENV_CACHE_PATH as e\n"
+        "from clearml_agent.backend_config import Config; c = Config(verbose=False)\n"
+        "c.initialize_logging; c.reload()\n"
+        "print(c['agent.vcs_cache.path'], int(c['agent.venvs_cache.max_entries']), e.vars)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.split()[:2] == ["/caches/vcs", "40"], done.stderr
+    assert "CLEARML_AGENT_VENV_CACHE_PATH" in done.stdout
 
 
 def test_every_recipe_is_used() -> None:

@@ -46,6 +46,36 @@ DASHBOARD_KEYS: list[tuple[str, str | None, Any, Any, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
+PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+EXTRA = at("customCertificates.extraCerts", [{"alias": "a", "pem": PEM}])
+
+
+def job_pod(rendered: Rendered) -> dict[str, Any]:
+    """The pod of a task, as the controller makes it of the rendered config."""
+    return dict(job_of(rendered)["spec"]["template"]["spec"])
+
+
+def trusted(rendered: Rendered) -> tuple[str, list[str]] | None:
+    """What the controller is given to trust, and the init containers that join it with the public ones; None: nothing.
+    Of both pods, if they agree, and where all that names it names what is there."""
+    found = {found["metadata"]["name"]: found for found in rendered.objects if found["kind"] == "ConfigMap"}
+    given = found.get(f"{FULLNAME}-certs")
+    seen = []
+    for spec in (rendered.spec, rendered.test_pod["spec"]):
+        mounts = {m["mountPath"]: m["name"] for m in spec["containers"][0]["volumeMounts"]}
+        env = {entry["name"]: entry.get("value") for entry in spec["containers"][0]["env"]}
+        volume = mounts.get("/etc/clearml-k8s-certificates")
+        assert (volume is None) == (given is None)
+        for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+            assert env.get(name) == (given and "/etc/clearml-k8s-certificates/ca-certificates.crt")
+        init = spec.get("initContainers", [])
+        written = [m["name"] for one in init for m in one["volumeMounts"] if not m.get("readOnly")]
+        assert given is None or volume == (written[0] if init else "clearml-k8s-certificates")
+        seen.append([one["name"] for one in init])
+    assert seen[0] == seen[1]
+    return None if given is None else (given["data"]["ca-certificates.crt"], seen[0])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """`look` gives `given` when the key has `value`, and `absent` when it is left out; both beside the values `base`."""
@@ -465,6 +495,21 @@ CASES = [
     Case(key="agentk8sglue.containerCustomBashScript", value=OWN_SCRIPT, look=config("task.startScript"), given=OWN_SCRIPT, absent=""),
     Case(key="agentk8sglue.containerCustomBashScript", value=OWN_SCRIPT, absent=5, given=7,
          look=lambda rendered: len(job_of(rendered)["spec"]["template"]["spec"]["containers"][0]["command"])),
+    Case(key="bootstrap.enabled", value=True, look=config("task.bootstrap"), given=True, absent=False),
+    Case(key="bootstrap.enabled", value=True, look=config("task.controllerImage"), absent=None,
+         given={"name": "ghcr.io/clearml-k8s/controller:6.0.0", "pullPolicy": "IfNotPresent"}),
+    Case(key="bootstrap.enabled", value=True, given=["clearml-k8s-prepare"], absent=[],
+         look=lambda rendered: [one["name"] for one in job_pod(rendered).get("initContainers", [])]),
+    Case(key="customCertificates.overrideCaCertificatesCrt", value=PEM, look=trusted, given=(PEM, []), absent=None),
+    Case(key="customCertificates.extraCerts", value=[{"alias": "a", "pem": PEM}, {"alias": "b", "pem": PEM}], look=trusted,
+         given=(f"# a\n{PEM}# b\n{PEM}", ["clearml-k8s-certificates"]), absent=None),
+    Case(key="customCertificates.propagateToTasks", value=True, look=config("task.certificates"), base=EXTRA,
+         given={"configMap": f"{FULLNAME}-certs", "complete": False}, absent=None),
+    Case(key="customCertificates.propagateToTasks", value=True, look=config("task.controllerImage.name"), base=merged(EXTRA, at("bootstrap.enabled", True)),
+         given="ghcr.io/clearml-k8s/controller:6.0.0", absent="ghcr.io/clearml-k8s/controller:6.0.0"),
+    Case(key="customCertificates.propagateToTasks", value=True, base=EXTRA, absent=None,
+         given="/etc/clearml-k8s-certificates/ca-certificates.crt",
+         look=lambda rendered: {entry["name"]: entry.get("value") for entry in job_pod(rendered)["containers"][0]["env"]}.get("GIT_SSL_CAINFO")),
     Case(key="agentk8sglue.airGappedSupport", value=True, look=config("task.skipsSystemPackages"), given=True, absent=False),
     Case(key="agentk8sglue.airGappedSupport", value=True, absent=None, given="1",
          look=lambda rendered: {entry["name"]: entry.get("value") for entry in
@@ -595,6 +640,18 @@ def test_every_value_is_in_the_table() -> None:
         if not key.startswith("agentk8sglue.basePodTemplate.")
     }
     assert keys - tested - elsewhere == set()
+
+
+def test_tasks_that_trust_nothing_else_need_no_init_container(render: Render) -> None:
+    rendered = render({"customCertificates": {"overrideCaCertificatesCrt": PEM, "propagateToTasks": True}})
+    assert rendered.config["task"]["certificates"] == {"configMap": f"{FULLNAME}-certs", "complete": True}
+    assert "initContainers" not in job_pod(rendered)
+
+
+def test_other_certificates_are_another_pod_of_the_controller(render: Render) -> None:
+    """A file that is read at start."""
+    first, second = (render(at("customCertificates.extraCerts", [{"alias": a, "pem": PEM}])) for a in "ab")
+    assert first.pod["metadata"]["annotations"] != second.pod["metadata"]["annotations"]
 
 
 def test_null_takes_a_default_away(render: Render) -> None:

@@ -18,6 +18,7 @@ CHART = ROOT / "charts/clearml-agent"
 # As `ci.run --images` says it: loaded into the cluster, or in IMAGE_REGISTRY.
 CONTROLLER_IMAGE = os.environ.get("IMAGE_CONTROLLER_NAME", "localhost/clearml-k8s/controller:dev")
 TASK_IMAGE = os.environ.get("IMAGE_TASK_NAME", "localhost/clearml-k8s/task:dev")
+BARE_IMAGE = os.environ.get("IMAGE_BARE_NAME", "localhost/clearml-k8s/bare:dev")
 LIMIT_SECONDS = 180.0
 
 T = TypeVar("T")

@@ -177,7 +177,10 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
         "imagePullSecrets" (include "clearml-agent.pullSecrets" . | fromJson).names
         "preparationScript" .Values.agentk8sglue.customBashScript
         "startScript" .Values.agentk8sglue.containerCustomBashScript
-        "skipsSystemPackages" .Values.agentk8sglue.airGappedSupport)
+        "skipsSystemPackages" .Values.agentk8sglue.airGappedSupport
+        "controllerImage" (ternary (dict "name" (include "clearml-agent.image" .) "pullPolicy" .Values.agentk8sglue.image.pullPolicy) nil (ne "" (include "clearml-agent.preparesTasks" .)))
+        "bootstrap" (.Values.bootstrap.enabled | default false)
+        "certificates" (ternary (dict "configMap" (include "clearml-agent.certificatesName" .) "complete" (ne "" (.Values.customCertificates.overrideCaCertificatesCrt | default ""))) nil (.Values.customCertificates.propagateToTasks | default false)))
       "basePodTemplate" $template
       "conditionalTemplates" $conditional.conditionalTemplates
       "queues" $queues

@@ -42,6 +42,10 @@ alias of a dependency that has one, so that two aliases in one release do not ta
 {{- include "clearml-agent.fullname" . }}-controller
 {{- end -}}
 
+{{- define "clearml-agent.certificatesName" -}}
+{{- include "clearml-agent.fullname" . }}-certs
+{{- end -}}
+
 {{- define "clearml-agent.claimsName" -}}
 {{- include "clearml-agent.fullname" . }}-claims
 {{- end -}}

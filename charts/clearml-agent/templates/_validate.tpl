@@ -18,6 +18,7 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.startScript" (dict "state" $state "script" (.Values.agentk8sglue.containerCustomBashScript | default "") "preparation" (.Values.agentk8sglue.customBashScript | default "")) -}}
 {{- include "clearml-agent.validate.templateModule" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.entrypoint" (dict "state" $state "values" .Values) -}}
+{{- include "clearml-agent.validate.certificates" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.networkPolicy" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.metrics" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.extraObjects" (dict "state" $state "context" .) -}}
@@ -158,7 +159,7 @@ and what to write instead. Values of secrets are never shown.
 {{- $place := printf "agentk8sglue.%s[%d]" $key $index -}}
 {{- $field := ternary "path" "mountPath" (eq $key "fileMounts") -}}
 {{- $path := eq $key "fileMounts" | ternary (include "clearml-agent.filePath" (dict "folderPath" ($mount.folderPath | default "") "name" $mount.name)) (clean ($mount.mountPath | default "")) -}}
-{{- if or (has $path (list "/tmp" "/etc/clearml-k8s" "/etc/clearml-k8s-conf" "/etc/clearml-k8s-credentials")) (hasPrefix "/etc/clearml-k8s/" $path) -}}
+{{- if or (has $path (list "/tmp" "/etc/clearml-k8s" "/etc/clearml-k8s-conf" "/etc/clearml-k8s-credentials" "/etc/clearml-k8s-certificates")) (hasPrefix "/etc/clearml-k8s/" $path) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the %s %s" $field ($mount.mountPath | default $path)) "advice" "the chart mounts its own volume there; choose another path") -}}
 {{- else if hasKey $paths $path -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" (printf "the %s %s, which %s has, too" $field $path (get $paths $path)) "advice" "mount one thing at each path") -}}
@@ -169,7 +170,7 @@ and what to write instead. Values of secrets are never shown.
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- $containers := dict "controller" "the controller" -}}
+{{- $containers := dict "controller" "the controller" "clearml-k8s-certificates" "the chart" -}}
 {{- range $index, $container := $glue.extraInitContainers -}}
 {{- $place := printf "agentk8sglue.extraInitContainers[%d]" $index -}}
 {{- if hasKey $containers $container.name -}}
@@ -206,7 +207,7 @@ and what to write instead. Values of secrets are never shown.
       "CLEARML_FILES_HOST" "write agentk8sglue.fileServerUrlReference"
       "CLEARML_API_ACCESS_KEY" "give task pods credentials of their own with clearml.taskCredentials"
       "CLEARML_API_SECRET_KEY" "give task pods credentials of their own with clearml.taskCredentials" -}}
-{{- range list "CLEARML_AUTH_TOKEN" "CLEARML_WORKER_ID" "CLEARML_K8S_TASK_ID" "CLEARML_K8S_ATTEMPT" "CLEARML_K8S_SETUP_SCRIPT" "CLEARML_K8S_NEEDS_GIT" -}}
+{{- range list "CLEARML_AUTH_TOKEN" "CLEARML_WORKER_ID" "CLEARML_K8S_TASK_ID" "CLEARML_K8S_ATTEMPT" "CLEARML_K8S_SETUP_SCRIPT" "CLEARML_K8S_NEEDS_GIT" "CLEARML_K8S_BOOTSTRAP" -}}
 {{- $_ := set $advice . "the controller sets it for each task: leave it out" -}}
 {{- end -}}
 {{- range $place, $template := $places -}}
@@ -320,6 +321,26 @@ and what to write instead. Values of secrets are never shown.
 {{- range $key := list "customBashScript" "containerCustomBashScript" -}}
 {{- if and $all (get $glue $key | default "" | trim) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.%s" $key) "found" "a script that no task's pod runs, as every queue uses the image's entrypoint" "advice" "leave it out, or give a queue useImageEntrypoint: false") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "clearml-agent.validate.certificates" -}}
+{{- $state := .state -}}
+{{- $given := .values.customCertificates -}}
+{{- if and $given.propagateToTasks (not $given.extraCerts) (not $given.overrideCaCertificatesCrt) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" "customCertificates.propagateToTasks" "found" "true, but no certificates" "advice" "write them into customCertificates.extraCerts, or leave it out") -}}
+{{- end -}}
+{{- $names := dict -}}
+{{- range $index, $one := $given.extraCerts -}}
+{{- if hasKey $names $one.alias -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "customCertificates.extraCerts[%d].alias" $index) "found" (printf "%s, which entry %d has, too" $one.alias (get $names $one.alias)) "advice" "name each certificate once") -}}
+{{- end -}}
+{{- $_ := set $names $one.alias $index -}}
+{{- end -}}
+{{- range $index, $env := .values.agentk8sglue.extraEnvs -}}
+{{- if and (has $env.name (list "REQUESTS_CA_BUNDLE" "SSL_CERT_FILE")) (or $given.extraCerts $given.overrideCaCertificatesCrt) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "customCertificates sets it: keep one of the two") -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

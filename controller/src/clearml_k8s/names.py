@@ -61,6 +61,7 @@ LABEL_JOB_NAME: Final = "batch.kubernetes.io/job-name"
 LABEL_JOB_UID: Final = "batch.kubernetes.io/controller-uid"
 
 TASK_CONTAINER: Final = "task"
+CERTIFICATES_FILE: Final = "ca-certificates.crt"
 JOB_NAME_PREFIX: Final = "clearml-id-"
 PENDING_QUEUE: Final = "k8s_scheduler"
 PENDING_QUEUE_TAG: Final = "k8s-glue"
@@ -86,6 +87,7 @@ ENV_POD_NAME: Final = "CLEARML_K8S_POD_NAME"
 ENV_AUTH_TOKEN: Final = "CLEARML_AUTH_TOKEN"  # noqa: S105 - the variable's name, not a secret
 ENV_WORKER_ID: Final = "CLEARML_WORKER_ID"
 ENV_CONFIG_FILE: Final = "CLEARML_CONFIG_FILE"
+ENV_BOOTSTRAP: Final = "CLEARML_K8S_BOOTSTRAP"
 ENV_PROPAGATE_EXITCODE: Final = "CLEARML_AGENT_PROPAGATE_EXITCODE"
 
 ENV_TASK_CONF: Final = "CLEARML_K8S_TASK_CONF"
@@ -94,6 +96,7 @@ RESERVED_ENV: Final[frozenset[str]] = frozenset(
     {
         ENV_TASK_ID,
         ENV_ATTEMPT,
+        ENV_BOOTSTRAP,
         ENV_API_HOST,
         ENV_WEB_HOST,
         ENV_FILES_HOST,

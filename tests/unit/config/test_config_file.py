@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 import yaml
 from clearml_k8s import errors
-from clearml_k8s.config import Config, QueueConfig, QueueSettings, SecretKey, TaskCredentials, TaskPodConfig
+from clearml_k8s.config import (
+    Certificates,
+    Config,
+    ControllerImage,
+    QueueConfig,
+    QueueSettings,
+    SecretKey,
+    TaskCredentials,
+    TaskPodConfig,
+)
 from clearml_k8s.config.dashboard import CpuDiscovery, DashboardConfig, GpuDiscovery
 from clearml_k8s.config.file import ConfigProblems, load_config_file, parse_config
 
@@ -189,8 +198,8 @@ def test_empty_parts_of_a_queue_are_as_good_as_none() -> None:
         ({"clearml.apiserver": "x"}, "clearml.apiserver: unknown key; did you mean apiServer?"),
         (
             {"task.zzz": 1},
-            "task.zzz: unknown key; known here: imagePullSecrets, preparationScript, serviceAccountName, "
-            "skipsSystemPackages, startScript",
+            "task.zzz: unknown key; known here: bootstrap, certificates, controllerImage, imagePullSecrets, "
+            "preparationScript, serviceAccountName, skipsSystemPackages, startScript",
         ),
         ({"clearml.apiServer": ...}, "clearml.apiServer: missing; expected a value"),
         ({"createQueues": "yes"}, 'createQueues: found "yes"; expected true or false'),
@@ -373,3 +382,30 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"a: \xff\n")
     with pytest.raises(errors.ConfigError, match=r"latin\.yaml cannot be read"):
         load_config_file(tmp_path / "latin.yaml")
+
+
+def test_what_task_pods_get_by_an_init_container() -> None:
+    image = {"name": "registry.example.com/controller:1", "pullPolicy": "Always"}
+    task = {"bootstrap": True, "controllerImage": image, "certificates": {"configMap": "gpu-certs"}}
+    found = parse_config(document(task=task)).task
+    assert found.bootstrap
+    assert found.controller_image == ControllerImage(name=image["name"], pull_policy="Always")
+    assert found.certificates == Certificates(config_map="gpu-certs", complete=False)
+    nothing = parse_config(document(task=...)).task
+    assert (nothing.bootstrap, nothing.controller_image, nothing.certificates) == (False, None, None)
+
+
+@pytest.mark.parametrize(
+    ("task", "refused"),
+    [
+        ({"bootstrap": True}, True),
+        ({"certificates": {"configMap": "a"}}, True),
+        ({"certificates": {"configMap": "a", "complete": True}}, False),
+    ],
+)
+def test_an_init_container_needs_an_image(task: dict[str, Any], refused: bool) -> None:
+    where = "task.controllerImage: found nothing; expected the image that the init container of task pods runs"
+    if refused:
+        assert problems(document(task=task)) == (f"config.yaml: {where}",)
+    else:
+        parse_config(document(task=task))

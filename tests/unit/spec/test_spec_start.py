@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import lend
 import pytest
 from clearml_k8s.spec.script import (
     AGENT_VERSION,
@@ -46,6 +47,7 @@ def stop(*_):
 signal.signal(signal.SIGTERM, stop)
 names = ("EXPORTED", "CLEARML_K8S_SETUP_SCRIPT")
 seen = {"pid": os.getpid(), "argv": sys.argv[1:], "env": {name: os.environ.get(name) for name in names}}
+seen["environ"] = dict(os.environ)
 record.write_text(json.dumps(seen))
 print("agent is running", flush=True)
 while os.environ.get("AGENT_WAITS"):
@@ -582,6 +584,182 @@ def test_an_own_script_needs_python_for_the_check(pod: Pod) -> None:
     code, output = pod.run(PATH=str(pod.folder))
     assert code == EXIT_UNPREPARED
     assert "to ask the ClearML server whether the task is still to run" in output
+
+
+# ---- bootstrap -------------------------------------------------------------------------------------------------------
+
+PYTHON_BINARY = "CLEARML_AGENT__AGENT__PYTHON_BINARY"
+PIP_VERSION = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__PIP_VERSION"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A stand-in for what the init container brings; `image` is the one folder of programs that the image has."""
+
+    folder: Path
+    image: Path
+    pod: Pod
+    bare: Path
+    """A Python without packages."""
+
+    @property
+    def agent(self) -> Path:
+        return self.folder / "agent/bin/python"
+
+    @property
+    def work(self) -> Path:
+        return Path(f"{self.folder}-work")
+
+    def run(self, **env: str) -> tuple[int, str, dict[str, str] | None]:
+        """Exit code, output, and the environment that the stand-in for the agent saw."""
+        settings = {
+            "PATH": str(self.image),
+            "PYTHONPATH": "",
+            "CLEARML_K8S_BOOTSTRAP": str(self.folder),
+            "CLEARML_AGENT_SKIP_CONTAINER_APT": "",
+        }
+        code, output = self.pod.run(**{**settings, **env})
+        agent = self.pod.agent()
+        return code, output, agent["environ"] if agent else None
+
+    def gives(self, name: str, *, agent: bool = False, environments: bool = True) -> Path:
+        """The image has this Python, with clearml-agent or without, which can make virtual environments or not."""
+        modules = f"PYTHONPATH={self.pod.env['PYTHONPATH']}" if agent else "PYTHONPATH="
+        fails = "" if environments else 'case "$*" in *ensurepip*|*virtualenv*) exit 1 ;; esac\n'
+        path = self.image / name
+        executable(path, f'#!/bin/sh\n{fails}{modules} exec {self.bare} "$@"\n')
+        return path
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bare_python(tmp_path_factory.mktemp("python"))
+
+
+@pytest.fixture
+def bundle(pod: Pod, bare: Path) -> Bundle:
+    folder = pod.folder / "bundle"
+    for part in ("agent/bin", "python/bin", "git/bin", "wheels"):
+        (folder / part).mkdir(parents=True)
+    for part in ("home", "tmp", "bin"):
+        (pod.folder / "bundle-work" / part).mkdir(parents=True)
+    modules = pod.env["PYTHONPATH"]
+    executable(folder / "agent/bin/python", f'#!/bin/sh\nPYTHONPATH={modules} exec {bare} "$@"\n')
+    executable(folder / "python/bin/python3", f'#!/bin/sh\nPYTHONPATH= exec {bare} "$@"\n')
+    executable(folder / "git/bin/git", "#!/bin/sh\necho git of the bundle\n")
+    (folder / "wheels/pip-versions").write_text('[" @ file:///x.whl"]\n')
+    (folder / "ca-certificates.crt").touch()
+    shutil.copyfile(Path(lend.__file__), folder / "lend.py")
+    image = folder_with(pod.folder / "bin", "env", "id")
+    executable(image / "apt-get", '#!/bin/sh\necho "apt-get $*"\n')
+    return Bundle(folder, image, pod, bare)
+
+
+def test_bootstrap_in_an_image_without_python_and_git(bundle: Bundle) -> None:
+    code, output, seen = bundle.run(
+        CLEARML_K8S_NEEDS_GIT="1", CLEARML_K8S_SETUP_SCRIPT="git; python3 -c 'print(4 + 4)'"
+    )
+    assert code == 0, output
+    assert "git of the bundle\n8\n" in output
+    assert "apt-get" not in output
+    assert "installing" not in output
+    assert seen is not None
+    assert seen[PYTHON_BINARY] == str(bundle.folder / "python/bin/python3")
+    assert seen[PIP_VERSION] == '[" @ file:///x.whl"]'
+    assert seen["SSL_CERT_FILE"]
+    assert str(bundle.folder / "python/bin") in seen["PATH"].split(":")
+
+
+def test_bootstrap_leaves_the_task_the_python_of_its_image(bundle: Bundle) -> None:
+    python = bundle.gives("python3")
+    executable(bundle.image / "git", "#!/bin/sh\n")
+    code, output, seen = bundle.run()
+    assert code == 0, output
+    assert seen is not None
+    assert seen[PYTHON_BINARY] == str(python)
+    assert seen["PATH"] == str(bundle.image)
+
+
+def test_bootstrap_is_not_used_where_the_image_has_the_agent(bundle: Bundle) -> None:
+    bundle.gives("python3", agent=True)
+    bundle.agent.unlink()
+    code, output, seen = bundle.run()
+    assert code == 0, output
+    assert seen is not None
+    assert PYTHON_BINARY not in seen
+    assert PIP_VERSION not in seen
+
+
+def test_bootstrap_lends_virtualenv_to_a_python_that_makes_no_environments(bundle: Bundle) -> None:
+    python = bundle.gives("python3", environments=False)
+    other = bundle.gives("python3.9", environments=False)
+    code, output, seen = bundle.run()
+    assert code == 0, output
+    assert seen is not None
+    assert seen[PYTHON_BINARY] == str(bundle.work / "bin/python3")
+    assert seen["PATH"].split(":")[0] == str(bundle.work / "bin")
+    for name, real in (("python3", python), ("python3.9", other)):
+        executable(bundle.agent, '#!/bin/sh\necho "made by the bundle: $*"\n')
+        program = str(bundle.work / "bin" / name)
+        made = subprocess.run([program, "-m", "virtualenv", "a b"], capture_output=True, text=True, check=True)
+        assert made.stdout.startswith(f"made by the bundle: -m virtualenv --no-download --python {real} a b")
+        itself = subprocess.run([program, "-c", "print('itself')"], capture_output=True, text=True, check=True)
+        assert itself.stdout == "itself\n"
+
+
+def test_bootstrap_with_a_python_that_is_not_on_path(bundle: Bundle) -> None:
+    elsewhere = bundle.pod.folder / "elsewhere"
+    elsewhere.mkdir()
+    python = bundle.gives("python3", environments=False).rename(elsewhere / "mine")
+    code, output, seen = bundle.run(LOCAL_PYTHON=str(python))
+    assert code == 0, output
+    assert seen is not None
+    assert str(python) in Path(seen[PYTHON_BINARY]).read_text()
+
+
+def test_a_python_that_the_setup_script_brings_is_the_tasks(bundle: Bundle) -> None:
+    hidden = bundle.pod.folder / "later"
+    hidden.mkdir()
+    bundle.gives("python3").rename(hidden / "python3")
+    code, output, seen = bundle.run(CLEARML_K8S_SETUP_SCRIPT=f'export PATH="{hidden}:$PATH"')
+    assert code == 0, output
+    assert seen is not None
+    assert seen[PYTHON_BINARY] == str(hidden / "python3")
+
+
+def test_bootstrap_keeps_what_the_template_says(bundle: Bundle, certificate: Path) -> None:
+    own = f"{certificate}.crt"
+    code, output, seen = bundle.run(**{PYTHON_BINARY: "/own", PIP_VERSION: "<30", "SSL_CERT_FILE": own})
+    assert code == 0, output
+    assert seen is not None
+    assert (seen[PYTHON_BINARY], seen[PIP_VERSION], seen["SSL_CERT_FILE"]) == ("/own", "<30", own)
+
+
+def test_bootstrap_gives_a_home_to_users_without_one(bundle: Bundle) -> None:
+    _, _, seen = bundle.run(HOME="/nowhere", TMPDIR="/nowhere")
+    assert seen is not None
+    assert (seen["HOME"], seen["TMPDIR"]) == (str(bundle.work / "home"), str(bundle.work / "tmp"))
+    own = str(bundle.pod.folder)
+    _, _, seen = bundle.run(HOME=own, TMPDIR=own)
+    assert seen is not None
+    assert (seen["HOME"], seen["TMPDIR"]) == (own, own)
+
+
+def test_an_agent_of_the_bundle_that_does_not_start_is_told(bundle: Bundle) -> None:
+    executable(bundle.agent, "#!/bin/sh\nexit 1\n")
+    code, output, seen = bundle.run()
+    assert (code, seen) == (EXIT_UNPREPARED, None)
+    assert "the clearml-agent that bootstrap has brought does not start in this image" in output
+
+
+def test_an_own_script_gets_the_bundles_agent(bundle: Bundle) -> None:
+    python = bundle.gives("python3")
+    bundle.pod.further = further(own=OWN)
+    code, output, seen = bundle.run()
+    assert code == 0, output
+    assert f"own script of {TASK_ID} with {bundle.agent}" in output
+    assert seen is not None
+    assert seen[PYTHON_BINARY] == str(python)
 
 
 def test_without_scripts_the_command_is_that_of_ever() -> None:

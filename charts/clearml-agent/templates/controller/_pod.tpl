@@ -36,9 +36,16 @@ affinity:
 topologySpreadConstraints:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $context.Values.agentk8sglue.extraInitContainers }}
+{{- $certificates := include "clearml-agent.certificates" $context }}
+{{- $joins := $context.Values.customCertificates.extraCerts }}
+{{- if or $joins $context.Values.agentk8sglue.extraInitContainers }}
 initContainers:
+  {{- if $joins }}
+  - {{ include "clearml-agent.certificatesInitContainer" $context | nindent 4 | trim }}
+  {{- end }}
+  {{- with $context.Values.agentk8sglue.extraInitContainers }}
   {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end }}
 containers:
   - name: controller
@@ -56,6 +63,12 @@ containers:
       {{- if include "clearml-agent.confSecretName" $context }}
       - name: CLEARML_K8S_TASK_CONF
         value: /etc/clearml-k8s-conf/clearml.conf
+      {{- end }}
+      {{- if $certificates }}
+      {{- range list "REQUESTS_CA_BUNDLE" "SSL_CERT_FILE" }}
+      - name: {{ . }}
+        value: /etc/clearml-k8s-certificates/ca-certificates.crt
+      {{- end }}
       {{- end }}
       {{- with $context.Values.agentk8sglue.extraEnvs }}
       {{- toYaml . | nindent 6 }}
@@ -101,6 +114,11 @@ containers:
       {{- end }}
       - name: clearml-k8s-tmp
         mountPath: /tmp
+      {{- if $certificates }}
+      - name: {{ ternary "clearml-k8s-joined-certificates" "clearml-k8s-certificates" (not (empty $joins)) }}
+        mountPath: /etc/clearml-k8s-certificates
+        readOnly: true
+      {{- end }}
       {{- range $context.Values.agentk8sglue.fileMounts }}
       - name: clearml-k8s-files
         mountPath: {{ include "clearml-agent.filePath" . | quote }}
@@ -138,6 +156,15 @@ volumes:
   {{- end }}
   - name: clearml-k8s-tmp
     emptyDir: {}
+  {{- if $certificates }}
+  - name: clearml-k8s-certificates
+    configMap:
+      name: {{ include "clearml-agent.certificatesName" $context | quote }}
+  {{- end }}
+  {{- if $joins }}
+  - name: clearml-k8s-joined-certificates
+    emptyDir: {}
+  {{- end }}
   {{- if $context.Values.agentk8sglue.fileMounts }}
   - name: clearml-k8s-files
     secret:

@@ -50,6 +50,23 @@ class ClearMLConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ControllerImage:
+    """What the init container of task pods runs."""
+
+    name: str
+    pull_policy: str = "IfNotPresent"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificates:
+    """Certificates that task pods trust: the ConfigMap that has them as ``names.CERTIFICATES_FILE``."""
+
+    config_map: str
+    complete: bool = False
+    """They are all; else the public ones of the controller's image count, too."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskPodConfig:
     """Fixed parts of every task pod."""
 
@@ -61,6 +78,11 @@ class TaskPodConfig:
     """In place of the last part of ours; with the placeholders of `config.start_script`."""
     skips_system_packages: bool = False
     """Nothing is installed with the image's package manager."""
+    controller_image: ControllerImage | None = None
+    """Set where `bootstrap`, or `certificates` that are not complete, need it."""
+    bootstrap: bool = False
+    """Python, clearml-agent and git come with the pod."""
+    certificates: Certificates | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

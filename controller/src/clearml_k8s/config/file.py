@@ -17,8 +17,10 @@ import yaml
 
 from clearml_k8s import errors
 from clearml_k8s.config import (
+    Certificates,
     ClearMLConfig,
     Config,
+    ControllerImage,
     MonitoredResources,
     QueueConfig,
     QueueSettings,
@@ -159,6 +161,13 @@ def _semantic_problems(document: Mapping[str, Any]) -> list[str]:
         problems.append(f"task.preparationScript: {too_long}")
     own = start_script.problems(task.get("startScript") or "", preparation=preparation)
     problems += [f"task.startScript: {problem}" for problem in own]
+    certificates = task.get("certificates")
+    if (task.get("bootstrap") or (certificates and not certificates.get("complete"))) and not task.get(
+        "controllerImage"
+    ):
+        problems.append(
+            "task.controllerImage: found nothing; expected the image that the init container of task pods runs"
+        )
     problems += strings.problems(document.get("basePodTemplate"), place="basePodTemplate")
     problems += conditions.problems(document.get("conditionalTemplates"), place="conditionalTemplates")
     for name, queue in document["queues"].items():
@@ -207,6 +216,7 @@ def _build(document: Mapping[str, Any]) -> Config:
         namespace=given["namespace"],
         clearml=_clearml(given["clearml"]),
         task=TaskPodConfig(
+            **_prepared(task),
             service_account_name=task.get("serviceAccountName"),
             image_pull_secrets=tuple(task.get("imagePullSecrets") or ()),
             preparation_script=task.get("preparationScript") or "",
@@ -227,6 +237,18 @@ def _build(document: Mapping[str, Any]) -> Config:
         dashboard=dashboard.read(given.get("orchestrationDashboard"), namespace=given["namespace"]),
         **optional,
     )
+
+
+def _prepared(task: Mapping[str, Any]) -> dict[str, Any]:
+    """What task pods get by an init container."""
+    image, certificates = task.get("controllerImage"), task.get("certificates")
+    return {
+        "bootstrap": bool(task.get("bootstrap")),
+        "controller_image": image
+        and ControllerImage(name=image["name"], pull_policy=image.get("pullPolicy") or "IfNotPresent"),
+        "certificates": certificates
+        and Certificates(config_map=certificates["configMap"], complete=bool(certificates.get("complete"))),
+    }
 
 
 def _clearml(raw: Mapping[str, Any]) -> ClearMLConfig:

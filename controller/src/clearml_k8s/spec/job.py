@@ -12,7 +12,7 @@ from typing import Any, Final
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue, SecretKey, strings, worker_ids
-from clearml_k8s.spec import own_resources
+from clearml_k8s.spec import own_resources, prepared
 from clearml_k8s.spec.asks import lay_over
 from clearml_k8s.spec.container import MAX_ENV_BYTES, check_image, env_entries
 from clearml_k8s.spec.container_match import Chosen, choose
@@ -101,7 +101,7 @@ def build_job(
         wanted.words,
         policy=policy,
         reserved_env=reserved,
-        reserved_paths=() if config.clearml.config_secret is None else (CONFIG_FOLDER,),
+        reserved_paths=_reserved_paths(config),
     )
     wants = own_resources.of_properties(task.properties, policy=policy).over(asked.wants)
     parts = own_resources.lay_over(asked.parts, wants)
@@ -122,13 +122,14 @@ def build_job(
                 _defaults(config),
                 template_env,
                 env_entries(asked.env),
-                [] if entrypoint else _preparation(task, wanted.setup_script),
+                [] if entrypoint else _preparation(task, wanted.setup_script, config=config),
             ),
         ],
     }
     spec = {**parts.spec, "containers": [container, *parts.sidecars]}
     if config.clearml.config_secret is not None:
         _mount_config(spec, container, config.clearml.config_secret)
+    prepared.add(spec, container, config=config.task)
 
     labels = _labels(parts, config=config, queue=queue, task=task, controller_id=controller_id)
     annotations = {
@@ -230,6 +231,11 @@ def pod_of(job: Mapping[str, Any]) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", **template}
 
 
+def _reserved_paths(config: Config) -> tuple[str, ...]:
+    conf = () if config.clearml.config_secret is None else (CONFIG_FOLDER,)
+    return (*conf, *prepared.folders(config.task))
+
+
 def _image(wanted: Chosen, *, config: Config, queue: ResolvedQueue, rules: ContainerRules) -> str:
     if wanted.image:
         return check_image(wanted.image, setting=wanted.by or "the task's container image")
@@ -290,6 +296,8 @@ def _defaults(config: Config) -> list[dict[str, Any]]:
         ENV_SITE_PACKAGES: "true",
         names.ENV_VERIFY_CERT: "true" if clearml.verify_certificate else "false",
     }
+    if config.task.certificates is not None:
+        values |= prepared.CERTIFICATE_ENV
     if config.task.skips_system_packages:
         values[ENV_SKIP_SYSTEM_PACKAGES] = "1"
     if clearml.config_secret is not None:
@@ -297,8 +305,8 @@ def _defaults(config: Config) -> list[dict[str, Any]]:
     return [dict(entry) for entry in env_entries(values)]
 
 
-def _preparation(task: TaskView, setup: str) -> list[dict[str, Any]]:
-    values = {}
+def _preparation(task: TaskView, setup: str, *, config: Config) -> list[dict[str, Any]]:
+    values = {names.ENV_BOOTSTRAP: prepared.BUNDLE} if config.task.bootstrap else {}
     if task.script_repository:
         values[ENV_NEEDS_GIT] = "1"
     if "\0" in setup:

@@ -8,7 +8,9 @@
 ck8s_check=$1
 ck8s_preparation=${2:-}
 ck8s_own=${3:-}
-readonly ck8s_check ck8s_own
+# What the init container of `bootstrap` has brought, or "": Python, clearml-agent and git that need nothing of the image.
+ck8s_bundle=${CLEARML_K8S_BOOTSTRAP:-}
+readonly ck8s_check ck8s_own ck8s_bundle
 ck8s_child=
 ck8s_stage="starting"
 
@@ -63,6 +65,10 @@ ck8s_has_pip() {
     "$1" -m pip --version >/dev/null 2>&1
 }
 
+ck8s_makes_environments() {
+    "$1" -c 'import virtualenv' >/dev/null 2>&1 || "$1" -c 'import venv, ensurepip; ensurepip.version()' >/dev/null 2>&1
+}
+
 # Sets $ck8s_python: LOCAL_PYTHON if given; else the first one with the agent, else the first one with pip, else the first.
 ck8s_find_python() {
     ck8s_python=
@@ -87,8 +93,64 @@ ck8s_find_python() {
     [ -n "$ck8s_python" ]
 }
 
+# For scripts of others, too: what the image lacks comes behind what it has, and a user without a home gets one.
+ck8s_use_bundle() {
+    [ -n "$ck8s_bundle" ] || return 0
+    ck8s_stage="looking at what bootstrap has brought"
+    PATH=${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin}
+    command -v git >/dev/null 2>&1 || PATH="$PATH:$ck8s_bundle/git/bin"
+    ck8s_find_python || PATH="$PATH:$ck8s_bundle/python/bin"
+    if ! [ -d "${HOME:-}" ] || ! [ -w "$HOME" ]; then HOME="$ck8s_bundle-work/home"; fi
+    if ! [ -w "${TMPDIR:-/tmp}" ]; then export TMPDIR="$ck8s_bundle-work/tmp"; fi
+    export PATH HOME
+    if [ -z "${SSL_CERT_FILE:-}" ]; then
+        for ck8s_file in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/ca-bundle.pem "$ck8s_bundle/ca-certificates.crt"; do
+            if [ -r "$ck8s_file" ]; then
+                export SSL_CERT_FILE="$ck8s_file"
+                break
+            fi
+        done
+    fi
+}
+
+# Sets $ck8s_python, of which the task's environment is made, and $ck8s_runner, which runs the agent. The image is the
+# environment that the user chose: its Python is the task's, wherever the agent comes from.
+ck8s_choose_python() {
+    if [ -z "$ck8s_bundle" ]; then
+        ck8s_find_python || return 1
+        ck8s_runner=$ck8s_python
+        return 0
+    fi
+    ck8s_lent="$ck8s_bundle/python/bin"
+    ck8s_path=$PATH
+    PATH=${PATH%":$ck8s_lent"}
+    if ! ck8s_find_python; then
+        PATH=$ck8s_path
+        ck8s_python="$ck8s_lent/python3"
+    fi
+    if ck8s_has_agent "$ck8s_python"; then
+        ck8s_runner=$ck8s_python
+        return 0
+    fi
+    ck8s_runner="$ck8s_bundle/agent/bin/python"
+    ck8s_has_agent "$ck8s_runner" || ck8s_fail 78 "the clearml-agent that bootstrap has brought does not start in this image: see whether it sets PYTHONHOME, PYTHONPATH or LD_PRELOAD, or use an image that has clearml-agent"
+    case $ck8s_python in
+        */*) PATH="$PATH:${ck8s_python%/*}" ;;
+        *) ck8s_python=$(command -v "$ck8s_python") ;;
+    esac
+    if ! ck8s_makes_environments "$ck8s_python"; then
+        ck8s_python=$("$ck8s_runner" -I "$ck8s_bundle/lend.py" "$ck8s_bundle-work/bin" "$ck8s_python" "$ck8s_runner") || ck8s_fail 78 "no virtual environment can be made of the image's Python: use an image with venv and ensurepip, or with virtualenv"
+        PATH="$ck8s_bundle-work/bin:$PATH"
+    fi
+    # The agent asks for a pip of its own choice: these versions are there as files.
+    read -r ck8s_pips <"$ck8s_bundle/wheels/pip-versions"
+    export CLEARML_AGENT__AGENT__PYTHON_BINARY="${CLEARML_AGENT__AGENT__PYTHON_BINARY:-$ck8s_python}"
+    export CLEARML_AGENT__AGENT__PACKAGE_MANAGER__PIP_VERSION="${CLEARML_AGENT__AGENT__PACKAGE_MANAGER__PIP_VERSION:-$ck8s_pips}"
+}
+
 # Git and Python from the image's own package manager, as ClearML's glue does it; only what is missing, only as root.
 ck8s_install_system_packages() {
+    [ -z "$ck8s_bundle" ] || return 0
     ck8s_packages=
     if [ -n "${CLEARML_K8S_NEEDS_GIT:-}" ] && ! command -v git >/dev/null 2>&1; then ck8s_packages=git; fi
     ck8s_find_python || ck8s_packages="git python3 python3-pip"
@@ -168,7 +230,7 @@ ck8s_run_own() {
     ck8s_say "$ck8s_stage"
     ck8s_shell=/bin/sh
     if command -v bash >/dev/null 2>&1; then ck8s_shell=bash; fi
-    export LOCAL_PYTHON="$ck8s_python"
+    export LOCAL_PYTHON="$ck8s_runner"
     if command -v setsid >/dev/null 2>&1; then
         setsid "$ck8s_shell" -c "$ck8s_own" &
         ck8s_child=$!
@@ -190,7 +252,7 @@ ck8s_run_own() {
 
 ck8s_check_task() {
     ck8s_stage="checking the task's status"
-    ck8s_run "$ck8s_python" -I -c "$ck8s_check"
+    ck8s_run "$ck8s_runner" -I -c "$ck8s_check"
     case $? in
         0) ;;
         10)
@@ -218,9 +280,10 @@ ck8s_install_agent() {
     ck8s_has_agent "$ck8s_python" || ck8s_fail 78 "pip has installed $ck8s_requirement, but $ck8s_python cannot import it"
 }
 
+ck8s_use_bundle
 if [ -n "$ck8s_own" ]; then
     ck8s_stage="looking for Python"
-    ck8s_find_python || ck8s_fail 78 "the image has no Python 3.6 or newer to ask the ClearML server whether the task is still to run, before agentk8sglue.containerCustomBashScript runs: use an image with Python, or set LOCAL_PYTHON in the pod template's env to where it is"
+    ck8s_choose_python || ck8s_fail 78 "the image has no Python 3.6 or newer to ask the ClearML server whether the task is still to run, before agentk8sglue.containerCustomBashScript runs: use an image with Python, or set LOCAL_PYTHON in the pod template's env to where it is"
     ck8s_check_task
     # For {extra_docker_bash_script}, whose shell does not have our functions.
     case $ck8s_own in
@@ -242,10 +305,10 @@ ck8s_run_setup_script
 set +eux
 
 ck8s_stage="looking for Python"
-ck8s_find_python || ck8s_fail 78 "the image has no Python 3.6 or newer (looked for python3, python3.20 to python3.6, python): use an image with Python, or set LOCAL_PYTHON in the pod template's env to where it is"
-ck8s_has_agent "$ck8s_python" || ck8s_install_agent
+ck8s_choose_python || ck8s_fail 78 "the image has no Python 3.6 or newer (looked for python3, python3.20 to python3.6, python): use an image with Python, set LOCAL_PYTHON in the pod template's env to where it is, or bootstrap.enabled in the chart's values"
+ck8s_has_agent "$ck8s_runner" || ck8s_install_agent
 
 ck8s_check_task
 
 ck8s_say "starting clearml-agent"
-exec "$ck8s_python" -m clearml_agent execute @AGENT_ARGUMENTS@ --id "$CLEARML_K8S_TASK_ID"
+exec "$ck8s_runner" -m clearml_agent execute @AGENT_ARGUMENTS@ --id "$CLEARML_K8S_TASK_ID"
