@@ -11,8 +11,9 @@ from clearml_k8s.config.policy import TaskPolicy
 from clearml_k8s.errors import SpecError
 from clearml_k8s.spec.asks import lay_over
 from clearml_k8s.spec.container import MAX_ENV_BYTES, MAX_TEXT, check_image, docker_words
-from clearml_k8s.spec.job import ENV_SETUP_SCRIPT, MAX_MANIFEST_BYTES, RESERVED_ENV, build_job
-from clearml_k8s.spec.script import start_command
+from clearml_k8s.spec.environment import RESERVED_ENV
+from clearml_k8s.spec.job import MAX_MANIFEST_BYTES, build_job
+from clearml_k8s.spec.script import ENV_SETUP_SCRIPT, start_command
 from clearml_k8s.spec.template import PodParts
 from hostile import BOUNDED, texts
 from hostile_tasks import ATTEMPT, TASK_ID, arguments, config, queues, tasks

@@ -12,7 +12,7 @@ import pytest
 from clearml_k8s import errors
 from clearml_k8s.config import Config, QueueConfig, QueueSettings
 from clearml_k8s.config.policy import TaskPolicy, read
-from clearml_k8s.spec.job import RESERVED_ENV
+from clearml_k8s.spec.environment import RESERVED_ENV
 from clearml_k8s.spec.mounts import bytes_quantity, docker_size
 from hypothesis import given
 from hypothesis import strategies as st

@@ -12,31 +12,23 @@ from typing import Any, Final
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue, SecretKey, strings, worker_ids
-from clearml_k8s.spec import own_resources, prepared
+from clearml_k8s.spec import environment, own_resources, prepared
 from clearml_k8s.spec.asks import lay_over
-from clearml_k8s.spec.container import MAX_ENV_BYTES, check_image, env_entries
+from clearml_k8s.spec.container import check_image, env_entries
 from clearml_k8s.spec.container_match import Chosen, choose
 from clearml_k8s.spec.container_rules import NO_RULES, ContainerRules
 from clearml_k8s.spec.edited import as_pod, of_pod
+from clearml_k8s.spec.environment import CONFIG_FILE, CONFIG_FOLDER, ENV_SDK_TASK_ID, RESERVED_ENV
 from clearml_k8s.spec.fill import encodable, fill
 from clearml_k8s.spec.ignored import Ignored
 from clearml_k8s.spec.merge import merge_env
-from clearml_k8s.spec.script import ENV_SETUP_SCRIPT, start_command
+from clearml_k8s.spec.script import start_command
 from clearml_k8s.spec.template import PodParts, pod_parts
 from clearml_k8s.spec.variants import chosen
-
-ENV_SKIP_SYSTEM_PACKAGES: Final = "CLEARML_AGENT_SKIP_CONTAINER_APT"
-ENV_NEEDS_GIT: Final = "CLEARML_K8S_NEEDS_GIT"
-ENV_SITE_PACKAGES: Final = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES"
-ENV_SDK_TASK_ID: Final = "CLEARML_TASK_ID"
-"""By which an image's own entrypoint, and the SDK in it, know the task; elsewhere the agent sets it."""
-RESERVED_ENV: Final = names.RESERVED_ENV | {ENV_SETUP_SCRIPT, ENV_NEEDS_GIT}
 
 FALLBACK_IMAGE: Final = "python:3.11"
 """Of tasks for which nobody names one."""
 
-CONFIG_FOLDER: Final = "/etc/clearml"
-CONFIG_FILE: Final = "clearml.conf"
 CONFIG_VOLUME: Final = "clearml-k8s-config"
 
 TTL_SECONDS: Final = 24 * 3600
@@ -94,7 +86,7 @@ def build_job(
         image = check_image(str(parts.container.pop("image", "") or image), setting="the template module's image")
     entrypoint = config.runs_entrypoint(queue.config)
     reserved = RESERVED_ENV | {ENV_SDK_TASK_ID} if entrypoint else RESERVED_ENV
-    template_env, refused = _template_env(parts, reserved)
+    template_env, refused = environment.template_env(parts, reserved)
     policy = config.policy_of(queue.config)
     asked = lay_over(
         parts,
@@ -116,13 +108,13 @@ def build_job(
         **({} if entrypoint else {"command": _command(config, task)}),
         **parts.container,
         "env": [
-            *_identity(config=config, task=task, attempt=attempt, reports_as=reports_as),
+            *environment.identity(config=config, task=task, attempt=attempt, reports_as=reports_as),
             *(env_entries({ENV_SDK_TASK_ID: task.id}) if entrypoint else []),
             *merge_env(
-                _defaults(config),
+                environment.defaults(config),
                 template_env,
                 env_entries(asked.env),
-                [] if entrypoint else _preparation(task, wanted.setup_script, config=config),
+                [] if entrypoint else environment.preparation(task, wanted.setup_script, config=config),
             ),
         ],
     }
@@ -263,78 +255,9 @@ def _reports_as(
         raise errors.SpecError(f"its worker id: {error}") from None
 
 
-def _identity(*, config: Config, task: TaskView, attempt: str, reports_as: str) -> list[dict[str, Any]]:
-    """Who the pod is and whom it talks to; nobody else may set these."""
-    clearml = config.clearml
-    literal_values = {
-        names.ENV_TASK_ID: task.id,
-        names.ENV_ATTEMPT: attempt,
-        names.ENV_WORKER_ID: reports_as,
-        names.ENV_API_HOST: clearml.api_server,
-        names.ENV_WEB_HOST: clearml.web_server,
-        names.ENV_FILES_HOST: clearml.file_server,
-    }
-    secret = clearml.task_credentials
-    return [
-        *env_entries({name: value for name, value in literal_values.items() if value is not None}),
-        _from_secret(names.ENV_ACCESS_KEY, secret=secret.secret_name, key=secret.access_key_key),
-        _from_secret(names.ENV_SECRET_KEY, secret=secret.secret_name, key=secret.secret_key_key),
-    ]
-
-
-def _from_secret(name: str, *, secret: str, key: str) -> dict[str, Any]:
-    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
-
-
-def _defaults(config: Config) -> list[dict[str, Any]]:
-    """What the agent needs in a pod; the template's or the task's own value wins."""
-    clearml = config.clearml
-    values = {
-        names.ENV_PROPAGATE_EXITCODE: "1",
-        "PYTHONUNBUFFERED": "1",
-        # The image is the environment the user chose: the task's venv sees its packages, as under ClearML's own glue.
-        ENV_SITE_PACKAGES: "true",
-        names.ENV_VERIFY_CERT: "true" if clearml.verify_certificate else "false",
-    }
-    if config.task.certificates is not None:
-        values |= prepared.CERTIFICATE_ENV
-    if config.task.skips_system_packages:
-        values[ENV_SKIP_SYSTEM_PACKAGES] = "1"
-    if clearml.config_secret is not None:
-        values[names.ENV_CONFIG_FILE] = f"{CONFIG_FOLDER}/{CONFIG_FILE}"
-    return [dict(entry) for entry in env_entries(values)]
-
-
-def _preparation(task: TaskView, setup: str, *, config: Config) -> list[dict[str, Any]]:
-    values = {names.ENV_BOOTSTRAP: prepared.BUNDLE} if config.task.bootstrap else {}
-    if task.script_repository:
-        values[ENV_NEEDS_GIT] = "1"
-    if "\0" in setup:
-        raise errors.SpecError("the task's setup script holds a zero byte")
-    size = len(f"{ENV_SETUP_SCRIPT}={setup}".encode(errors="replace"))
-    if size > MAX_ENV_BYTES:
-        raise errors.SpecError(
-            f"the task's setup script: {size} bytes; at most {MAX_ENV_BYTES} are possible: put it into the image, or "
-            "have a short script download it"
-        )
-    if setup.strip():
-        values[ENV_SETUP_SCRIPT] = setup
-    return [dict(entry) for entry in env_entries(values)]
-
-
 def _command(config: Config, task: TaskView) -> list[str]:
     pod = config.task
     return list(start_command(preparation=pod.preparation_script, own=pod.start_script, task_id=task.id))
-
-
-def _template_env(parts: PodParts, reserved: frozenset[str]) -> tuple[list[dict[str, Any]], tuple[Ignored, ...]]:
-    env = parts.container.get("env") or []
-    refused = tuple(
-        Ignored(source="template", argument=f"env {item['name']}", why="set by the controller")
-        for item in env
-        if item["name"] in reserved
-    )
-    return [item for item in env if item["name"] not in reserved], refused
 
 
 def _mount_config(spec: dict[str, Any], container: dict[str, Any], secret: SecretKey) -> None:
