@@ -57,8 +57,8 @@ class Unreachable(Refused):
         super().__init__(f"{service} API at {address} cannot be reached: {self.why}")
 
 
-class HookBusy(Refused):
-    """The administrator's own code works on other tasks, for longer than one of its calls may last."""
+class HookUnavailable(Refused):
+    """The administrator's own code cannot be called: whatever task it is for."""
 
 
 class NotSent(Refused):

@@ -9,7 +9,7 @@ import pytest
 from clearml_k8s import names
 from clearml_k8s.config import QueueConfig, QueueSettings, ResolvedQueue
 from clearml_k8s.config.conditions import ConditionalTemplate
-from clearml_k8s.errors import HookBusy, SpecError, Unreachable
+from clearml_k8s.errors import HookUnavailable, SpecError, Unreachable
 from clearml_k8s.flow.edits import Edits
 from clearml_k8s.flow.launch import MOST_FAILURES, OUR_MISTAKE, Launch
 from clearml_k8s.flow.served import FIRST_PAUSE, LONGEST_PAUSE
@@ -114,7 +114,7 @@ async def test_a_template_module_that_fails_fails_the_task_alone(side: Side, ser
     assert await launch(side, task=task) == (Launch.IMPOSSIBLE, "the template module x: it raised KeyError")
     problem, _ = await side.served.template_problem(QUEUE)
     assert problem == "", "it may want what only a real task has"
-    with_module(side, Module(error=HookBusy("it is at other tasks")))
+    with_module(side, Module(error=HookUnavailable("it is at other tasks")))
     assert await launch(side, task=task) == (Launch.NOT_NOW, "it is at other tasks")
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clearml_k8s.clock import SystemClock
 from clearml_k8s.config import TemplateModuleConfig
-from clearml_k8s.errors import HookBusy, SpecError
-from clearml_k8s.hooks.template_module import TemplateModule
+from clearml_k8s.errors import HookUnavailable, SpecError
+from clearml_k8s.hooks.template_module import MOST_AT_ONE_TIME, TemplateModule
 from clearml_k8s.hooks.worker import as_object
 
 MODULE = """
@@ -37,6 +38,33 @@ def hangs_for_some(task_dict, template, **kwargs):
     return {"template": template}
 def leaves(**kwargs): sys.exit(3)
 def dies(**kwargs): os._exit(0)
+def too_much(template, **kwargs): return {"template": {"x": "y" * 5_000_000}}
+TEXT = "no function"
+def tell(task_dict, pid):
+    with open(task_dict["pids"], "a") as file:
+        print(pid, file=file)
+def tells_and_hangs(task_dict, **kwargs):
+    tell(task_dict, os.getpid())
+    hangs()
+def forks_and_hangs(task_dict, **kwargs):
+    if os.fork() == 0:
+        tell(task_dict, os.getpid())
+    hangs()
+def forks_and_returns(task_dict, template, **kwargs):
+    child = os.fork()
+    if child:
+        tell(task_dict, child)
+        template = {**template}
+    return {"template": template}
+def leaves_a_program(task_dict, template, **kwargs):
+    import subprocess
+    tell(task_dict, subprocess.Popen(["sleep", "600"]).pid)
+    return {"template": template}
+def reads(template, **kwargs):
+    import subprocess
+    subprocess.run(["cat"], check=True)
+    assert sys.stdin.read() == ""
+    return {"template": template}
 def writes(template, **kwargs):
     os.write(1, b"not an answer\\n")
     print(json.dumps({"result": {"template": {"mine": 1}}}))
@@ -47,19 +75,15 @@ Make = Callable[..., TemplateModule]
 
 
 @pytest.fixture
-async def make(tmp_path: Path) -> AsyncIterator[Make]:
+def make(tmp_path: Path) -> Make:
     (tmp_path / "custom_code.py").write_text(MODULE, encoding="utf-8")
     (tmp_path / "broken.py").write_text("import no_such_module", encoding="utf-8")
-    made: list[TemplateModule] = []
 
     def one(function: str, *, seconds: float = 30.0) -> TemplateModule:
         config = TemplateModuleConfig(function=function, timeout_seconds=seconds, path=(str(tmp_path),))
-        made.append(TemplateModule(config))
-        return made[-1]
+        return TemplateModule(config, clock=SystemClock())
 
-    yield one
-    for module in made:
-        await module.stop()
+    return one
 
 
 async def call(module: TemplateModule, **task: Any) -> dict[str, Any]:
@@ -87,55 +111,85 @@ async def test_it_gets_what_clearmls_documentation_says(make: Make, monkeypatch:
         ("custom_code:no_map", 'it has to return {"template": {...}}'),
         ("custom_code:not_json", "it raised TypeError: Object of type set is not JSON serializable"),
         ("custom_code:raises", "it raised ValueError: no such team"),
-        ("custom_code:leaves", "its process has ended without an answer"),
-        ("custom_code:dies", "its process has ended without an answer"),
+        ("custom_code:leaves", "it raised SystemExit: 3"),
+        ("custom_code:dies", "its process has ended without an answer that could be read"),
+        ("custom_code:too_much", "its process has ended without an answer that could be read"),
+    ],
+)
+async def test_what_goes_wrong_with_a_task(make: Make, function: str, said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        await call(make(function))
+    assert str(caught.value).startswith(f"the template module {function}: {said}")
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
         ("custom_code:none", "it cannot be loaded: AttributeError: module 'custom_code' has no attribute 'none'"),
-        ("custom_code:MODULE", "it cannot be loaded: "),
+        ("custom_code:TEXT", "it cannot be loaded: TypeError: custom_code:TEXT is no function"),
         ("broken:update", "it cannot be loaded: ModuleNotFoundError: No module named 'no_such_module'"),
         ("missing:update", "it cannot be loaded: ModuleNotFoundError: No module named 'missing'"),
     ],
 )
-async def test_what_goes_wrong_is_said_each_time(make: Make, function: str, said: str) -> None:
-    module = make(function)
-    for _ in range(2):
-        with pytest.raises(SpecError) as caught:
-            await call(module)
-        assert str(caught.value).startswith(f"the template module {function}: {said}")
+async def test_a_module_that_cannot_be_loaded_is_no_tasks_fault(make: Make, function: str, said: str) -> None:
+    with pytest.raises(HookUnavailable) as caught:
+        await call(make(function))
+    assert str(caught.value).startswith(f"the template module {function}: {said}")
 
 
-async def test_who_hangs_is_ended_and_the_next_call_is_served(make: Make) -> None:
-    module = make("custom_code:hangs_for_some", seconds=3.0)
-    with pytest.raises(SpecError, match="it took more than 3 s, and was ended"):
-        await call(module, hangs=True)
-    assert await call(module) == {"metadata": {}}
+async def test_who_hangs_is_ended_and_others_are_served(make: Make) -> None:
+    module = make("custom_code:hangs_for_some", seconds=5.0)
+    hangs = [call(module, hangs=True) for _ in range(MOST_AT_ONE_TIME)]
+    ends = await asyncio.gather(*hangs, call(module), return_exceptions=True)
+    assert [str(end) for end in ends[:-1]] == [
+        "the template module custom_code:hangs_for_some: it took more than 5 s, and was ended"
+    ] * MOST_AT_ONE_TIME
+    assert ends[-1] == {"metadata": {}}
 
 
-async def test_those_who_wait_behind_one_that_hangs_are_not_to_blame(make: Make) -> None:
-    module = make("custom_code:hangs", seconds=1.0)
-    ends = await asyncio.gather(*(call(module) for _ in range(3)), return_exceptions=True)
-    assert isinstance(ends[0], SpecError)
-    assert any(isinstance(end, HookBusy) for end in ends[1:])
+@pytest.mark.parametrize("function", ["forks_and_hangs", "forks_and_returns", "leaves_a_program"])
+async def test_what_it_has_started_ends_with_it(make: Make, tmp_path: Path, function: str) -> None:
+    module = make(f"custom_code:{function}", seconds=5.0)
+    pids = tmp_path / "pids"
+    end = (await asyncio.gather(call(module, pids=str(pids)), return_exceptions=True))[0]
+    if function == "forks_and_hangs":
+        assert "it took more than 5 s" in str(end)
+    else:
+        assert end == {"metadata": {}}
+    while any(map(runs, map(int, pids.read_text().split()))):
+        await asyncio.sleep(0.01)
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process that has not ended; one that nobody waits for stays a zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in ("Z", "X")
 
 
 async def test_calls_at_one_time_get_their_own_answers(make: Make) -> None:
     module = make("custom_code:labels")
-    answers = await asyncio.gather(*(call(module, id=f"t{number}") for number in range(20)))
-    assert [answer["metadata"]["labels"]["id"] for answer in answers] == [f"t{number}" for number in range(20)]
+    answers = await asyncio.gather(*(call(module, id=f"t{number}") for number in range(12)))
+    assert [answer["metadata"]["labels"]["id"] for answer in answers] == [f"t{number}" for number in range(12)]
 
 
-async def test_what_it_prints_is_no_answer(make: Make) -> None:
-    assert await call(make("custom_code:writes")) == {"metadata": {}}
+@pytest.mark.parametrize("function", ["writes", "reads"])
+async def test_what_it_prints_and_reads_is_none_of_ours(make: Make, function: str) -> None:
+    assert await call(make(f"custom_code:{function}")) == {"metadata": {}}
 
 
-async def test_a_call_that_is_given_up_leaves_no_answer_to_the_next(make: Make) -> None:
-    module = make("custom_code:hangs_for_some")
-    first = asyncio.create_task(call(module, hangs=True))
-    while module._process is None:
+async def test_a_call_that_is_given_up_ends_its_process(make: Make, tmp_path: Path) -> None:
+    module = make("custom_code:tells_and_hangs")
+    pids = tmp_path / "pids"
+    first = asyncio.create_task(call(module, pids=str(pids)))
+    while not pids.exists() or not pids.read_text():
         await asyncio.sleep(0.01)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    assert await call(module) == {"metadata": {}}
+    assert not runs(int(pids.read_text()))
 
 
 def test_objects_are_read_by_attribute() -> None:

@@ -20,7 +20,7 @@ from clearml_k8s.errors import (
     ClearMLK8sError,
     ConfigError,
     Forbidden,
-    HookBusy,
+    HookUnavailable,
     KubeNotFound,
     KubeRefused,
     SpecError,
@@ -96,7 +96,7 @@ async def check(
             await _permissions(config, client, lines)
             if config.cluster_access:
                 await _nodes(config, client, lines)
-            edits = edits_of(config, worker_id=identity.worker_id)
+            edits = edits_of(config, worker_id=identity.worker_id, clock=client.clock)
             for queue in config.queues.values():
                 resolved = ResolvedQueue(config=queue, id=queue.name, name=queue.name)
                 await _template(config, client, resolved, identity, edits, lines)
@@ -266,7 +266,10 @@ async def _variant(
     what = f"queue {queue.name}" + (f" with {variant.condition}" if variant.condition else "")
     try:
         edited = await edits.of_sample(queue, config=config)
-    except (SpecError, HookBusy) as error:
+    except HookUnavailable as error:
+        lines.bad(f"template of {what}: {error}")
+        return
+    except SpecError as error:
         # The module may want what only a real task has.
         lines.note(f"template of {what}: not tried: {error}")
         return

@@ -184,9 +184,9 @@ class Parts:
     reports: Reports
 
 
-def edits_of(config: Config, *, worker_id: str) -> Edits:
-    """Of the configured template module. Its process ends with ours, as nobody writes to it any more."""
-    module = None if config.template_module is None else TemplateModule(config.template_module)
+def edits_of(config: Config, *, worker_id: str, clock: Clock) -> Edits:
+    """Of the configured template module."""
+    module = None if config.template_module is None else TemplateModule(config.template_module, clock=clock)
     return Edits(config=config, module=module, worker_id=worker_id)
 
 
@@ -266,7 +266,7 @@ def make(
         if config.respect_resource_quotas
         else None,
     )
-    edits = edits_of(config, worker_id=worker_id)
+    edits = edits_of(config, worker_id=worker_id, clock=session.clock)
     served = ServedQueues(
         config=config,
         session=session,

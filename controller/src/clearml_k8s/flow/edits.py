@@ -36,7 +36,7 @@ class Edits:
     ) -> Mapping[str, Any] | None:
         """Of a task whose `document` was read. ``config``: another one than ours, as of a `Variant`.
 
-        Raises SpecError: that task's template cannot be made; HookBusy.
+        Raises SpecError: that task's template cannot be made; HookUnavailable: none can.
         """
         if self._module is None:
             return None

@@ -17,7 +17,7 @@ from clearml_k8s.clock import sleep_until
 from clearml_k8s.config import Config, ResolvedQueue
 from clearml_k8s.errors import (
     ConfigError,
-    HookBusy,
+    HookUnavailable,
     KubeAlreadyExists,
     KubeConflict,
     KubeForbidden,
@@ -149,7 +149,7 @@ class Launcher:
             )
         except SpecError as error:
             return Launched(how=Launch.IMPOSSIBLE, why=str(error))
-        except HookBusy as error:
+        except HookUnavailable as error:
             return Launched(how=Launch.NOT_NOW, why=str(error))
         except Exception:
             # A mistake of ours with this task alone must not keep it, and its place, for ever.

@@ -14,7 +14,7 @@ from clearml_k8s.clearml.session import Session
 from clearml_k8s.config import Config, QueueConfig, ResolvedQueue
 from clearml_k8s.errors import (
     ClearMLK8sError,
-    HookBusy,
+    HookUnavailable,
     KubeForbidden,
     KubeInvalid,
     KubeRefused,
@@ -238,7 +238,9 @@ class ServedQueues:
     async def _variant_problem(self, variant: Variant, queue: ResolvedQueue) -> tuple[str, State]:
         try:
             edited = await self._edits.of_sample(queue, config=variant.config) if self._edits else None
-        except (SpecError, HookBusy) as error:
+        except HookUnavailable as error:
+            return f"its pod template cannot be made: {error}", State.TEMPLATE_INVALID
+        except SpecError as error:
             # The module may want what only a real task has; each of these is looked at when it comes.
             log.info("template not tried", extra=kv(queue=queue.name, why=str(error)))
             return "", State.SERVED
@@ -248,6 +250,9 @@ class ServedQueues:
             )
             await self._client.create(JOBS, probe.manifest, namespace=self._config.namespace, dry_run=True, strict=True)
         except SpecError as error:
+            if edited is not None:
+                log.info("template not tried", extra=kv(queue=queue.name, why=str(error)))
+                return "", State.SERVED
             which = f" ({variant.condition})" if variant.condition else ""
             return f"its pod template cannot be used{which}: {error}", State.TEMPLATE_INVALID
         except KubeInvalid as error:

@@ -1,4 +1,7 @@
-"""The controller's side of a template module: a process that is started when it is needed, and ended when it hangs."""
+"""The controller's side of a template module: a process for each call, which is ended with all that it has started.
+
+Request and answer are files, not pipes: whoever holds one open makes nobody wait.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,30 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
+import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import IO, Any, Final
 
+from clearml_k8s.clock import Clock, in_turns
 from clearml_k8s.config import TemplateModuleConfig
-from clearml_k8s.errors import HookBusy, SpecError
+from clearml_k8s.errors import HookUnavailable, SpecError
 
+MOST_AT_ONE_TIME: Final = 4
 LONGEST_ANSWER: Final = 4_000_000
-"""Bytes of one line; a Job takes a quarter of it."""
+"""Bytes; a Job takes a quarter of it."""
 _SECRETS: Final = ("CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY", "CLEARML_AUTH_TOKEN")
 
 
 class TemplateModule:
-    """Calls the function, one call after the other."""
+    """Calls the function, a few calls at one time; the others wait as long as these last."""
 
-    def __init__(self, config: TemplateModuleConfig) -> None:
+    def __init__(self, config: TemplateModuleConfig, *, clock: Clock) -> None:
         self._config = config
-        self._process: asyncio.subprocess.Process | None = None
-        self._one = asyncio.Lock()
+        self._clock = clock
+        self._places = asyncio.Semaphore(MOST_AT_ONE_TIME)
 
     async def __call__(
         self, *, template: Mapping[str, Any], task: Mapping[str, Any], queue: str, queue_name: str
@@ -33,89 +41,86 @@ class TemplateModule:
         `tasks.get_by_id` answers it, ``queue``: an id.
 
         Raises SpecError, with what went wrong, when the function raises, takes too long, or returns something else, and
-        HookBusy when it is at others for as long.
+        HookUnavailable when it cannot be called at all.
         """
-        request = {
-            "template": template,
-            "task_dict": task,
-            "queue": queue,
-            "queue_name": queue_name,
-            "providers_info": {},
-        }
-        try:
-            await asyncio.wait_for(self._one.acquire(), self._config.timeout_seconds)
-        except TimeoutError:
-            raise HookBusy(f"the template module {self._config.function} is at other tasks") from None
-        try:
-            async with asyncio.timeout(self._config.timeout_seconds):
-                answer = await self._answer(json.dumps(request))
-        except TimeoutError:
-            await self.stop()
-            raise self._wrong(f"it took more than {self._config.timeout_seconds:g} s, and was ended") from None
-        except asyncio.CancelledError:
-            # Half an answer would be taken for the next one.
-            await self.stop()
-            raise
-        finally:
-            self._one.release()
-        return self._template(answer)
-
-    async def stop(self) -> None:
-        """End the process, if there is one."""
-        process, self._process = self._process, None
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-
-    async def _answer(self, request: str) -> Any:
-        if self._process is None or self._process.returncode is not None:
-            self._process = await self._start()
-            begun = await self._read()
-            if "error" in begun:
-                await self.stop()
-                raise self._wrong(f"it cannot be loaded: {begun['error']}")
-        assert self._process.stdin is not None  # noqa: S101 - it was asked for
-        with contextlib.suppress(ConnectionError):
-            self._process.stdin.write(request.encode() + b"\n")
-            await self._process.stdin.drain()
-        return await self._read()
-
-    async def _start(self) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "clearml_k8s.hooks.worker",
-            self._config.function,
-            *self._config.path,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=LONGEST_ANSWER,
-            env={name: value for name, value in os.environ.items() if name not in _SECRETS},
+        request = json.dumps(
+            {
+                "template": template,
+                "task_dict": task,
+                "queue": queue,
+                "queue_name": queue_name,
+                "providers_info": {},
+            }
         )
-
-    async def _read(self) -> Mapping[str, Any]:
-        """One line of the process. Raises SpecError when it has ended, or writes something else."""
-        assert self._process is not None  # noqa: S101 - it was started
-        assert self._process.stdout is not None  # noqa: S101 - it was asked for
+        await in_turns(self._places.acquire, clock=self._clock)
         try:
-            line = await self._process.stdout.readline()
-            answer: Any = json.loads(line) if line else None
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            await self.stop()
-            raise self._wrong("its process has ended without an answer")
-        return answer
+            with tempfile.TemporaryFile("w+b") as answer:
+                try:
+                    in_time = await self._run(request, answer)
+                except OSError as error:
+                    raise HookUnavailable(self._named(f"no process for it: {error}")) from None
+                answer.seek(0)
+                lines = answer.read(LONGEST_ANSWER).decode(errors="replace").splitlines()
+        finally:
+            self._places.release()
+        return self._template(lines, in_time=in_time)
 
-    def _template(self, answer: Mapping[str, Any]) -> dict[str, Any]:
-        if "error" in answer:
-            raise self._wrong(f"it raised {answer['error']}")
-        result = answer.get("result")
+    async def _run(self, request: str, answer: IO[bytes]) -> bool:
+        """Whether the process has ended in time."""
+        with tempfile.TemporaryFile("w+b") as given:
+            given.write(request.encode())
+            given.seek(0)
+            process = subprocess.Popen(  # noqa: S603, ASYNC220 - our own program, waited for in a thread
+                [
+                    sys.executable,
+                    "-m",
+                    "clearml_k8s.hooks.worker",
+                    str(answer.fileno()),
+                    self._config.function,
+                    *self._config.path,
+                ],
+                stdin=given,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(answer.fileno(),),
+                start_new_session=True,
+                env={name: value for name, value in os.environ.items() if name not in _SECRETS},
+            )
+        try:
+            # On the clock, so that whoever waits here is to be told from who hangs.
+            async with self._clock.timeout(self._config.timeout_seconds + 10):
+                await asyncio.to_thread(process.wait, self._config.timeout_seconds)
+        except (subprocess.TimeoutExpired, TimeoutError):
+            return False
+        finally:
+            # With whatever it has started, and in any case: a thread waits for it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        return True
+
+    def _template(self, lines: list[str], *, in_time: bool) -> dict[str, Any]:
+        answers = [found for line in lines if isinstance(found := _parsed(line), dict)]
+        error = next((found["error"] for found in answers if "error" in found), "")
+        if not any("loaded" in found for found in answers):
+            raise HookUnavailable(self._named(f"it cannot be loaded: {error or 'see the log'}"))
+        if not in_time:
+            raise SpecError(self._named(f"it took more than {self._config.timeout_seconds:g} s, and was ended"))
+        if error:
+            raise SpecError(self._named(f"it raised {error}"))
+        result = next((found["result"] for found in answers if "result" in found), None)
+        if len(answers) < 2:
+            raise SpecError(self._named("its process has ended without an answer that could be read"))
         template = result.get("template") if isinstance(result, dict) else None
         if not isinstance(template, dict):
-            raise self._wrong('it has to return {"template": {...}}')
+            raise SpecError(self._named('it has to return {"template": {...}}'))
         return template
 
-    def _wrong(self, what: str) -> SpecError:
-        return SpecError(f"the template module {self._config.function}: {what}")
+    def _named(self, what: str) -> str:
+        return f"the template module {self._config.function}: {what}"
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None

@@ -1,9 +1,10 @@
-"""The process in which a template module runs: one request in a line of JSON on stdin, one answer in a line on stdout.
+"""The process in which a template module runs, for one call.
 
-    python -m clearml_k8s.hooks.worker module:function [folder...]
+    python -m clearml_k8s.hooks.worker <fd> module:function [folder...] < request
 
-A request holds the keyword arguments of the function, an answer {"result": ...} or {"error": text}. What the function
-prints goes to stderr, which is the controller's log. Nothing of the controller is imported.
+The request on stdin is a JSON object of keyword arguments. Lines of JSON go to the file descriptor: {"loaded": true}
+once the function is there, then {"result": ...} or {"error": text}. What the function prints goes to stderr, which is
+the controller's log. Nothing of the controller is imported.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, TextIO
 
@@ -37,19 +38,6 @@ def as_object(thing: Any) -> Any:
     return thing
 
 
-def answers(function: Callable[..., Any], requests: Iterator[str]) -> Iterator[str]:
-    """One line for each; whatever the function does."""
-    for line in requests:
-        try:
-            given: dict[str, Any] = json.loads(line)
-            task = given["task_dict"]
-            result = function(**given, **{TASK_OBJECT: as_object(task), TASK_CONFIG: NoConfig(), "worker": None})
-            yield json.dumps({"result": result})
-        except Exception as error:
-            traceback.print_exc()
-            yield json.dumps({"error": f"{type(error).__name__}: {error}"[:500]})
-
-
 def load(reference: str) -> Callable[..., Any]:
     """The function of ``module:function``. Raises ImportError, AttributeError and whatever the module raises."""
     module, _, name = reference.partition(":")
@@ -59,24 +47,32 @@ def load(reference: str) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
-def main(arguments: list[str], *, requests: TextIO, out: TextIO) -> int:
-    """Serve until stdin ends. The first line out tells whether the function could be loaded."""
-    reference, *folders = arguments
-    sys.path[:0] = folders
+def main(reference: str, *, request: str, out: TextIO) -> None:
+    """One call, whatever the function does."""
+    here = os.getpid()
+
+    def say(**answer: Any) -> None:
+        # A fork of the function that comes back here has nothing to say.
+        if os.getpid() == here:
+            print(json.dumps(answer), file=out, flush=True)
+
     try:
         function = load(reference)
+        say(loaded=True)
+        given: dict[str, Any] = json.loads(request)
+        task = given["task_dict"]
+        say(result=function(**given, **{TASK_OBJECT: as_object(task), TASK_CONFIG: NoConfig(), "worker": None}))
     except BaseException as error:
         traceback.print_exc()
-        print(json.dumps({"error": f"{type(error).__name__}: {error}"[:500]}), file=out, flush=True)
-        return 1
-    print(json.dumps({"result": None}), file=out, flush=True)
-    for line in answers(function, iter(requests.readline, "")):
-        print(line, file=out, flush=True)
-    return 0
+        say(error=f"{type(error).__name__}: {error}"[:500])
 
 
 if __name__ == "__main__":
-    # What the function prints must not be taken for an answer.
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    number, named, *folders = sys.argv[1:]
+    text = sys.stdin.read()
+    # What the function reads or prints is none of our request and answer.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    sys.exit(main(sys.argv[1:], requests=sys.stdin, out=channel))
+    sys.path[:0] = folders
+    with os.fdopen(int(number), "w", encoding="utf-8") as channel:
+        main(named, request=text, out=channel)
