@@ -5,12 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from clearml_k8s.config import QueueConfig, QueueSettings
 from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.config.policy import TaskPolicy
+from clearml_k8s.flow import needs
 from clearml_k8s.flow.needs import FRESH_SECONDS
 from clearml_k8s.flow.poll import Poller
-from clearml_k8s.kube.quota import QuotaRecord
+from clearml_k8s.kube.quota import QuotaRecord, Scope
 from clearml_k8s.kube.watch import Listed
 from clearml_server.process import DevServer
 from flow_parts import Side, make_config
@@ -163,7 +165,7 @@ async def test_what_is_in_doubt_counts_as_what_it_asked_for(new_side: Any, clust
 
     assert used() == 3
     # After a restart nobody has read it yet.
-    side.needs._own.clear()
+    side.needs._read.clear()
     assert used() == 8
 
 
@@ -192,6 +194,63 @@ async def test_quotas_count_what_each_asks_for(new_side: Any, cluster: Cluster, 
     assert await side.poll() == 0
 
 
+async def test_a_task_that_nobody_has_read_counts_as_the_most_that_it_may(
+    new_side: Any, cluster: Cluster, server: DevServer
+) -> None:
+    """As the sweep finds one: it is not taken by what its queue takes at least."""
+    side = await new_side(cluster, config=make_config(**configured(server, max_gpus=8)))
+    queue = side.served.active()[0]
+    ask(server, 2)
+    assert await side.poll() == 1
+    await side.book.flush()
+    room = side.room()
+    assert dict(room.costs_of(queue.id, "unread"))[f"gpus of {queue.id}"] == 8
+    assert not room.fits(queue.id, "unread")
+    assert room.of(queue.id) > 0
+
+
+async def test_the_scope_of_a_quota_goes_by_the_tasks_own_priority_class(
+    new_side: Any, cluster: Cluster, server: DevServer
+) -> None:
+    policy = TaskPolicy(priority_classes=("high",))
+    side = await new_side(cluster, config=make_config(**configured(server, policy=policy)))
+    scope = Scope(name="PriorityClass", operator="In", values=("high",))
+    few = QuotaRecord(name="few", uid="few", resource_version="1", hard={"pods": Decimal(2)}, used={}, scopes=(scope,))
+    side.quotas.apply(Listed(items=(few,)))
+    tasks = [server.create_task("high") for _ in range(3)]
+    for task in tasks:
+        item = {"section": "properties", "name": "k8s-priority-class", "value": "high"}
+        server.call("tasks.edit_hyper_params", task=task, hyperparams=[item], replace_hyperparams="none")
+        server.call("tasks.enqueue", task=task, queue=server.queue_id("default"))
+    usual = server.create_task(queue="default")
+    assert await side.poll() == 2
+    (limit,) = (one for one in side.room().limits.values() if one.setting == "ResourceQuota few")
+    assert limit.used == 2
+    del cluster.objects["jobs"][side.jobs.of_task(tasks[0])[0].name]
+    side.relist()
+    await side.book.flush()
+    assert await side.poll() == 2, "the third of them, and one that the quota is not for"
+    assert len(side.created(usual)) == 1
+
+
+async def test_tasks_that_ask_for_the_same_are_measured_once(
+    new_side: Any, cluster: Cluster, server: DevServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = await new_side(cluster, config=make_config(**configured(server, max_gpus=1)))
+    built: list[str] = []
+    build = needs.build_job
+
+    def counted(**arguments: Any) -> Any:
+        built.append(arguments["task"].id)
+        return build(**arguments)
+
+    monkeypatch.setattr(needs, "build_job", counted)
+    for _ in range(20):
+        ask(server, 1)
+    await side.poll()
+    assert len(built) <= 2
+
+
 async def test_without_permission_the_task_fails_and_nothing_more_is_read(
     new_side: Any, cluster: Cluster, server: DevServer
 ) -> None:
@@ -217,5 +276,7 @@ async def test_a_task_with_needs_of_its_own_costs_the_most_of_its_queues_templat
     (queue,) = [queue for queue in side.served.active() if queue.name == "default"]
     task = ask(server, 2)
     await side.needs.look([(queue, task)], keep=())
-    uses = side.needs.own(queue)[task].uses
+    own = side.needs.own(queue)
+    assert own is not None
+    uses = own.tasks[task].uses
     assert (uses.gpus, uses.cpus) == (2, 6)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from clearml_k8s.config import Config, ResolvedQueue
-from clearml_k8s.flow.needs import UNKNOWN, Need
+from clearml_k8s.flow.needs import UNKNOWN, Need, Own
 from clearml_k8s.flow.places import Count, Stage
 from clearml_k8s.flow.quotas import applies
 from clearml_k8s.flow.room import ONE, Costs, Limit, Room
@@ -37,13 +37,13 @@ def room(
     queues: Sequence[ResolvedQueue],
     counts: Counts,
     needs: Mapping[str, Need],
-    own: Mapping[str, Mapping[str, Need]] | None = None,
+    own: Mapping[str, Own] | None = None,
     quotas: Iterable[QuotaRecord] = (),
     pace: int,
     unknown: str = "",
 ) -> Room:
-    """The places left. ``counts`` of all places; ``needs`` by queue id; ``own``: by queue id and task, of tasks that
-    say themselves what they need; ``pace``: see `Pace`; ``unknown``: why it is not known what exists, so that nothing
+    """The places left. ``counts`` of all places; ``needs`` by queue id; ``own``: by queue id, where tasks say
+    themselves what they need; ``pace``: see `Pace`; ``unknown``: why it is not known what exists, so that nothing
     may be taken, else ""."""
     pending = config.max_pending_pods if config.max_pending_pods is not None else pace
     everything = counts.get(None, EMPTY)
@@ -51,6 +51,7 @@ def room(
     left = [(quota, dict(_left(quota, counts, needs))) for quota in quotas]
     costs: dict[str, Costs] = {}
     by_task: dict[str, Mapping[str, Costs]] = {}
+    at_most: dict[str, Costs] = {}
     closed: dict[str, str] = {}
 
     def price(queue: ResolvedQueue, count: Count, need: Need) -> Costs:
@@ -63,12 +64,16 @@ def room(
     for queue in queues:
         need, count = needs.get(queue.id, UNKNOWN), counts.get(queue.id, EMPTY)
         costs[queue.id] = price(queue, count, need)
-        by_task[queue.id] = {task: price(queue, count, one) for task, one in (own or {}).get(queue.id, {}).items()}
+        if mine := (own or {}).get(queue.id):
+            # Most tasks of a queue ask for the same.
+            priced = {one: price(queue, count, one) for one in {mine.most, *mine.tasks.values()}}
+            by_task[queue.id] = {task: priced[one] for task, one in mine.tasks.items()}
+            at_most[queue.id] = priced[mine.most]
         strange = everything.uses.unreadable if MONITORED in dict(costs[queue.id]) else ""
         if why := unknown or _closed(count, need, strange):
             closed[queue.id] = why
     others = tuple((key, ONE) for key in (PODS, UNDECIDED) if key in limits)
-    return Room(limits=limits, costs=costs, by_task=by_task, others=others, closed=closed)
+    return Room(limits=limits, costs=costs, by_task=by_task, at_most=at_most, others=others, closed=closed)
 
 
 def _shared(config: Config, count: Count, pending: int) -> Iterator[tuple[str, Limit]]:
@@ -133,16 +138,19 @@ def _left(quota: QuotaRecord, counts: Counts, needs: Mapping[str, Need]) -> Iter
     """By resource. What is sure to come, and that the quota does not know of yet, is used. So is what our own pods use,
     where the quota's own number is lower: it may be told later than they are."""
     those = [
-        (counts[queue].demands, need) for queue, need in needs.items() if queue in counts and applies(quota, need.pod)
+        (dict(demand) if demand else need.demand, alike)
+        for queue, need in needs.items()
+        if queue in counts
+        for (demand, kind), alike in counts[queue].demands.items()
+        if applies(quota, kind or need.kind)
     ]
     for resource, hard in quota.hard.items():
         coming, there = ZERO, ZERO
-        for demands, need in those:
-            for demand, alike in demands.items():
-                each = dict(demand).get(resource, ZERO) if demand else need.demand.get(resource, ZERO)
+        for each, alike in those:
+            if amount := each.get(resource):
                 jobs = resource == JOBS_COUNT
-                coming += each * (alike.jobless if jobs else alike.podless)
-                there += each * (alike.pods - alike.jobless if jobs else alike.with_pod)
+                coming += amount * (alike.jobless if jobs else alike.podless)
+                there += amount * (alike.pods - alike.jobless if jobs else alike.with_pod)
         used = max(quota.used.get(resource, ZERO), there) + coming
         what = f"{resource} in the namespace"
         limit = Limit(name=resource, most=hard, used=used, what=what, setting=f"ResourceQuota {quota.name}")
@@ -153,7 +161,7 @@ def _by_quota(
     left: Iterable[tuple[QuotaRecord, Mapping[str, Limit]]], need: Need
 ) -> Iterator[tuple[str, Limit, Decimal]]:
     for quota, limits in left:
-        if need.pod and applies(quota, need.pod):
+        if need.demand and applies(quota, need.kind):
             for resource in sorted(limits.keys() & need.demand.keys()):
                 yield f"quota {quota.uid} {resource}", limits[resource], need.demand[resource]
 

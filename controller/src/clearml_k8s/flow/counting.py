@@ -127,7 +127,7 @@ class Counting:
             queues=found,
             counts=counts,
             needs={queue.id: self._needs.of(queue) for queue in found},
-            own={queue.id: self._needs.own(queue) for queue in found},
+            own={queue.id: own for queue in found if (own := self._needs.own(queue)) is not None},
             quotas=self._quotas(),
             pace=self._pace.most,
             unknown=self._unknown(),

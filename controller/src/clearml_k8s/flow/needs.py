@@ -5,6 +5,7 @@ In the second case tasks are read before they are chosen: what does not fit is n
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -17,25 +18,33 @@ from clearml_k8s.clearml.session import Session
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue
 from clearml_k8s.errors import SpecError
-from clearml_k8s.kube.uses import JOBS_COUNT, NOTHING, Measure, Uses, demand, field_path
+from clearml_k8s.kube.uses import JOBS_COUNT, NOTHING, Kind, Measure, Uses, demand, field_path, kind_of
+from clearml_k8s.logs import kv
 from clearml_k8s.spec import own_resources
 from clearml_k8s.spec.job import SAMPLE_ATTEMPT, build_job, template_probe_job
 from clearml_k8s.spec.variants import Variant, conditions, variants
 
+log = logging.getLogger(__name__)
+
 FRESH_SECONDS: Final = 10.0
 """How long what a waiting task has asked for counts; then it is read again, as its user may have changed it."""
+
+LOOK_AT: Final = 50
+"""Entries of one queue that are read at most: those behind them wait for another look."""
+
+MOST_ALIKE: Final = 1000
 
 _COUNTED: Final = ("pods", "count/pods", JOBS_COUNT)
 """Of what quotas limit, that which every task takes one of."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Need:
-    """What one task takes: ``pod`` is what its pod will be made of, ``demand`` that pod's share of quotas;
-    ``problem``: why it is not known."""
+    """What one task takes: ``demand`` is its pod's share of quotas, of which ``kind`` tells the ones that count;
+    ``problem``: why it is not known. Compared by identity: those of a queue's tasks are few."""
 
     uses: Uses = NOTHING
-    pod: Mapping[str, Any] = field(default_factory=dict)
+    kind: Kind = field(default_factory=Kind)
     demand: Mapping[str, Decimal] = field(default_factory=dict)
     problem: str = ""
 
@@ -78,14 +87,31 @@ def _measured(pods: Sequence[Mapping[str, Any]], *, measure: Measure) -> Need:
     most = {name: max(one.get(name, Decimal(0)) for one in demands) for name in dict.fromkeys(chain(*demands))}
     if uses.demand:
         uses = replace(uses, demand=tuple(most.items()))
-    return Need(uses=uses, pod=pods[0], demand=most, problem=problem)
+    return Need(uses=uses, kind=kind_of(pods[0]), demand=most, problem=problem)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Own:
+class Own:
+    """Of a queue whose tasks say themselves what they need: those that were read, and ``most`` of any other."""
+
+    tasks: Mapping[str, Need]
+    most: Need
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Asked:
+    """All of a task that changes what it takes."""
+
     queue: str
+    image: str
+    arguments: str
+    properties: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Read:
     need: Need
-    read: float
+    at: float
 
 
 class Needs:
@@ -98,7 +124,8 @@ class Needs:
         self._worker_id = worker_id
         self._queues: dict[str, Need] = {}
         self._most: dict[str, Need] = {}
-        self._own: dict[str, _Own] = {}
+        self._read: dict[str, dict[str, _Read]] = {}  # by queue id and task
+        self._alike: dict[_Asked, Need] = {}
 
     def of(self, queue: ResolvedQueue) -> Need:
         """What is known before one of its tasks is read: all of it, or where tasks say so themselves, the least."""
@@ -109,52 +136,84 @@ class Needs:
             self._queues[queue.id] = need
         return self._queues[queue.id]
 
-    def own(self, queue: ResolvedQueue) -> Mapping[str, Need]:
-        """By task of the queue, where tasks say so themselves: what those that were read take."""
+    def own(self, queue: ResolvedQueue) -> Own | None:
+        """Of tasks of the queue that were read; None where tasks do not say so themselves."""
         if not self._differ(queue):
-            return {}
-        return {task: own.need for task, own in self._own.items() if own.queue == queue.id}
+            return None
+        tasks = {task: read.need for task, read in self._read.get(queue.id, {}).items()}
+        return Own(tasks=tasks, most=self._at_most(queue))
 
     def uses(self, queue: ResolvedQueue, task: str) -> Uses:
         """What a task that is under way will use: of one that was not read, the most that it may."""
         if not self._differ(queue):
             return self.of(queue).uses
-        own = self._own.get(task)
-        return own.need.uses if own is not None and own.queue == queue.id else self._at_most(queue).uses
+        read = self._read.get(queue.id, {}).get(task)
+        return read.need.uses if read is not None else self._at_most(queue).uses
 
     async def look(self, entries: Iterable[tuple[ResolvedQueue, str]], *, keep: Collection[str]) -> None:
-        """Read those of the waiting tasks that say so themselves. ``keep``: tasks under way. Errors as `get_many`."""
+        """Read the first ones of the waiting tasks of each queue whose tasks say so themselves. ``keep``: tasks under
+        way. Errors as `get_many`."""
         now = self._session.clock.monotonic()
-        waiting = {task: queue for queue, task in entries if self._differ(queue)}
-        self._own = {task: own for task, own in self._own.items() if task in waiting or task in keep}
-        old = [task for task, queue in waiting.items() if self._old(task, queue, now)]
+        waiting: dict[str, dict[str, ResolvedQueue]] = {}
+        for queue, task in entries:
+            if self._differ(queue) and len(waiting.setdefault(queue.id, {})) < LOOK_AT:
+                waiting[queue.id][task] = queue
+        self._read = {
+            queue_id: {task: one for task, one in read.items() if task in keep or task in waiting.get(queue_id, {})}
+            for queue_id, read in self._read.items()
+        }
+        old = {
+            task: queue for tasks_ in waiting.values() for task, queue in tasks_.items() if self._old(task, queue, now)
+        }
         found = await tasks.get_many(self._session, old) if old else {}
-        for task in old:
-            view = found.get(task, TaskView(id=task))
-            self._own[task] = _Own(queue=waiting[task].id, need=self._of_task(view, waiting[task]), read=now)
+        for task, queue in old.items():
+            self._note(found.get(task, TaskView(id=task)), queue)
 
     def agrees(self, task: TaskView, queue: ResolvedQueue) -> bool:
         """Whether the task, read anew, takes what it was chosen for; what it takes now counts from here on."""
         if not self._differ(queue):
             return True
-        before, need = self._own.get(task.id), self._of_task(task, queue)
-        self._own[task.id] = _Own(queue=queue.id, need=need, read=self._session.clock.monotonic())
-        return before is None or before.queue != queue.id or before.need.uses == need.uses
+        before = self._read.get(queue.id, {}).get(task.id)
+        need = self._note(task, queue)
+        # One that was never read was chosen as one that takes the most.
+        return before is None or before.need.uses == need.uses
+
+    def _note(self, task: TaskView, queue: ResolvedQueue) -> Need:
+        need = self._of_task(task, queue)
+        self._read.setdefault(queue.id, {})[task.id] = _Read(need=need, at=self._session.clock.monotonic())
+        return need
 
     def _differ(self, queue: ResolvedQueue) -> bool:
         return self._config.policy_of(queue.config).own_resources
 
     def _old(self, task: str, queue: ResolvedQueue, now: float) -> bool:
-        own = self._own.get(task)
-        return own is None or own.queue != queue.id or now - own.read >= FRESH_SECONDS
+        read = self._read.get(queue.id, {}).get(task)
+        return read is None or now - read.at >= FRESH_SECONDS
 
     def _of_task(self, task: TaskView, queue: ResolvedQueue) -> Need:
+        asked = _Asked(
+            queue=queue.id,
+            image=task.container.image,
+            arguments=task.container.arguments,
+            properties=tuple(own_resources.said(task.properties).items()),
+        )
+        if asked not in self._alike:
+            if len(self._alike) >= MOST_ALIKE:
+                self._alike.clear()
+            self._alike[asked] = self._measured_task(task, queue)
+        return self._alike[asked]
+
+    def _measured_task(self, task: TaskView, queue: ResolvedQueue) -> Need:
         try:
             pods = [
                 self._pod_of_task(task, queue, variant) for variant in variants(config=self._config, queue=queue.config)
             ]
         except SpecError:
             # No Job will come of it: it takes what is needed to say so.
+            return self.of(queue)
+        except Exception:
+            # As at its launch, which fails the task.
+            log.exception("what a task needs is not known", extra=kv(task=task.id, queue=queue.name))
             return self.of(queue)
         return _measured(pods, measure=self._measure)
 

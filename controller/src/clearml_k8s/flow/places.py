@@ -15,7 +15,7 @@ from clearml_k8s.flow.diagnosis import Category
 from clearml_k8s.flow.pending import pending
 from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.slim import JobRecord, PodRecord
-from clearml_k8s.kube.uses import NONE, NOTHING, Uses
+from clearml_k8s.kube.uses import NONE, NOTHING, Kind, Uses
 
 
 class Stage(enum.Enum):
@@ -155,8 +155,8 @@ def _of_pod(pod: PodRecord) -> Stage:
     return Stage.HELD if scheduled.reason == "SchedulingGated" else Stage.WAITING
 
 
-Demand = tuple[tuple[str, Decimal], ...]
-"""What a pod takes of quotas, by resource; () where it is what its queue's template says."""
+Demand = tuple[tuple[tuple[str, Decimal], ...], Kind | None]
+"""What a pod takes of quotas, by resource, and of which kind it is; ((), None): as its queue's template says."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -224,7 +224,7 @@ def _count(some: Sequence[Place]) -> Count:
 def _alike(some: Sequence[Place]) -> dict[Demand, Alike]:
     by_demand: dict[Demand, list[Place]] = {}
     for place in some:
-        by_demand.setdefault(place.uses.demand, []).append(place)
+        by_demand.setdefault((place.uses.demand, place.uses.kind), []).append(place)
     return {
         demand: Alike(
             pods=len(alike),

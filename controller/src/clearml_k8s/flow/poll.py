@@ -36,6 +36,8 @@ def unwatched(_name: str, claim: Coroutine[Any, Any, int]) -> Coroutine[Any, Any
 
 
 BATCH = 50
+MOST_TOLD = 10_000
+"""Tasks that are remembered to have been told why they are passed over."""
 SHORTEST_SECONDS = 0.5
 """Between two polls that found nothing new; grows to queuePollFrequencySeconds while nothing comes."""
 
@@ -73,7 +75,7 @@ class Poller:
         self._counting = counting
         self._needs = needs
         self._teller = teller
-        self._never: Mapping[str, str] = {}
+        self._never: dict[str, str] = {}
         self._may_take = may_take
         self._choice = Choice()
         self._closed: dict[str, str] = {}
@@ -154,7 +156,7 @@ class Poller:
         if most <= 0:
             return 0
         # Entries that cannot be taken stand in front of others: look as far behind them as there is room.
-        depth = min(most, free) + self._book.skipped + len(self._choice.never)
+        depth = min(most, free) + self._book.skipped + 2 * len(self._choice.never)
         found = {
             queue.id: queue
             for queue in await queues.get_queues(self._session, ids=[q.id for q in active], max_entries=depth)
@@ -204,11 +206,15 @@ class Poller:
 
     def _tell_never(self, never: Mapping[str, str]) -> None:
         """Tell the user of each task that is passed over, once."""
-        for task, why in never.items():
-            if task not in self._never:
-                self._teller.say(task, f"Waiting, and passed over: {why}", level="WARNING")
-                log.warning("entry passed over", extra=kv(task=task, why=why))
-        self._never = never
+        new = {task: why for task, why in never.items() if self._never.get(task) != why}
+        for task, why in new.items():
+            self._teller.say(task, f"Waiting, and passed over: {why}", level="WARNING")
+            log.warning("entry passed over", extra=kv(task=task, why=why))
+        if len(self._never) > MOST_TOLD:
+            self._never.clear()
+        self._never |= new
+        # The look went less deep than there was room for.
+        self._behind = self._behind or bool(new)
 
     def _start(self, claim: Coroutine[Any, Any, int], batch: tuple[Candidate, ...]) -> None:
         self._book.begin(batch)

@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from clearml_k8s.kube.quota import QuotaRecord, Scope
-from clearml_k8s.kube.uses import requests
+from clearml_k8s.kube.uses import Kind
 
 
-def applies(quota: QuotaRecord, pod: Mapping[str, Any]) -> bool:
-    """Whether the quota is for this pod; False also for a scope that is not known here."""
-    return all(_matches(scope, pod.get("spec") or {}, pod) for scope in quota.scopes)
+def applies(quota: QuotaRecord, kind: Kind) -> bool:
+    """Whether the quota is for pods of this kind; False also for a scope that is not known here."""
+    return all(_matches(scope, kind) for scope in quota.scopes)
 
 
-def _matches(scope: Scope, spec: Mapping[str, Any], pod: Mapping[str, Any]) -> bool:
+def _matches(scope: Scope, kind: Kind) -> bool:
     match scope.name:
         case "Terminating":
-            return spec.get("activeDeadlineSeconds") is not None
+            return kind.terminating
         case "NotTerminating":
-            return spec.get("activeDeadlineSeconds") is None
+            return not kind.terminating
         case "BestEffort":
-            return _best_effort(pod)
+            return kind.best_effort
         case "NotBestEffort":
-            return not _best_effort(pod)
+            return not kind.best_effort
         case "PriorityClass":
-            name = spec.get("priorityClassName") or ""
             match scope.operator:
                 case "In":
-                    return name in scope.values
+                    return kind.priority_class in scope.values
                 case "NotIn":
-                    return name not in scope.values
+                    return kind.priority_class not in scope.values
                 case "Exists":
-                    return bool(name)
+                    return bool(kind.priority_class)
                 case "DoesNotExist":
-                    return not name
+                    return not kind.priority_class
     return False
-
-
-def _best_effort(pod: Mapping[str, Any]) -> bool:
-    return not {"cpu", "memory"} & requests(pod).keys()

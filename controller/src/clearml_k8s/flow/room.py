@@ -52,13 +52,14 @@ Costs = tuple[tuple[str, Decimal], ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
-    """The places left. ``costs`` by queue id, at least; ``by_task`` by queue id and task, where a task has its own;
-    ``others``: of a queue that is not served; ``closed``: why nothing is taken from a queue, whatever is left, by its
-    id."""
+    """The places left. ``costs`` by queue id, at least; ``by_task`` by queue id and task, where tasks have their own,
+    and ``at_most`` by queue id, of those that were not read; ``others``: of a queue that is not served; ``closed``: why
+    nothing is taken from a queue, whatever is left, by its id."""
 
     limits: Mapping[str, Limit] = field(default_factory=dict)
     costs: Mapping[str, Costs] = field(default_factory=dict)
     by_task: Mapping[str, Mapping[str, Costs]] = field(default_factory=dict)
+    at_most: Mapping[str, Costs] = field(default_factory=dict)
     others: Costs = ()
     closed: Mapping[str, str] = field(default_factory=dict)
 
@@ -83,8 +84,10 @@ class Room:
 
     def costs_of(self, queue_id: str, task: str = "") -> Costs:
         """``task``: "" for what every task of the queue costs."""
-        own = self.by_task.get(queue_id, {}).get(task)
-        return own if own is not None else self.costs.get(queue_id, self.others)
+        least = self.costs.get(queue_id, self.others)
+        if not task or queue_id not in self.at_most:
+            return least
+        return self.by_task[queue_id].get(task, self.at_most[queue_id])
 
 
 class Blocked(enum.Enum):
@@ -128,7 +131,8 @@ class Ledger:
     def never(self, queue_id: str, task: str) -> bool:
         """The task asks for more than a limit gives at all; others of its queue need not, so it stops none of them."""
         own = self._room.by_task.get(queue_id, {}).get(task, ())
-        return any(cost > self._room.limits[key].most for key, cost in own)
+        least, limits = dict(self._room.costs_of(queue_id)), self._room.limits
+        return any(cost > limits[key].most >= least.get(key, 0) for key, cost in own)
 
     def why(self, queue_id: str, task: str) -> str:
         """In words, which limit a task with a need of its own waits for; "" when there is none."""

@@ -249,7 +249,7 @@ class ServedQueues:
                 variant.config, queue, worker_id=self._worker_id, controller_id=self._controller, edited=edited
             )
             await self._client.create(JOBS, probe.manifest, namespace=self._config.namespace, dry_run=True, strict=True)
-        except SpecError as error:
+        except (SpecError, RecursionError) as error:
             if edited is not None:
                 log.info("template not tried", extra=kv(queue=queue.name, why=str(error)))
                 return "", State.SERVED

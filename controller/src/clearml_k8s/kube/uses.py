@@ -15,6 +15,16 @@ FRACTION_LABEL: Final = "clearml-injector/fraction"
 JOBS_COUNT: Final = "count/jobs.batch"
 
 Path = tuple[str, ...]
+Amounts = tuple[tuple[str, Decimal], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kind:
+    """Of a pod, what the scopes of quotas go by. ``best_effort``: it asks for neither CPU nor memory."""
+
+    priority_class: str = ""
+    terminating: bool = False
+    best_effort: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,14 +32,15 @@ class Uses:
     """Amounts of one pod: ``monitored`` by `monitoredResources`, ``gpus`` and ``cpus`` as the scheduler counts them.
 
     ``unreadable``: the monitored field that holds what is no amount, so that ``monitored`` is not known; else "".
-    ``demand``: by resource as quotas name it, where it is read; see `Measure.demands`.
+    ``demand``: by resource as quotas name it, and ``kind``: what scopes of quotas go by; read with `Measure.demands`.
     """
 
     monitored: Decimal = NONE
     gpus: Decimal = NONE
     cpus: Decimal = NONE
     unreadable: str = ""
-    demand: tuple[tuple[str, Decimal], ...] = ()
+    demand: Amounts = ()
+    kind: Kind | None = None
 
     def most(self, other: Uses) -> Uses:
         """Of each amount the larger one."""
@@ -40,7 +51,8 @@ class Uses:
             gpus=max(self.gpus, other.gpus),
             cpus=max(self.cpus, other.cpus),
             unreadable=self.unreadable or other.unreadable,
-            demand=other.demand or self.demand,
+            demand=_larger(self.demand, other.demand),
+            kind=other.kind or self.kind,
         )
 
 
@@ -81,6 +93,7 @@ class Measure:
             cpus=asked.get("cpu", NONE),
             unreadable=unreadable,
             demand=tuple(demand(pod).items()) if self.demands else (),
+            kind=kind_of(pod) if self.demands else None,
         )
 
 
@@ -127,6 +140,25 @@ def demand(pod: Mapping[str, Any]) -> dict[str, Decimal]:
         "count/pods": one,
         JOBS_COUNT: one,
     }
+
+
+def kind_of(pod: Mapping[str, Any]) -> Kind:
+    """Of a Pod, or a pod template."""
+    spec = _map(pod, "spec")
+    return Kind(
+        priority_class=str(spec.get("priorityClassName") or ""),
+        terminating=spec.get("activeDeadlineSeconds") is not None,
+        best_effort=not {"cpu", "memory"} & requests(pod).keys(),
+    )
+
+
+def _larger(
+    one: Iterable[tuple[str, Decimal]], other: Iterable[tuple[str, Decimal]]
+) -> tuple[tuple[str, Decimal], ...]:
+    found = dict(one)
+    for name, amount in other:
+        found[name] = max(amount, found.get(name, NONE))
+    return tuple(found.items())
 
 
 def _effective(pod: Mapping[str, Any], of: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> dict[str, Decimal]:

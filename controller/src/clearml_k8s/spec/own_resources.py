@@ -54,9 +54,15 @@ class Wants:
 NOTHING: Final = Wants()
 
 
+def said(properties: Mapping[str, str]) -> dict[str, str]:
+    """Those of the properties that say something here."""
+    names = (GPUS, CPUS, MEMORY, NODE_SELECTOR, PRIORITY_CLASS)
+    return {name: text for name in names if (text := properties.get(name, "").strip())}
+
+
 def of_properties(properties: Mapping[str, str], *, policy: TaskPolicy) -> Wants:
     """What the task's user properties ask for. Raises `SpecError` for what is no amount, or is not allowed."""
-    given = {name: value.strip() for name, value in properties.items() if value.strip()}
+    given = said(properties)
     return Wants(
         gpus=_gpus(given[GPUS], policy) if GPUS in given else None,
         cpus=_amount(CPUS, given[CPUS], most=_text(policy.max_cpus), policy="maxCpus") if CPUS in given else None,
@@ -69,7 +75,7 @@ def of_properties(properties: Mapping[str, str], *, policy: TaskPolicy) -> Wants
 def asking_for_the_most(policy: TaskPolicy) -> dict[str, str]:
     """The properties of a task that asks for all that the policy gives a single one."""
     given = {GPUS: str(policy.max_gpus), CPUS: _text(policy.max_cpus), MEMORY: policy.max_memory}
-    return {name: text for name, text in given.items() if text not in ("", "0")}
+    return {name: text for name, text in given.items() if quantity(text)}
 
 
 def of_docker(option: str, value: str, *, policy: TaskPolicy) -> tuple[Wants, str]:
