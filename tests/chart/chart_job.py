@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from chart_render import Rendered
 from clearml_k8s.clearml.tasks import Container, TaskView
 from clearml_k8s.cli.render import SAMPLE_NAMESPACE_UID
+from clearml_k8s.clock import SystemClock
 from clearml_k8s.config import Config, ResolvedQueue
 from clearml_k8s.config.file import config_from_document
 from clearml_k8s.flow.edits import Edits
@@ -25,8 +28,8 @@ def job_of(rendered: Rendered, queue: str = "default") -> dict[str, Any]:
     return built.manifest
 
 
-def asked_of(rendered: Rendered, *, queue: str, arguments: str = "", folder: str = "") -> BuiltJob:
-    """The Job of a task of this queue with these docker arguments; ``folder``: where the template module is."""
+def asked_of(rendered: Rendered, *, queue: str, arguments: str = "") -> BuiltJob:
+    """The Job of a task of this queue with these docker arguments."""
     config = config_from_document(rendered.config, source="rendered")
     task = TaskView(
         id=SAMPLE_TASK_ID,
@@ -41,20 +44,22 @@ def asked_of(rendered: Rendered, *, queue: str, arguments: str = "", folder: str
         config=config,
         queue=found,
         task=task,
-        edited=None if config.template_module is None else asyncio.run(_edited(config, found, task, folder)),
+        edited=None if config.template_module is None else asyncio.run(_edited(rendered, config, found, task)),
         attempt=SAMPLE_ATTEMPT,
         worker_id="worker",
         controller_id=controller_id(namespace_uid=SAMPLE_NAMESPACE_UID, release=config.release_name),
     )
 
 
-async def _edited(config: Config, queue: ResolvedQueue, task: TaskView, folder: str) -> Mapping[str, Any] | None:
+async def _edited(rendered: Rendered, config: Config, queue: ResolvedQueue, task: TaskView) -> Mapping[str, Any] | None:
+    """By the template module, from the files that the controller's pod has."""
     assert config.template_module is not None
-    module = TemplateModule(replace(config.template_module, path=(folder,)))
-    try:
+    with TemporaryDirectory() as folder:
+        for path, content in mounted_files(rendered, rendered.pod["spec"]).items():
+            if str(PurePosixPath(path).parent) in config.template_module.path:
+                (Path(folder) / PurePosixPath(path).name).write_text(content, encoding="utf-8")
+        module = TemplateModule(replace(config.template_module, path=(folder,)), clock=SystemClock())
         return await Edits(config=config, module=module, worker_id="worker").of_task(task, queue)
-    finally:
-        await module.stop()
 
 
 def pod_of_task(built: BuiltJob) -> dict[str, Any]:

@@ -157,13 +157,11 @@ USES: list[tuple[str, str, str, Callable[[Pod], Any], Any, int]] = [
 
 @pytest.mark.parametrize(("recipe", "queue", "arguments", "look", "expected", "left_out"), USES)
 def test_a_recipe_does_what_it_says(
-    tmp_path: Path, recipe: str, queue: str, arguments: str, look: Callable[[Pod], Any], expected: Any, left_out: int
+    recipe: str, queue: str, arguments: str, look: Callable[[Pod], Any], expected: Any, left_out: int
 ) -> None:
     values = recipes()[recipe]
-    for file in values["agentk8sglue"].get("fileMounts", []):
-        (tmp_path / file["name"]).write_text(file["fileContent"], encoding="utf-8")
     rendered = render("helm4", merged(CREDENTIALS, values))
-    built = asked_of(rendered, queue=queue, arguments=arguments, folder=str(tmp_path))
+    built = asked_of(rendered, queue=queue, arguments=arguments)
     assert look(pod_of_task(built)) == expected
     assert len(built.ignored) == left_out
 
