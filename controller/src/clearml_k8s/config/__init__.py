@@ -13,6 +13,7 @@ from typing import Any
 
 from clearml_k8s.config.dashboard import DashboardConfig
 from clearml_k8s.config.policy import TaskPolicy
+from clearml_k8s.config.sessions import SessionsConfig
 
 RawTemplate = Mapping[str, Any]
 """Part of a pod template as it stands in values.yaml; never changed in place."""
@@ -181,6 +182,8 @@ class Config:
     """Template of the worker ids of tasks (`config.worker_ids`); None: ``<worker id>:<task id>``."""
     dashboard: DashboardConfig = field(default_factory=DashboardConfig)
     template_module: TemplateModuleConfig | None = None
+    sessions: SessionsConfig | None = None
+    """How the SSH servers of clearml-session are reached from outside; None: not at all."""
 
     def policy_of(self, queue: QueueConfig) -> TaskPolicy:
         """What tasks of the queue may ask for."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue, SecretKey, strings, worker_ids
-from clearml_k8s.spec import own_resources
+from clearml_k8s.spec import own_resources, session_port
 from clearml_k8s.spec.asks import lay_over
 from clearml_k8s.spec.container import MAX_ENV_BYTES, check_image, docker_words, env_entries, split_image
 from clearml_k8s.spec.edited import as_pod, of_pod
@@ -128,6 +128,7 @@ def build_job(
         names.ANNOTATION_WORKER: worker_id,
         **({names.ANNOTATION_REPORTS_AS: reports_as} if template else {}),
         names.ANNOTATION_TASK_NAME: encodable(task.name)[:_TASK_NAME_LIMIT],
+        **session_port.annotation(task, on=config.sessions is not None),
         **({names.ANNOTATION_TAKEN: taken} if taken else {}),
     }
     manifest = {
