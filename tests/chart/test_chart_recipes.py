@@ -11,6 +11,7 @@ import pytest
 import yaml
 from chart_job import asked_of, pod_of_task
 from chart_render import CREDENTIALS, merged, render
+from clearml_k8s.config.file import config_from_document
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/customisation.md"
 Pod = dict[str, Any]
@@ -124,5 +125,14 @@ def test_a_recipe_does_what_it_says(
     assert len(built.ignored) == left_out
 
 
+SESSIONS = "Interactive sessions from outside"
+
+
+def test_the_recipe_for_sessions() -> None:
+    found = config_from_document(render("helm4", merged(CREDENTIALS, recipes()[SESSIONS])).config, source="rendered")
+    assert found.sessions is not None
+    assert (found.sessions.node_ports, found.sessions.external_address) == (range(30501, 30511), "gpu.example.com")
+
+
 def test_every_recipe_is_used() -> None:
-    assert {use[0] for use in USES} == set(recipes())
+    assert {use[0] for use in USES} | {SESSIONS} == set(recipes())
