@@ -369,7 +369,8 @@ async def test_an_account_without_the_right(new_world: Any, caplog: pytest.LogCa
     assert len(world.cluster.of("POST", "services")) == 2
     for task in tasks:
         assert await world.console(task) == [
-            "Waiting for a session port: the agent may not make Services in this cluster; its administrator can allow it"
+            "Waiting for a session port: the agent may not make Services in this cluster; "
+            "its administrator can allow it"
         ]
     await world.look(AGAIN_SECONDS)
     assert all(world.service(task) for task in tasks)
