@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from clearml_k8s import names
 from clearml_k8s.config.sessions import SessionsConfig
-from clearml_k8s.errors import KubeForbidden, Refused, Unanswered
+from clearml_k8s.errors import KubeNotFound, Refused, Unanswered
 from clearml_k8s.flow.sessions import AGAIN_SECONDS, LIST_SECONDS, LOOK_SECONDS, NAMESAKE_SECONDS, Sessions
 from clearml_k8s.kube.slim import PodRecord
 from clearml_k8s.kube.watch import Gone, Upsert
@@ -363,10 +363,11 @@ async def test_an_account_without_the_right(new_world: Any, caplog: pytest.LogCa
         await world.look()
         await world.look()
     assert [r.getMessage() for r in caplog.records] == [
-        "this account may not create Services in namespace ns, so sessions cannot be reached: the chart's Role gives "
-        "it with sessions.portModeEnabled: true; clearml-k8s check tells what is missing"
+        "this account may not list and create Services in namespace ns, so sessions cannot be reached: the chart's "
+        "Role gives it with sessions.portModeEnabled: true; clearml-k8s check tells what is missing"
     ]
     assert len(world.cluster.of("POST", "services")) == 2
+    assert len(world.cluster.of("GET", "services")) == 2, "what is there already is followed all the same"
     for task in tasks:
         assert await world.console(task) == [
             "Waiting for a session port: the agent may not make Services in this cluster; "
@@ -405,12 +406,35 @@ async def test_services_cannot_be_listed(new_world: Any) -> None:
     world = await new_world()
     task = await world.session()
     world.runs(task)
-    world.cluster.fault("GET", forbidden("services is forbidden: no list"), path="services")
-    with pytest.raises(KubeForbidden):
+    world.cluster.fault("GET", Fault(code=404, status=status(404, "NotFound", "no namespace")), path="services")
+    with pytest.raises(KubeNotFound):
         await world.look()
     assert world.service(task) is None
     await world.look()
     assert world.way(task) == (NODE, "30001")
+
+
+async def test_services_may_not_be_listed(new_world: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """As where they may not be made; a session that is reached already is told nothing."""
+    world = await new_world()
+    reached = await world.session()
+    world.runs(reached)
+    await world.look()
+    task = await world.session()
+    world.runs(task)
+    world.cluster.fault("GET", forbidden("services is forbidden"), forbidden("services is forbidden"), path="services")
+    with caplog.at_level(logging.WARNING):
+        await world.look()
+        await world.look()
+        await world.look(AGAIN_SECONDS)
+    (record,) = caplog.records
+    assert "this account may not list and create Services" in record.getMessage()
+    assert len(world.cluster.faults) == 0
+    (line,) = await world.console(task)
+    assert line.startswith("Waiting for a session port: the agent may not make Services")
+    assert len(await world.console(reached)) == 1
+    await world.look(AGAIN_SECONDS)
+    assert world.way(task) == (NODE, "30002")
 
 
 async def test_the_server_does_not_take_it(new_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,8 @@ class Sessions:
         self._troubles: dict[str, str] = {}
         self._elsewhere: dict[int, float] = {}  # ports that others have, until then
         self._next_list = 0.0
-        self._forbidden = False
+        self._forbidden_told = False
+        self._list_after = 0.0
 
     async def look(self) -> None:
         """One step for each session. Errors of the list as `KubeClient.list_pages`, of the read as `Session.call`."""
@@ -106,7 +107,12 @@ class Sessions:
             self._before = frozenset(job.uid for job in jobs)
         if not self._due(jobs):
             return
-        services = await self._list()
+        try:
+            services = await self._list()
+        except KubeForbidden:
+            self._list_after = self._clock.monotonic() + AGAIN_SECONDS
+            self._no_right(jobs)
+            return
         self._next_list = self._clock.monotonic() + LIST_SECONDS
         ways: list[tuple[JobRecord, Way]] = []
         for job in jobs:
@@ -120,6 +126,8 @@ class Sessions:
         await self._tell_all(ways)
 
     def _due(self, jobs: Iterable[JobRecord]) -> bool:
+        if self._clock.monotonic() < self._list_after:
+            return False
         untold = any(job.uid not in self._told for job in jobs)
         return untold or (bool(self._told) and self._clock.monotonic() >= self._next_list)
 
@@ -173,7 +181,7 @@ class Sessions:
                 self._refused(job, error)
                 return None
             log.info("Service of a session created", extra=kv(**job.fields, service=body["metadata"]["name"]))
-            self._forbidden = False
+            self._forbidden_told = False
             return slim_service(made)
         self._waits(job, self._all_taken())
         return None
@@ -248,17 +256,23 @@ class Sessions:
     def _refused(self, job: JobRecord, error: KubeInvalid | KubeForbidden) -> None:
         self._not_before[job.uid] = self._clock.monotonic() + AGAIN_SECONDS
         if isinstance(error, KubeForbidden) and NO_RIGHT in error.message:
-            if not self._forbidden:
-                log.warning(
-                    "this account may not create Services in namespace %s, so sessions cannot be reached: the chart's "
-                    "Role gives it with sessions.portModeEnabled: true; clearml-k8s check tells what is missing",
-                    self._config.namespace,
-                )
-            self._forbidden = True
-            self._waits(job, "the agent may not make Services in this cluster; its administrator can allow it")
+            self._no_right([job])
         else:
             self._trouble(job, error)
             self._waits(job, f"Kubernetes refuses its Service: {error.message}")
+
+    def _no_right(self, jobs: Iterable[JobRecord]) -> None:
+        """Of all sessions alike: said once in the log, and to each user who waits."""
+        if not self._forbidden_told:
+            log.warning(
+                "this account may not list and create Services in namespace %s, so sessions cannot be reached: the "
+                "chart's Role gives it with sessions.portModeEnabled: true; clearml-k8s check tells what is missing",
+                self._config.namespace,
+            )
+        self._forbidden_told = True
+        for job in jobs:
+            if job.uid not in self._told:
+                self._waits(job, "the agent may not make Services in this cluster; its administrator can allow it")
 
     def _namesake(self, job: JobRecord, service: ServiceRecord) -> None:
         """The Service of that name is not this Job's: that of the task's former attempt goes in a moment."""
