@@ -4,15 +4,6 @@ ELSEWHERE = {
     "poll._poll queues.get_all": "a read, before anything is begun; Side.poll does it here",
     "lengths.look queues.get_all": "reads for the metrics alone (test_measures.py)",
     "lengths._length queues.get_num_entries": "the same",
-    **dict.fromkeys(
-        (
-            "sessions._create POST services",
-            "sessions._existing GET services",
-            "sessions._tell_all tasks.get_all",
-            "sessions._tell tasks.edit_hyper_params",
-        ),
-        "begins and ends nothing of a task; each looked at anew every few seconds (test_sessions.py)",
-    ),
 }
 
 # By scenario, in the order of their first time. "-": not of the flow.
@@ -437,6 +428,21 @@ POINTS = {
         explain._events GET events
         ends.hide queues.remove_task
         adopt._delete DELETE pods
+        tell.flush events.add_batch
+    """,
+    "a session gets its Service": """
+        sessions._list GET services
+        sessions._create POST services
+        sessions._tell_all tasks.get_all
+        sessions._tell tasks.edit_hyper_params
+        tell.flush events.add_batch
+    """,
+    "a session's Service is there already": """
+        sessions._list GET services
+        sessions._create POST services
+        sessions._existing GET services
+        sessions._tell_all tasks.get_all
+        sessions._tell tasks.edit_hyper_params
         tell.flush events.add_batch
     """,
 }

@@ -105,9 +105,7 @@ def test_every_call_in_the_code_is_in_a_list() -> None:
 def test_every_write_is_in_a_list() -> None:
     """By call alone, so that this holds wherever in the flow it is made."""
     known = {point.partition(" ")[2] for scenario in POINTS for point in listed(scenario)}
-    elsewhere = {point.partition(" ")[2] for point in ELSEWHERE}
-    assert writes() - known <= elsewhere
-    assert writes() - known == {"POST services"}, "no task is taken, started or ended by it (test_sessions.py)"
+    assert writes() <= known
     assert {"queues.remove_task", "tasks.failed", "POST jobs", "DELETE jobs", "PATCH configmaps"} <= writes()
 
 
