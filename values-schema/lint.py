@@ -38,6 +38,7 @@ PASSED_WHOLE = {
     ("agentk8sglue", "orchestrationDashboard"): "goes to the controller in the newest of its names",
     ("agentk8sglue", "patienceSeconds"): "goes to the controller as it is",
     ("agentk8sglue", "taskPolicy"): "goes to the controller as it is",
+    ("sessions",): "goes to the controller as it is, without keys of old versions",
 }
 #: Values that ci/everything-values.yaml leaves at their defaults, with the reason.
 NOT_IN_EVERYTHING = {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from clearml_server.process import DevServer
 from e2e_programs import Helm, Kubectl, until, values_for
-from e2e_tasks import WAITS_FOR_FILE
+from e2e_tasks import WAITS_FOR_FILE, NewTask, enqueue
 
 LIMIT = 150.0
 QUICK = [
@@ -76,11 +76,11 @@ def services(kubectl: Kubectl) -> list[dict[str, Any]]:
 
 @pytest.mark.usefixtures("helm")
 def test_a_session_answers_at_its_node(kubectl: Kubectl, server: DevServer) -> None:
-    tasks = []
-    for number in range(2):
-        script = {"diff": ANSWERS, "entry_point": "session.py", "repository": "", "working_dir": "."}
-        tasks.append(server.create_task(f"session {number}", system_tags=["interactive"], script=script))
-        server.call("tasks.enqueue", task=tasks[-1], queue=server.queue_id("sessions"))
+    new = [
+        NewTask(name=f"session {number}", queue="sessions", script=ANSWERS, system_tags=["interactive"])
+        for number in range(2)
+    ]
+    tasks = enqueue(server.environment(), *new)
     ways = [until("the way is on the task", lambda task=task: way(server, task), limit=LIMIT) for task in tasks]
     assert len(set(ways)) == 2
     assert all(31701 <= port <= 31705 for _, port in ways)
