@@ -401,6 +401,18 @@ async def test_a_refusal_is_told_and_tried_again(new_world: Any, fault: Fault) -
     assert world.node_port(refused) == 30002
 
 
+async def test_the_same_refusal_is_logged_once(new_world: Any, caplog: pytest.LogCaptureFixture) -> None:
+    world = await new_world()
+    await world.session()
+    fault = Fault(code=422, status=status(422, "Invalid", "the provided port is not in the valid range"))
+    world.cluster.fault("POST", fault, fault, fault, path="services")
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            await world.look(AGAIN_SECONDS)
+    assert world.cluster.faults == []
+    assert [r.getMessage() for r in caplog.records if "session" in r.getMessage()] == ["session waits for a port"]
+
+
 async def test_services_cannot_be_listed(new_world: Any) -> None:
     """Nothing is made on a guess; a later look goes on."""
     world = await new_world()

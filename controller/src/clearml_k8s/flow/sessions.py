@@ -258,8 +258,7 @@ class Sessions:
         if isinstance(error, KubeForbidden) and NO_RIGHT in error.message:
             self._no_right([job])
         else:
-            self._trouble(job, error)
-            self._waits(job, f"Kubernetes refuses its Service: {error.message}")
+            self._waits(job, f"Kubernetes refuses its Service: {error.message}", level=logging.WARNING)
 
     def _no_right(self, jobs: Iterable[JobRecord]) -> None:
         """Of all sessions alike: said once in the log, and to each user who waits."""
@@ -280,10 +279,10 @@ class Sessions:
         if now - self._namesakes.setdefault(job.uid, now) >= NAMESAKE_SECONDS:
             self._waits(job, f"another Service is named {service.name}")
 
-    def _waits(self, job: JobRecord, why: str) -> None:
+    def _waits(self, job: JobRecord, why: str, *, level: int = logging.INFO) -> None:
         self._teller.say(job.task or "", f"Waiting for a session port: {why}")
         if self._troubles.get(job.uid) != why:
-            log.info("session waits for a port", extra=kv(**job.fields, why=why))
+            log.log(level, "session waits for a port", extra=kv(**job.fields, why=why))
         self._troubles[job.uid] = why
 
     def _trouble(self, job: JobRecord, error: Exception) -> None:
