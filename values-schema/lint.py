@@ -39,6 +39,7 @@ PASSED_WHOLE = {
     ("agentk8sglue", "patienceSeconds"): "goes to the controller as it is",
     ("agentk8sglue", "taskPolicy"): "goes to the controller as it is",
     ("agentk8sglue", "templateModule"): "goes to the controller, with the folders of fileMounts",
+    ("sessions",): "goes to the controller as it is, without keys of old versions",
 }
 #: Values that ci/everything-values.yaml leaves at their defaults, with the reason.
 NOT_IN_EVERYTHING = {

@@ -248,6 +248,15 @@ def test_whole_config_file(render: Render) -> None:
                 "reportNamespaceOverride": None,
             },
         },
+        "sessions": {
+            "portModeEnabled": False,
+            "svcAnnotations": {},
+            "svcType": "NodePort",
+            "externalIP": "0.0.0.0",
+            "startingPort": 30000,
+            "maxServices": 20,
+            "agentID": "",
+        },
     }
 
 

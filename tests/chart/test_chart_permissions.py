@@ -81,6 +81,15 @@ def test_the_quota_of_the_own_namespace_needs_a_rule(render: Render) -> None:
     assert not any(kind.startswith("Cluster") for kind, _ in rendered.names())
 
 
+def test_sessions_need_a_rule(render: Render) -> None:
+    rendered = render({"sessions": {"portModeEnabled": True}})
+    assert sorted(of_the_role(rendered), key=str) == sorted(
+        of_the_table(wanted({*BY_DEFAULT, Feature.SESSIONS})), key=str
+    )
+    services = set(of_the_table(wanted({Feature.SESSIONS}))) - set(of_the_table(wanted(())))
+    assert services == {("", "services", None, verb) for verb in ("get", "list", "create")}
+
+
 def test_the_quota_of_another_namespace_needs_a_role_there(render: Render) -> None:
     cpu = {"reportNamespaced": True, "reportNamespaceOverride": "other"}
     values = {**ACCESS, "respectResourceQuotas": False, "orchestrationDashboard": {"cpu": cpu}}

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from chart_job import asked_of, pod_of_task
 from chart_render import CREDENTIALS, merged, render
+from clearml_k8s.config.file import config_from_document
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/customisation.md"
 Pod = dict[str, Any]
@@ -195,5 +196,14 @@ def test_the_caches_settings_are_the_agents(tmp_path: Path) -> None:
     assert "CLEARML_AGENT_VENV_CACHE_PATH" in done.stdout
 
 
+SESSIONS = "Interactive sessions from outside"
+
+
+def test_the_recipe_for_sessions() -> None:
+    found = config_from_document(render("helm4", merged(CREDENTIALS, recipes()[SESSIONS])).config, source="rendered")
+    assert found.sessions is not None
+    assert (found.sessions.node_ports, found.sessions.external_address) == (range(30501, 30511), "gpu.example.com")
+
+
 def test_every_recipe_is_used() -> None:
-    assert {use[0] for use in USES} == set(recipes())
+    assert {use[0] for use in USES} | {SESSIONS} == set(recipes())

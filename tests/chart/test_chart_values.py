@@ -76,6 +76,17 @@ def trusted(rendered: Rendered) -> tuple[str, list[str]] | None:
     return None if given is None else (given["data"]["ca-certificates.crt"], seen[0])
 
 
+SESSIONS: list[tuple[str, Any, Any]] = [
+    ("portModeEnabled", True, False),
+    ("svcAnnotations", {"a/b": "c"}, {}),
+    ("svcType", "LoadBalancer", "NodePort"),
+    ("externalIP", "192.0.2.7", "0.0.0.0"),
+    ("startingPort", 31000, 30000),
+    ("maxServices", 5, 20),
+    ("agentID", "one", ""),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """`look` gives `given` when the key has `value`, and `absent` when it is left out; both beside the values `base`."""
@@ -520,6 +531,10 @@ CASES = [
          value={"gpu": {"queueSettings": {"taskPolicy": {"user": "any", "hostPaths": ["/data"], "privileged": None}}}},
          given={"gpu": {"templateOverrides": {}, "queueSettings": {"taskPolicy": {"user": "any", "hostPaths": ["/data"],
                                                                                   "privileged": None}}}}),
+    *(Case(key=f"sessions.{key}", value=value, look=config(f"sessions.{key}"), given=value, absent=absent)
+      for key, value, absent in SESSIONS),
+    Case(key="sessions.portModeEnabled", value=True, given=["get", "list", "create"], absent=[],
+         look=lambda rendered: [verb for rule in rendered.one("Role")["rules"] if "services" in rule["resources"] for verb in rule["verbs"]]),
     Case(key="agentk8sglue.respectResourceQuotas", value=False, look=config("respectResourceQuotas"), given=False, absent=True),
     Case(key="agentk8sglue.monitoredResources.maxResources", value=2.5, look=config("monitoredResources.maxResources"), given=2.5, absent=0),
     Case(key="agentk8sglue.monitoredResources.minResourcesFieldName", value="metadata|labels|least",

@@ -27,6 +27,7 @@ class NewTask:
     docker_args: str | None = None
     setup_script: str | None = None
     parameters: Mapping[str, object] = field(default_factory=dict)
+    system_tags: Sequence[str] = ()
 
 
 WAITS_FOR_FILE = """\
@@ -56,6 +57,8 @@ for item in json.loads(sys.stdin.read()):
     task.set_packages(list(item["packages"]))
     if item["parameters"]:
         task.set_parameters(item["parameters"])
+    if item["system_tags"]:
+        task.set_system_tags(item["system_tags"])
     Task.enqueue(task, queue_name=item["queue"])
     ids.append(task.id)
 print("RESULT", json.dumps(ids))

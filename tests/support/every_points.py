@@ -430,4 +430,19 @@ POINTS = {
         adopt._delete DELETE pods
         tell.flush events.add_batch
     """,
+    "a session gets its Service": """
+        sessions._list GET services
+        sessions._create POST services
+        sessions._tell_all tasks.get_all
+        sessions._tell tasks.edit_hyper_params
+        tell.flush events.add_batch
+    """,
+    "a session's Service is there already": """
+        sessions._list GET services
+        sessions._create POST services
+        sessions._existing GET services
+        sessions._tell_all tasks.get_all
+        sessions._tell tasks.edit_hyper_params
+        tell.flush events.add_batch
+    """,
 }

@@ -6,6 +6,7 @@ import every_claims
 import every_ends
 import every_old_pods
 import every_recoveries
+import every_sessions
 import every_stops
 
 SCENARIOS = {
@@ -14,4 +15,5 @@ SCENARIOS = {
     **every_stops.SCENARIOS,
     **every_ends.SCENARIOS,
     **every_old_pods.SCENARIOS,
+    **every_sessions.SCENARIOS,
 }

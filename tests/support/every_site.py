@@ -12,7 +12,8 @@ from clearml_k8s.kube import resources
 
 SOURCE = Path(flow.__file__).parent
 CLEARML = ("tasks", "queues", "events", "workers")
-CLIENT = {"create": "POST", "patch": "PATCH", "delete": "DELETE", "find": "GET", "get": "GET", "stream": "GET"}
+CLIENT = {"create": "POST", "patch": "PATCH", "delete": "DELETE", "find": "GET", "get": "GET", "stream": "GET",
+          "list_pages": "GET"}  # fmt: skip
 READS = {"events_of": "GET events", "environment": "GET pods"}
 """Functions of `kube` by what they call."""
 

@@ -10,7 +10,9 @@ from typing import Any
 from clearml_k8s import names
 from clearml_k8s.errors import Refused, Unanswered
 from clearml_k8s.flow.clash import WorkerClash
+from clearml_k8s.flow.sessions import Sessions
 from clearml_k8s.kube.old_pod import slim_old_pod
+from clearml_k8s.kube.service import manifest
 from clearml_k8s.kube.watch import Gone, Listed, Upsert
 from clearml_server.app import Server
 from every_servers import LocalClearML, LocalCluster
@@ -63,6 +65,12 @@ class World:
         self.loop = Loop(self.side)
         side = self.side
         self.clash = WorkerClash(session=side.session, worker_id=side.worker_id, controller=side.controller)
+        self.sessions = None
+        if side.config.sessions is not None:
+            self.sessions = Sessions(
+                config=side.config, sessions=side.config.sessions, session=side.session, client=side.client,
+                jobs=side.jobs, pods=self.loop.pods, teller=side.teller, controller=side.controller,
+            )  # fmt: skip
         await self._patiently(self.side.session.login)
         self.see()
         await self._patiently(self.side.record.open)
@@ -147,6 +155,7 @@ class World:
             self.look,
             self._follow_old_pods,
             self.look_for_clash,
+            self.follow_sessions,
             side.teller.flush,
         ):
             self.see()
@@ -165,6 +174,32 @@ class World:
     async def look_for_clash(self) -> None:
         await self.clash.look()
         self.told_of_clash |= self.clash.problem != ""
+
+    async def follow_sessions(self) -> None:
+        if self.sessions is not None:
+            await self.sessions.look()
+
+    def sessions_body(self, task: str) -> dict[str, Any]:
+        """The Service that the present life would make of the task's Job."""
+        config, (job,) = self.side.config, self.side.jobs.of_task(task)
+        assert config.sessions is not None
+        return manifest(
+            job, port=10022, node_port=30001, sessions=config.sessions, namespace=config.namespace,
+            release=config.release_name, controller=self.side.controller,
+        )  # fmt: skip
+
+    def _unreached(self) -> list[str]:
+        """Sessions that have a Job and no Service, or not the way to it."""
+        services = self.cluster.objects.get("services", {})
+        found = [f"{len(services)} Services for {len(self.tasks)} sessions"] if len(services) > len(self.tasks) else []
+        for task in (task for task in self.tasks if self.place(task) == "job"):
+            service = services.get(names.session_name(task))
+            properties = self.server.task(task).get("hyperparams", {}).get(names.PROPERTIES_SECTION, {})
+            way = [properties.get(key, {}).get("value") for key in (names.PROPERTY_GATEWAY, names.PROPERTY_POD_PORT)]
+            port = service["spec"]["ports"][0]["nodePort"] if service else None
+            if way != ["gate", str(port)]:
+                found.append(f"session {task} is reached at {way}, and its Service has port {port}")
+        return found
 
     async def _moment(self) -> None:
         """As the loop of recovery waits: nothing may be ended by that."""
@@ -268,6 +303,7 @@ class World:
         ]
         if self.told_of_clash is not self.clashes:
             found.append("a clash of worker ids is not told" if self.clashes else self.clash.problem)
+        found += self._unreached() if self.sessions is not None else []
         if flight := self.side.book.in_flight():
             found.append(f"in flight for ever: {flight}")
         return found

@@ -188,6 +188,7 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
       "statusReportFrequencySeconds" .Values.agentk8sglue.statusReportFrequencySeconds
       "templateModule" (include "clearml-agent.templateModule" . | fromJson)
       "taskWorkerId" (.Values.agentk8sglue.taskWorkerIdOverride | default nil)
-      "orchestrationDashboard" (include "clearml-agent.dashboard" . | fromJson) -}}
+      "orchestrationDashboard" (include "clearml-agent.dashboard" . | fromJson)
+      "sessions" (omit .Values.sessions "dynamicSvcs" "setInteractiveQueuesTag") -}}
 {{- toYaml $config -}}
 {{- end -}}

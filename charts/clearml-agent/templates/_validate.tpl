@@ -19,6 +19,7 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.templateModule" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.entrypoint" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.certificates" (dict "state" $state "values" .Values) -}}
+{{- include "clearml-agent.validate.sessions" (dict "state" $state "sessions" .Values.sessions) -}}
 {{- include "clearml-agent.validate.networkPolicy" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.metrics" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.extraObjects" (dict "state" $state "context" .) -}}
@@ -342,6 +343,15 @@ and what to write instead. Values of secrets are never shown.
 {{- if and (has $env.name (list "REQUESTS_CA_BUNDLE" "SSL_CERT_FILE")) (or $given.extraCerts $given.overrideCaCertificatesCrt) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "customCertificates sets it: keep one of the two") -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The ports of nodes are Kubernetes' own to give away. */}}
+{{- define "clearml-agent.validate.sessions" -}}
+{{- $first := add .sessions.startingPort 1 -}}
+{{- $last := add .sessions.startingPort .sessions.maxServices -}}
+{{- if and .sessions.portModeEnabled (eq .sessions.svcType "NodePort") (or (lt $first 30000) (gt $last 32767)) -}}
+{{- include "clearml-agent.validate.add" (dict "state" .state "key" "sessions.startingPort" "found" (printf "%d, which with maxServices %d gives the ports %d to %d" (int .sessions.startingPort) (int .sessions.maxServices) $first $last) "advice" "with svcType NodePort choose both so that all ports are in 30000 to 32767, those that Kubernetes gives away") -}}
 {{- end -}}
 {{- end -}}
 

@@ -23,6 +23,7 @@ LABEL_COMPONENT: Final = "app.kubernetes.io/component"
 LABEL_PART_OF: Final = "app.kubernetes.io/part-of"
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 LABEL_CONTROLLER: Final = PREFIX + "controller"
+LABEL_SESSION_AGENT: Final = PREFIX + "session-agent"
 LABEL_TASK_ID: Final = "clearml-task-id"
 LABEL_PARENT_TASK_ID: Final = "clearml-parent-task-id"
 LABEL_QUEUE: Final = "clearml-agent-queue"
@@ -43,6 +44,7 @@ TASK_LABELS: Final = frozenset(
 
 APP_NAME: Final = "clearml-agent"
 COMPONENT_TASK: Final = "task"
+COMPONENT_SESSION: Final = "session"
 PART_OF: Final = "clearml"
 
 # Annotations: values as the server gave them, not sanitised.
@@ -52,6 +54,7 @@ ANNOTATION_QUEUE_NAME: Final = PREFIX + "queue-name"
 ANNOTATION_WORKER: Final = PREFIX + "worker-id"
 ANNOTATION_REPORTS_AS: Final = PREFIX + "reports-as"
 ANNOTATION_TASK_NAME: Final = PREFIX + "task-name"
+ANNOTATION_SESSION_PORT: Final = PREFIX + "session-port"
 ANNOTATION_TAKEN: Final = PREFIX + "taken"
 ANNOTATION_HOLDER: Final = PREFIX + "holder"
 ANNOTATION_SETTLED: Final = PREFIX + "settled"
@@ -63,6 +66,7 @@ LABEL_JOB_UID: Final = "batch.kubernetes.io/controller-uid"
 TASK_CONTAINER: Final = "task"
 CERTIFICATES_FILE: Final = "ca-certificates.crt"
 JOB_NAME_PREFIX: Final = "clearml-id-"
+SESSION_NAME_PREFIX: Final = "session-"
 PENDING_QUEUE: Final = "k8s_scheduler"
 PENDING_QUEUE_TAG: Final = "k8s-glue"
 
@@ -72,6 +76,12 @@ PROPERTY_QUEUE: Final = "k8s-queue"
 PROPERTY_CONTROLLER: Final = "k8s-controller"
 PROPERTY_REQUEUES: Final = "k8s-requeues"
 MARK_PREFIX: Final = "k8s-claim-"
+
+# What clearml-session writes on the tasks that it makes, and where it looks for the way to their SSH server.
+SESSION_TAG: Final = "interactive"
+RUNTIME_SESSION_PORT: Final = "internal_tcp_port_request"
+PROPERTY_GATEWAY: Final = "k8s-gateway-address"
+PROPERTY_POD_PORT: Final = "k8s-pod-port"
 
 # Environment of the task container and of the controller.
 ENV_TASK_ID: Final = "CLEARML_K8S_TASK_ID"
@@ -130,6 +140,12 @@ def job_name(task_id: str) -> str:
             "beginning and ending with a letter or digit"
         )
     return JOB_NAME_PREFIX + task_id
+
+
+def session_name(task_id: str) -> str:
+    """The name of the Service of a session: ``session-<task id>``, at most 60 characters and begun with a letter, as
+    Kubernetes wants it of a Service. The id is that of a task that has a Job (`job_name`)."""
+    return SESSION_NAME_PREFIX + task_id
 
 
 def task_id_of(*, name: str, labels: Mapping[str, str]) -> str | None:
@@ -210,6 +226,11 @@ def lease_name(fullname: str) -> str:
 def task_selector(*, release: str) -> str:
     """Label selector of the Jobs and pods made for the tasks of this release."""
     return f"{LABEL_INSTANCE}={release},{LABEL_COMPONENT}={COMPONENT_TASK},{LABEL_MANAGED_BY}={APP_NAME}"
+
+
+def session_selector(*, release: str) -> str:
+    """Label selector of the Services made for the sessions of this release."""
+    return f"{LABEL_INSTANCE}={release},{LABEL_COMPONENT}={COMPONENT_SESSION},{LABEL_MANAGED_BY}={APP_NAME}"
 
 
 def own_labels(*, release: str) -> dict[str, str]:

@@ -24,6 +24,7 @@ from clearml_k8s.app.process import Controller, lease_of
 from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.config import Config, QueueConfig
 from clearml_k8s.config.dashboard import CpuDiscovery, DashboardConfig, GpuDiscovery
+from clearml_k8s.config.sessions import SessionsConfig
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.marking import Marking
 from clearml_k8s.flow.poll import Poller
@@ -735,6 +736,32 @@ async def test_quotas_are_not_asked_for_where_they_do_not_count(
     await running.serving()
     await running.until(lambda: cluster.objects.get("jobs"))
     assert cluster.of("GET", "resourcequotas") == []
+
+
+async def test_sessions_are_followed(start: Start, server: DevServer, cluster: Cluster) -> None:
+    task = server.create_task(queue="default", system_tags=["interactive"])
+    sessions = SessionsConfig(service_type="ClusterIP")
+    running = await start(make_config(api_server=server.url, sessions=sessions))
+    await running.serving()
+    await running.until(
+        lambda: "k8s-gateway-address" in server.task(task).get("hyperparams", {}).get("properties", {}), step=1.0
+    )
+    assert list(cluster.objects["services"]) == [f"session-{task}"]
+    await running.passes(60)
+    cluster.fault("GET", Fault(code=500), path="services")
+    await running.passes(60)
+    assert len(cluster.of("POST", "services")) == 1
+
+
+async def test_no_services_are_asked_for_where_no_session_is_reached(
+    start: Start, server: DevServer, cluster: Cluster
+) -> None:
+    server.create_task(queue="default", system_tags=["interactive"])
+    running = await start(make_config(api_server=server.url))
+    await running.serving()
+    await running.until(lambda: cluster.objects.get("jobs"))
+    await running.passes(30)
+    assert cluster.of("GET", "services") + cluster.of("POST", "services") == []
 
 
 # ---- what the server is told ----------------------------------------------------------------------------------------

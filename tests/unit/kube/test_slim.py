@@ -64,3 +64,13 @@ def test_a_job_remembers_what_its_pod_reports_as():
     assert slim_job(made).reports_as is None
     made["metadata"]["annotations"]["clearml-k8s.io/reports-as"] = "k8s:a:b"
     assert slim_job(made).reports_as == "k8s:a:b"
+
+
+def test_a_sessions_port_and_the_nodes_address():
+    with_port = job()
+    for text, port in (("10022", 10022), ("0", None), ("65536", None), ("ssh", None), ("\u0661", None), (7, None)):
+        with_port["metadata"]["annotations"]["clearml-k8s.io/session-port"] = text
+        assert slim_job(with_port).session_port == port
+    assert slim_job(job()).session_port is None
+    assert slim_pod(pod(hostIP="192.0.2.1")).host_ip == "192.0.2.1"
+    assert slim_pod(pod()).host_ip is None

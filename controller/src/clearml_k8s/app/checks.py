@@ -219,6 +219,7 @@ def features(config: Config) -> frozenset[Feature]:
         Feature.CLUSTER_ACCESS: config.cluster_access,
         Feature.CPU_QUOTA: config.dashboard.reads_quota,
         Feature.RESOURCE_QUOTAS: config.respect_resource_quotas,
+        Feature.SESSIONS: config.sessions is not None,
     }
     return frozenset(feature for feature, on in found.items() if on)
 

@@ -15,6 +15,8 @@ from clearml_k8s.flow.adopt import LOOK_SECONDS as OLD_PODS_SECONDS
 from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.clash import WorkerClash
 from clearml_k8s.flow.reconcile import WORKERS
+from clearml_k8s.flow.sessions import LOOK_SECONDS as SESSIONS_SECONDS
+from clearml_k8s.flow.sessions import Sessions
 from clearml_k8s.kube.node import NodeRecord
 from clearml_k8s.kube.store import Record, Store
 from clearml_k8s.kube.watch import Watch
@@ -83,6 +85,7 @@ class Loops:
             **self._old_pods(),
             **({"watch of quotas": _follow(cluster.quota_watch, cluster.quotas)} if cluster.quota_watch else {}),
             **({"worker id": self._look_for(parts.clash)} if parts.clash else {}),
+            **({"sessions": self._follow_sessions(parts.sessions)} if parts.sessions else {}),
             **self._reports(parts.reports),
         }
 
@@ -125,6 +128,13 @@ class Loops:
             await self._clock.sleep(OLD_PODS_SECONDS)
             if self.serving:
                 await rounds.once(adopted.look)
+
+    async def _follow_sessions(self, sessions: Sessions) -> None:
+        rounds = Rounds("following sessions", level=logging.WARNING)
+        while True:
+            await self._clock.sleep(SESSIONS_SECONDS)
+            if self.serving and self._parts.may_begin():
+                await rounds.once(sessions.look)
 
     async def _take(self) -> None:
         parts = self._parts

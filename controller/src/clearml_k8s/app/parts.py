@@ -33,6 +33,7 @@ from clearml_k8s.flow.reconcile import Reconciler
 from clearml_k8s.flow.recover import Recovery
 from clearml_k8s.flow.returning import Returning
 from clearml_k8s.flow.served import ServedQueues
+from clearml_k8s.flow.sessions import Sessions
 from clearml_k8s.flow.starts import Starts
 from clearml_k8s.flow.task_conf import TaskConf
 from clearml_k8s.flow.tell import Teller
@@ -182,6 +183,8 @@ class Parts:
     graces: Graces
     counting: Counting
     reports: Reports
+    sessions: Sessions | None
+    """None where sessions are not to be reached."""
 
 
 def edits_of(config: Config, *, worker_id: str, clock: Clock) -> Edits:
@@ -426,6 +429,18 @@ def make(
         graces=graces,
         counting=counting,
         reports=make_reports(config=config, session=session, client=client, worker_id=worker_id, served=served),
+        sessions=None
+        if config.sessions is None
+        else Sessions(
+            config=config,
+            sessions=config.sessions,
+            session=session,
+            client=client,
+            jobs=jobs,
+            pods=pods,
+            teller=teller,
+            controller=controller,
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.config.dashboard import DashboardConfig
 from clearml_k8s.config.policy import TaskPolicy
+from clearml_k8s.config.sessions import SessionsConfig
 
 RawTemplate = Mapping[str, Any]
 """Part of a pod template as it stands in values.yaml; never changed in place."""
@@ -213,6 +214,8 @@ class Config:
     """Template of the worker ids of tasks (`config.worker_ids`); None: ``<worker id>:<task id>``."""
     dashboard: DashboardConfig = field(default_factory=DashboardConfig)
     template_module: TemplateModuleConfig | None = None
+    sessions: SessionsConfig | None = None
+    """How the SSH servers of clearml-session are reached from outside; None: not at all."""
 
     def runs_entrypoint(self, queue: QueueConfig) -> bool:
         """Whether the image's own entrypoint runs in the queue's task pods."""

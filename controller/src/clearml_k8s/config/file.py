@@ -32,6 +32,7 @@ from clearml_k8s.config import (
     conditions,
     dashboard,
     policy,
+    sessions,
     start_script,
     strings,
 )
@@ -178,6 +179,7 @@ def _semantic_problems(document: Mapping[str, Any]) -> list[str]:
     for name, queue in document["queues"].items():
         asked = ((queue or {}).get("queueSettings") or {}).get("taskPolicy")
         problems += policy.problems(asked, place=f"queues.{name}.queueSettings.taskPolicy")
+    problems += sessions.problems(document.get("sessions"))
     problems += dashboard.problems(
         document.get("orchestrationDashboard"), cluster_access=bool(document.get("clusterAccess"))
     )
@@ -234,6 +236,7 @@ def _build(document: Mapping[str, Any]) -> Config:
         ),
         task_worker_id=given.get("taskWorkerId") or None,
         template_module=_template_module(given.get("templateModule")),
+        sessions=sessions.read(given.get("sessions")),
         dashboard=dashboard.read(given.get("orchestrationDashboard"), namespace=given["namespace"]),
         **optional,
     )

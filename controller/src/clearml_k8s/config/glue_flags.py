@@ -24,7 +24,7 @@ DEFAULT_NAMESPACE: Final = "clearml"
 """The glue's own default."""
 
 _SOURCE = "command line"
-_NOT_YET = "sessions (ports mode) do not work yet"
+_BY_FILE = "sessions are made reachable by the key `sessions` of a config file (run --config), which the chart renders"
 
 _GIVEN_BY: Final[Mapping[str, str]] = {
     "workerId": "CLEARML_WORKER_ID",
@@ -47,13 +47,13 @@ _OBJECT = (re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"), "lower-case lett
 _KEY = (re.compile(r"[-._a-zA-Z0-9]{1,253}"), "letters, digits, '-', '_' and '.', at most 253")
 
 REFUSED: Final[Mapping[str, str]] = {
-    "--ports-mode": _NOT_YET,
-    "--num-of-services": _NOT_YET,
-    "--base-port": _NOT_YET,
-    "--base-pod-num": _NOT_YET,
-    "--gateway-address": _NOT_YET,
-    "--ssh-server-port": _NOT_YET,
-    "--limit-pod-label": _NOT_YET,
+    "--ports-mode": _BY_FILE,
+    "--num-of-services": _BY_FILE,
+    "--base-port": _BY_FILE,
+    "--base-pod-num": _BY_FILE,
+    "--gateway-address": _BY_FILE,
+    "--ssh-server-port": _BY_FILE,
+    "--limit-pod-label": _BY_FILE,
     "--pod-clearml-conf": "put the file into a Secret (kubectl create secret generic NAME "
     "--from-file=clearml.conf=FILE) and name it with --clearml-conf-secret NAME; it is mounted, never copied",
     "--overrides-yaml": "write its content into the file of --template-yaml",

@@ -44,7 +44,7 @@ _NAMESPACE = _refused(
     "tasks run in the namespace of the release: install the chart there, one release for each namespace"
 )
 _COMMANDS = _refused("commands of the controller do not work yet: leave it out")
-_SESSIONS = _refused("sessions (ports mode) do not work yet: leave it out")
+_SESSIONS = _nothing("with sessions.portModeEnabled each session has a Service of its own, and no other task has")
 _REDIS = _nothing("controllers agree by a Lease and by marks on tasks")
 _IMAGE = _nothing(
     "the controller is its image, nothing is installed when it starts; for task pods write it into basePodTemplate.env"

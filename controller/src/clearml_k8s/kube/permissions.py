@@ -20,6 +20,7 @@ from clearml_k8s.kube.resources import (
     NODES,
     PODS,
     RESOURCE_QUOTAS,
+    SERVICES,
     Resource,
 )
 
@@ -38,6 +39,7 @@ class Feature(Enum):
     CLUSTER_ACCESS = "`serviceAccountClusterAccess`"
     CPU_QUOTA = "`orchestrationDashboard.cpu.reportNamespaced`"
     RESOURCE_QUOTAS = "`agentk8sglue.respectResourceQuotas`, which is on by default"
+    SESSIONS = "`sessions.portModeEnabled`"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,6 +111,12 @@ PERMISSIONS: Final = (
         verbs=("list", "watch"),
         purpose="no task is taken whose pod a quota would refuse",
         when=Feature.RESOURCE_QUOTAS,
+    ),
+    Permission(
+        resource=SERVICES,
+        verbs=("get", "list", "create"),
+        purpose="a Service for each session; it goes with its Job",
+        when=Feature.SESSIONS,
     ),
 )
 

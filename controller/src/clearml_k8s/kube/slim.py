@@ -58,6 +58,8 @@ class JobRecord:
     queue_name: str | None = None
     reports_as: str | None = None
     """The worker id of its pod as a whole, where a template made it."""
+    session_port: int | None = None
+    """The container's port at which the SSH server of a session listens; None: no session, or not to be reached."""
 
     @property
     def fields(self) -> Mapping[str, str | None]:
@@ -116,6 +118,8 @@ class PodRecord:
     containers: tuple[ContainerRecord, ...]
     queue_name: str | None = None
     uses: Uses = USES_NOTHING
+    host_ip: str | None = None
+    """The address of its node; None until it has one."""
 
     def condition(self, kind: str) -> Condition | None:
         """The condition of this type when it is "True"."""
@@ -157,6 +161,7 @@ def slim_job(job: Mapping[str, Any], *, measure: Measure = NO_MEASURE) -> JobRec
         taken=_optional(annotations, names.ANNOTATION_TAKEN) or "",
         queue_name=_shared(annotations.get(names.ANNOTATION_QUEUE_NAME)),
         uses=measure(spec.get("template")),
+        session_port=_port(annotations.get(names.ANNOTATION_SESSION_PORT)),
     )
 
 
@@ -189,6 +194,7 @@ def slim_pod(pod: Mapping[str, Any], *, measure: Measure = NO_MEASURE) -> PodRec
         ),
         uses=measure(pod),
         queue_name=_shared(annotations.get(names.ANNOTATION_QUEUE_NAME)),
+        host_ip=_shared(status.get("hostIP")),
     )
 
 
@@ -268,3 +274,8 @@ def _container(status: Mapping[str, Any], *, init: bool) -> ContainerRecord:
 
 def _number(value: object) -> int | None:
     return value if isinstance(value, int) else None
+
+
+def _port(value: object) -> int | None:
+    number = int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 5 else 0
+    return number if 1 <= number <= 65535 else None

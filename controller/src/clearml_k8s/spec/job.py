@@ -12,7 +12,7 @@ from typing import Any, Final
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue, SecretKey, strings, worker_ids
-from clearml_k8s.spec import environment, own_resources, prepared
+from clearml_k8s.spec import environment, own_resources, prepared, session_port
 from clearml_k8s.spec.asks import lay_over
 from clearml_k8s.spec.container import check_image, env_entries
 from clearml_k8s.spec.container_match import Chosen, choose
@@ -133,6 +133,7 @@ def build_job(
         names.ANNOTATION_WORKER: worker_id,
         **({names.ANNOTATION_REPORTS_AS: reports_as} if worker_template else {}),
         names.ANNOTATION_TASK_NAME: encodable(task.name)[:_TASK_NAME_LIMIT],
+        **session_port.annotation(task, on=config.sessions is not None),
         **({names.ANNOTATION_TAKEN: taken} if taken else {}),
     }
     manifest = {
