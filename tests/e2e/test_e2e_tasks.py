@@ -297,7 +297,7 @@ def test_a_template_module_that_raises_fails_its_task(helm: Helm, kubectl: Kubec
     assert found["status"] == "failed"
     said = "the template module custom_code:update_template: it raised ValueError: no team may run this"
     assert said in found["status_message"]
-    assert said in server.console(task)
+    until("the console says so, too", lambda: said in server.console(task), limit=LIMIT)
     assert "template module: queue bare" in controller_log(kubectl, helm)
     assert kubectl.job_of(task) is None
 
