@@ -118,7 +118,7 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
 {{/* The template module, with the folders of the controller's files to look for it in. */}}
 {{- define "clearml-agent.templateModule" -}}
 {{- $glue := .Values.agentk8sglue -}}
-{{- $function := $glue.templateModule.function -}}
+{{- $function := .Values.agentk8sglue.templateModule.function -}}
 {{- range $glue.extraEnvs -}}
 {{- if and (eq .name "CLEARML_K8S_GLUE_TEMPLATE_MODULE") .value -}}
 {{- $function = .value -}}
@@ -128,7 +128,7 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
 {{- range $glue.fileMounts -}}
 {{- $folders = append $folders (include "clearml-agent.filePath" . | dir) -}}
 {{- end -}}
-{{- dict "function" $function "timeoutSeconds" $glue.templateModule.timeoutSeconds "path" (ternary ($folders | uniq) list (ne $function "")) | toJson -}}
+{{- dict "function" $function "timeoutSeconds" .Values.agentk8sglue.templateModule.timeoutSeconds "path" (ternary ($folders | uniq) list (ne $function "")) | toJson -}}
 {{- end -}}
 
 {{- define "clearml-agent.config" -}}
