@@ -43,9 +43,9 @@ def test_every_value_at_once(namespaces: Any, folder: Path) -> None:
         pods = until("both pods are Ready", lambda: all_ready(controller_pods(kubectl, helm), 2))
         pod = pods[0]
         name = pod["metadata"]["name"]
-        (file,) = EVERYTHING["agentk8sglue"]["fileMounts"]
-        path = f"{file['folderPath']}/{file['name']}"
-        assert kubectl("exec", name, "--", "cat", path) == file["fileContent"]
+        for file in EVERYTHING["agentk8sglue"]["fileMounts"]:
+            path = f"{file['folderPath']}/{file['name']}"
+            assert kubectl("exec", name, "--", "cat", path) == file["fileContent"]
 
         account = f"system:serviceaccount:{kubectl.namespace}:{FULLNAME}-controller"
         assert kubectl("auth", "can-i", "list", "pvc", "--as", account).strip() == "yes"
