@@ -137,6 +137,15 @@ async def test_a_module_that_cannot_be_loaded_is_no_tasks_fault(make: Make, func
     assert str(caught.value).startswith(f"the template module {function}: {said}")
 
 
+async def test_its_traceback_is_in_the_log_under_its_name(make: Make, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SpecError):
+        await call(make("custom_code:raises"))
+    lines = [line for line in capfd.readouterr().err.splitlines() if line]
+    assert "template module: Traceback (most recent call last):" in lines
+    assert "template module: ValueError: no such team" in lines
+    assert all(line.startswith("template module: ") for line in lines)
+
+
 async def test_who_hangs_is_ended_and_others_are_served(make: Make) -> None:
     module = make("custom_code:hangs_for_some", seconds=5.0)
     hangs = [call(module, hangs=True) for _ in range(MOST_AT_ONE_TIME)]

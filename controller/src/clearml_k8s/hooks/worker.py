@@ -63,7 +63,8 @@ def main(reference: str, *, request: str, out: TextIO) -> None:
         task = given["task_dict"]
         say(result=function(**given, **{TASK_OBJECT: as_object(task), TASK_CONFIG: NoConfig(), "worker": None}))
     except BaseException as error:
-        traceback.print_exc()
+        # At once, and so that nobody takes it for the controller's own.
+        sys.stderr.write("".join(f"template module: {line}\n" for line in traceback.format_exc().splitlines()))
         say(error=f"{type(error).__name__}: {error}"[:500])
 
 
