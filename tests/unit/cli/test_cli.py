@@ -221,6 +221,14 @@ def test_render_prints_all_queues_by_default(config_file: str, capsys: pytest.Ca
     assert [job["metadata"]["annotations"]["clearml-k8s.io/queue-name"] for job in jobs] == ["small", "big"]
 
 
+def test_render_says_that_no_template_module_was_called(
+    config_file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLEARML_K8S_GLUE_TEMPLATE_MODULE", "custom_code:update")
+    assert cli.main(["render", "--config", config_file, "--queue", "big"]) == 0
+    assert "the template module custom_code:update is not called here" in capsys.readouterr().err
+
+
 def test_render_explains_the_layers(config_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["render", "--config", config_file, "--queue", "big", "--explain"]) == 0
     lines = capsys.readouterr().out.splitlines()

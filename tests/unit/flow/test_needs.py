@@ -11,7 +11,7 @@ from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.config.policy import TaskPolicy
 from clearml_k8s.flow import needs
 from clearml_k8s.flow.needs import FRESH_SECONDS
-from clearml_k8s.flow.poll import Poller
+from clearml_k8s.flow.poll import WAY_OUT, Poller
 from clearml_k8s.kube.quota import QuotaRecord, Scope
 from clearml_k8s.kube.watch import Listed
 from clearml_server.process import DevServer
@@ -101,6 +101,7 @@ async def test_what_never_fits_is_passed_over_and_told(new_side: Any, cluster: C
     told = [line for line in server.console(large).splitlines() if "passed over" in line]
     assert len(told) == 1
     assert "a task needs 8 GPUs, and the limit is 4" in told[0]
+    assert told[0].endswith(WAY_OUT)
 
 
 async def test_many_that_never_fit_hide_nobody(new_side: Any, cluster: Cluster, server: DevServer) -> None:

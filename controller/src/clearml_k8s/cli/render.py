@@ -55,6 +55,9 @@ def render(
         namespace_uid=SAMPLE_NAMESPACE_UID,
         reports=config.dashboard.reports,
     )
+    if config.template_module is not None:
+        function = config.template_module.function
+        print(f"clearml-k8s: the template module {function} is not called here, and may change these Jobs", file=log)
     jobs = []
     for queue in _select(config, queues):
         arguments: dict[str, Any] = {

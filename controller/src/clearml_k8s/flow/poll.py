@@ -36,6 +36,7 @@ def unwatched(_name: str, claim: Coroutine[Any, Any, int]) -> Coroutine[Any, Any
 
 
 BATCH = 50
+WAY_OUT = "ask for less in its user properties, or have the cluster's administrator raise the limit"
 MOST_TOLD = 10_000
 """Tasks that are remembered to have been told why they are passed over."""
 SHORTEST_SECONDS = 0.5
@@ -208,7 +209,7 @@ class Poller:
         """Tell the user of each task that is passed over, once."""
         new = {task: why for task, why in never.items() if self._never.get(task) != why}
         for task, why in new.items():
-            self._teller.say(task, f"Waiting, and passed over: {why}", level="WARNING")
+            self._teller.say(task, f"Waiting, and passed over: {why}; {WAY_OUT}", level="WARNING")
             log.warning("entry passed over", extra=kv(task=task, why=why))
         if len(self._never) > MOST_TOLD:
             self._never.clear()
