@@ -17,6 +17,7 @@ from chaos_counts import check, shown, statuses, until
 from chaos_kube import MERGE_PATCH, Kube
 from chaos_quota import set_quota
 from chaos_scene import Scene
+from clearml_k8s.flow.graces import GRACE_SECONDS
 from clearml_k8s.flow.pace import LEAST, WINDOW_SECONDS
 
 LABEL = "required-resources"
@@ -137,6 +138,7 @@ async def test_no_limit_is_passed(
     controller = scene.controller(
         RELEASE,
         limits={"": max_pods},
+        grace_seconds=GRACE_SECONDS,
         monitoredResources={"maxResources": monitored, "minResourcesFieldName": FIELD, "maxResourcesFieldName": FIELD},
         maxPendingPods=pending,
         queues={
@@ -188,7 +190,11 @@ async def test_the_pace_is_that_of_the_cluster(scene: Scene, capsys: pytest.Capt
     """Without a setting: Kubernetes has before it no more than it got to in the last seconds, or the least."""
     tasks, began = scene.server.bulk_tasks(240, queue="alpha"), time.monotonic()
     queues = {"alpha": {"templateOverrides": {"nodeSelector": {"type": "kwok"}}}}
-    async with scene.agents() as agents, scene.controller(RELEASE, limits={}, maxPendingPods=None, queues=queues):
+    # With the real time limits: a create that is cut off is answered after all, and is then not written down whole.
+    controller = scene.controller(
+        RELEASE, limits={}, maxPendingPods=None, queues=queues, grace_seconds=GRACE_SECONDS
+    )
+    async with scene.agents() as agents, controller:
         await scene.settled(tasks, releases={RELEASE: scene.namespaces[0]}, agents=agents, limit=330)
     found = paced(seen(scene.audit.events()), seconds=WINDOW_SECONDS + LATE_SECONDS)
     with capsys.disabled():

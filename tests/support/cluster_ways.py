@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from chaos_cluster import out_of_service
-from cluster_states import STAYS, Made, ended
+from chaos_counts import until
+from chaos_kube import KubeError
+from cluster_states import LIMIT, STAYS, Made, ended
 from refusing_webhook import refusing
 
 Moments = AsyncGenerator[None, None]
@@ -161,7 +163,19 @@ async def preempted(made: Made) -> Moments:
         "tolerations": [{"operator": "Exists"}],
         "containers": [{"name": "c", "image": "x", "resources": half}],
     }
-    await made.beside(made.path("pods"), {"metadata": {"name": made.name}, "spec": spec})
+    pod = {"metadata": {"name": made.name}, "spec": spec}
+
+    async def taken() -> bool:
+        """The admission plugin learns of a new PriorityClass a moment later."""
+        try:
+            await made.beside(made.path("pods"), pod)
+        except KubeError as error:
+            if "no PriorityClass" not in str(error):
+                raise
+            return False
+        return True
+
+    await until(taken, lambda: f"the PriorityClass {made.name} is known", limit=LIMIT)
     await _disrupted(made, "PreemptionByScheduler")
     async for _ in _ends(made, ended(143, "Error")):
         yield
