@@ -431,16 +431,16 @@ POINTS = {
         tell.flush events.add_batch
     """,
     "a session gets its Service": """
-        sessions._list GET services
-        sessions._create POST services
+        session_services._list GET services
+        session_services._create POST services
         sessions._tell_all tasks.get_all
         sessions._tell tasks.edit_hyper_params
         tell.flush events.add_batch
     """,
     "a session's Service is there already": """
-        sessions._list GET services
-        sessions._create POST services
-        sessions._existing GET services
+        session_services._list GET services
+        session_services._create POST services
+        session_services._existing GET services
         sessions._tell_all tasks.get_all
         sessions._tell tasks.edit_hyper_params
         tell.flush events.add_batch

@@ -82,6 +82,8 @@ SESSION_TAG: Final = "interactive"
 RUNTIME_SESSION_PORT: Final = "internal_tcp_port_request"
 PROPERTY_GATEWAY: Final = "k8s-gateway-address"
 PROPERTY_POD_PORT: Final = "k8s-pod-port"
+NO_GATEWAY: Final = "no-session-port-yet.invalid"
+"""Stands for an address until there is one; no name server knows it (RFC 6761)."""
 
 # Environment of the task container and of the controller.
 ENV_TASK_ID: Final = "CLEARML_K8S_TASK_ID"
