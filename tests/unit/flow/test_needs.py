@@ -240,6 +240,24 @@ async def test_a_task_that_nobody_has_read_counts_as_the_most_that_it_may(
     assert room.of(queue.id) > 0
 
 
+async def test_by_a_quota_too_a_task_that_nobody_has_read_takes_the_most(
+    new_side: Any, cluster: Cluster, server: DevServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind those that a look at the queue reads."""
+    monkeypatch.setattr(needs, "LOOK_AT", 1)
+    side = await new_side(cluster, config=make_config(**configured(server)))
+    hard = {"requests.nvidia.com/gpu": Decimal(8)}
+    side.quotas.apply(
+        Listed(items=(QuotaRecord(name="q", uid="q", resource_version="1", hard=hard, used={}, scopes=()),))
+    )
+    first, second = ask(server, 2), ask(server, 8)
+    assert await side.poll() == 1
+    assert len(side.created(first)) == 1
+    await side.book.flush()
+    assert await side.poll() == 0
+    assert entries(server) == [second]
+
+
 async def test_the_scope_of_a_quota_goes_by_the_tasks_own_priority_class(
     new_side: Any, cluster: Cluster, server: DevServer
 ) -> None:

@@ -83,11 +83,15 @@ def _measured(pods: Sequence[Mapping[str, Any]], *, measure: Measure) -> Need:
     problem = ""
     if uses.unreadable:
         problem = f"agentk8sglue.monitoredResources: {uses.unreadable} of its pod template is no amount: write a number"
-    demands = [demand(pod) for pod in pods]
-    most = {name: max(one.get(name, Decimal(0)) for one in demands) for name in dict.fromkeys(chain(*demands))}
+    most = _most(*(demand(pod) for pod in pods))
     if uses.demand:
         uses = replace(uses, demand=tuple(most.items()))
     return Need(uses=uses, kind=kind_of(pods[0]), demand=most, problem=problem)
+
+
+def _most(*demands: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    """Of each amount the largest."""
+    return {name: max(one.get(name, Decimal(0)) for one in demands) for name in dict.fromkeys(chain(*demands))}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -235,5 +239,8 @@ class Needs:
             template = need_of(self._config, queue, measure=self._measure, worker_id=self._worker_id)
             asking = own_resources.asking_for_the_most(policy)
             probe = TaskView(id="0" * 32, status_changed=SAMPLE_ATTEMPT, properties=asking)
-            self._most[queue.id] = replace(template, uses=template.uses.most(self._of_task(probe, queue).uses))
+            asks = self._of_task(probe, queue)
+            self._most[queue.id] = replace(
+                template, uses=template.uses.most(asks.uses), demand=_most(template.demand, asks.demand)
+            )
         return self._most[queue.id]
