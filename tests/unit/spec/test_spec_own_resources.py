@@ -94,7 +94,7 @@ def test_the_template_tells_which_gpus_and_whether_cpus_are_limited(ask: Ask) ->
         ({"k8s-cpus": "0"}, "k8s-cpus: found '0'; expected an amount, as in 500m or 4"),
         ({"k8s-memory": "65Gi"}, "may have up to 64Gi (taskPolicy.maxMemory)"),
         ({"k8s-memory": "16g"}, "k8s-memory: found '16g'; expected an amount, as in 16Gi"),
-        ({"k8s-memory": "16"}, "k8s-memory: found '16'; with so little no container starts: write its unit, as in 16Gi"),
+        ({"k8s-memory": "16"}, "found '16'; with so little no container starts: write its unit, as in 16Gi"),
         ({"k8s-memory": "16000m"}, "with so little no container starts"),
         ({"k8s-node-selector": "pool=h100"}, "found 'pool=h100', which is not for tasks of this queue"),
         ({"k8s-node-selector": "pool"}, "found 'pool'; expected labels of nodes, as in pool=a100,zone=b"),
