@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from clearml_k8s.config.strings import SAMPLE, Missing, filled, problems, uses
+from clearml_k8s.spec.expansion import joined
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,7 +79,7 @@ def test_what_kubernetes_would_expand_is_escaped_there_alone() -> None:
         "command": ["${CLEARML_QUEUE_NAME}"],
         "image": "${CLEARML_QUEUE_NAME}",
     }
-    found = filled(thing, {**VALUES, "QUEUE_NAME": "$(SECRET)"}, escape=lambda text: text.replace("$(", "$$("))
+    found = filled(thing, {**VALUES, "QUEUE_NAME": "$(SECRET)"}, join=joined)
     assert found == {
         "env": [{"name": "A", "value": "$(B) $$(SECRET)"}],
         "command": ["$$(SECRET)"],
@@ -116,7 +117,7 @@ def test_a_task_keeps_to_its_own_folder_of_a_volume(key: str, value: str) -> Non
 
 def test_a_variable_in_a_sub_path_is_the_templates_own() -> None:
     values = {**VALUES, "PROJECT_NAME": "$(OTHER)"}
-    found = filled({"subPathExpr": "$(A)-${CLEARML_PROJECT_NAME}"}, values, escape=lambda text: text.replace("$", "$$"))
+    found = filled({"subPathExpr": "$(A)-${CLEARML_PROJECT_NAME}"}, values, join=joined)
     assert found == {"subPathExpr": "$(A)-$$(OTHER)"}
 
 
