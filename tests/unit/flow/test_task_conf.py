@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clearml_k8s.clearml.tasks import Container
 from clearml_k8s.errors import ConfigError
 from clearml_k8s.flow.launch import Launch
 from clearml_k8s.flow.served import State
@@ -159,3 +160,18 @@ async def test_a_task_is_read_for_rules_alone_and_its_project_for_one_that_names
     file.write_text('agent.default_docker.match_rules: [{image: "rule:2", match.project: "^vision/"}]')
     await side.clock.advance(LOOK_SECONDS)
     assert await launched(side, server, project=project) == "rule:2"
+
+
+async def test_a_task_is_not_launched_past_a_rule_while_its_projects_name_cannot_be_read(
+    side: Side, server: DevServer, file: Path
+) -> None:
+    file.write_text(
+        'agent.default_docker.match_rules: [{image: "locked:1", force_container_rules: true, match.project: "^locked"}]'
+    )
+    project = server.call("projects.create", name="locked/one", description="")["id"]
+    task = server.create_task("train", project=project, container={"image": "own:1"})
+    server.add_fault(kind="error_before", endpoint="^projects.get_all$", status=403, count=100)
+    view = make_task(task=task, project=project, container=Container(image="own:1"))
+    found = await side.launcher.launch(view, queue=make_queue("default"))
+    assert (found.how, "cannot be read" in found.why) == (Launch.NOT_NOW, True)
+    assert side.created(task) == []
