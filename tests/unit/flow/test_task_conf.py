@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,18 @@ def test_a_file_read_once(file: Path) -> None:
         read_file(file)
     file.write_text(GOOD)
     assert read_file(file).image == "conf:1"
+
+
+def test_a_url_is_not_asked_for_while_all_else_waits(file: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        port = listening.getsockname()[1]
+        file.write_text(f'{GOOD}\ninclude url("http://user:CANARY@127.0.0.1:{port}/more.conf")')
+        with pytest.raises(ConfigError, match="includes a URL") as caught:
+            read_file(file)
+        assert "CANARY" not in str(caught.value)
+        with pytest.raises(BlockingIOError):
+            listening.accept()
 
 
 # ---- with queues and Jobs -------------------------------------------------------------------------------------------
