@@ -36,7 +36,9 @@ def test_no_variable_comes_of_a_filled_in_text_and_what_stands_beside_it(
     first: str, others: list[tuple[str, str]]
 ) -> None:
     pieces = [first, *(piece for pair in others for piece in pair)]
-    wanted = "".join(text if number % 2 else kubernetes_expansion(text, VARIABLES) for number, text in enumerate(pieces))
+    wanted = "".join(
+        text if number % 2 else kubernetes_expansion(text, VARIABLES) for number, text in enumerate(pieces)
+    )
     assert kubernetes_expansion(joined(pieces), VARIABLES) == wanted
 
 

@@ -123,7 +123,7 @@ class Launcher:
         """
         rules = NO_RULES
         if self._conf is not None:
-            self._conf.look()
+            await self._conf.look()
             rules = self._conf.rules
         if self._projects is not None and names_project(config=self._config, queue=queue, rules=rules):
             try:
