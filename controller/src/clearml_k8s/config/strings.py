@@ -125,6 +125,8 @@ def _value(match: re.Match[str], values: Mapping[str, Any]) -> str:
     if text:
         return text
     if match["default"] is None:
+        if match["variable"] == TASK and found is not None:
+            return text  # as ClearML's own: it is there, and empty, as the tags of many tasks are
         raise Missing(f"{match[0]}: there is no such value; give a default, as in ${{CLEARML_TASK.name:none}}")
     return _operated(match, match["default"])
 
