@@ -76,7 +76,7 @@ async def check(
     ``conf_file``: the clearml.conf of task pods."""
     lines, clock = Lines(out=out or sys.stdout), SystemClock()
     lines.good(f"configuration: {len(config.queues)} queue(s): {', '.join(config.queues)}")
-    _conf(TaskConf(conf_file, clock=clock), lines)
+    await _conf(TaskConf(conf_file, clock=clock), lines)
     async with AsyncExitStack() as stack:
         session = None
         if credentials is None:
@@ -104,8 +104,8 @@ async def check(
     return 1 if lines.problems else 0
 
 
-def _conf(conf: TaskConf, lines: Lines) -> None:
-    conf.look()
+async def _conf(conf: TaskConf, lines: Lines) -> None:
+    await conf.look()
     if conf.problem:
         for problem in conf.problem.splitlines():
             lines.bad(f"clearml.conf: {problem}")

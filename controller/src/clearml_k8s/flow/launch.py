@@ -123,10 +123,16 @@ class Launcher:
         """
         rules = NO_RULES
         if self._conf is not None:
-            self._conf.look()
+            await self._conf.look()
             rules = self._conf.rules
         if self._projects is not None and names_project(config=self._config, queue=queue, rules=rules):
-            task = replace(task, project_name=await self._projects.of(task.project))
+            try:
+                # Not known is not "": a rule that forces would not fit.
+                read = self._projects.read if rules.needs_project else self._projects.of
+                task = replace(task, project_name=await read(task.project))
+            except (Refused, Unanswered) as error:
+                why = f"the name of the task's project, by which a rule of clearml.conf goes, cannot be read: {error}"
+                return Launched(how=Launch.NOT_NOW, why=why)
         if self._document is not None and (self._edits or names_task(config=self._config, queue=queue, rules=rules)):
             try:
                 task = replace(task, document=await self._document(task.id))

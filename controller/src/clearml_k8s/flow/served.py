@@ -226,7 +226,7 @@ class ServedQueues:
         """Why Kubernetes refuses Jobs of this queue, by a server-side dry run of each of its templates, and of what
         kind; "": it does not."""
         if self._conf is not None:
-            self._conf.look(now=True)
+            await self._conf.look(now=True)
             if not self._conf.usable:
                 return f"which image its tasks get is not known: {self._conf.problem}", State.TEMPLATE_INVALID
         for variant in variants(config=self._config, queue=queue.config):

@@ -109,8 +109,8 @@ def _rule(number: int, entry: Any, problems: list[str]) -> Rule | None:
     match = _mapping(given.get("match"), f"{place}.match", problems)
     terms = dict(_terms(match, f"{place}.match", problems))
     packages = _packages(match, f"{place}.match", problems)
-    if not terms and not packages:
-        return None  # as the agent: a rule without anything to match is none
+    if not match:
+        return None  # as the agent: a rule without `match` is none; one of which all terms are empty fits every task
     return Rule(number=number, image=image, arguments=arguments, force=bool(force), terms=terms, packages=packages)
 
 
