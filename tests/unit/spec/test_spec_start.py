@@ -1,4 +1,4 @@
-"""The pod's start script, really run by dash, bash and busybox, against a real server, with a stand-in for the agent."""
+"""The pod's start script, really run by dash, bash and busybox, against a real server, with a stand-in agent."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ ck8s_choose_python() {
         return 0
     fi
     ck8s_runner="$ck8s_bundle/agent/bin/python"
-    ck8s_has_agent "$ck8s_runner" || ck8s_fail 78 "the clearml-agent that bootstrap has brought does not start in this image: see whether it sets PYTHONHOME, PYTHONPATH or LD_PRELOAD, or use an image that has clearml-agent"
+    ck8s_has_agent "$ck8s_runner" || ck8s_fail 78 "the clearml-agent that bootstrap has brought does not start in this image: see whether it sets PYTHONHOME or LD_PRELOAD, or use an image that has clearml-agent"
     case $ck8s_python in
         */*) PATH="$PATH:${ck8s_python%/*}" ;;
         *) ck8s_python=$(command -v "$ck8s_python") ;;
