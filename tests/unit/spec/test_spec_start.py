@@ -396,15 +396,31 @@ def test_missing_system_packages_are_installed_once_asked_for(pod: Pod) -> None:
     assert "apt-get" not in pod.run(**env)[1]
 
 
-@pytest.mark.parametrize(("pip", "installed"), [("none", "python3-pip"), ("ensured", ""), ("given", "")])
+REFUSES = """
+import sys
+version = str
+def _ensurepip_is_disabled_in_debian_for_system():
+    sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("pip", "installed"), [("none", "python3-pip"), ("refused", "python3-pip"), ("ensured", ""), ("given", "")]
+)
 def test_a_python_without_pip_gets_the_distributions(pod: Pod, python_with_pip: Path, pip: str, installed: str) -> None:
-    """Debian's: neither pip nor ensurepip, until python3-pip is there."""
+    """Debian's: neither pip nor ensurepip, or one that does not work there, until python3-pip is there."""
     path = folder_with(pod.folder / "bin", "env", "id", "ln", "rm")
     executable(path / "id", "#!/bin/sh\necho 0\n")
     brings = f"rm {path}/python3; ln -s {sys.executable} {path}/python3"
     executable(path / "apt-get", f'#!/bin/sh\necho "apt-get $*"\ncase "$*" in *pip*) {brings} ;; esac\n')
-    hides = {"none": "*ensurepip*|*-m?pip*", "ensured": "*-m?pip*", "given": "nothing"}[pip]
-    bare = f'#!/bin/sh\ncase "$*" in {hides}) exit 1 ;; esac\nPYTHONPATH= exec {python_with_pip}/python3 "$@"\n'
+    hides = {"none": "*ensurepip*|*-m?pip*", "refused": "*-m?pip*", "ensured": "*-m?pip*", "given": "nothing"}[pip]
+    stand_in = pod.folder / pip
+    stand_in.mkdir()
+    if pip == "refused":
+        (stand_in / "ensurepip.py").write_text(REFUSES)
+    bare = (
+        f'#!/bin/sh\ncase "$*" in {hides}) exit 1 ;; esac\nPYTHONPATH={stand_in} exec {python_with_pip}/python3 "$@"\n'
+    )
     executable(path / "python3", bare)
     env = {
         "PATH": str(path),

@@ -65,8 +65,9 @@ ck8s_has_pip() {
     "$1" -m pip --version >/dev/null 2>&1
 }
 
+# Debian's own Python has ensurepip for virtual environments alone; that function of theirs ends it elsewhere.
 ck8s_ensures_pip() {
-    "$1" -c 'import ensurepip; ensurepip.version()' >/dev/null 2>&1
+    "$1" -c 'import ensurepip; ensurepip.version(); getattr(ensurepip, "_ensurepip_is_disabled_in_debian_for_system", int)()' >/dev/null 2>&1
 }
 
 ck8s_makes_environments() {
