@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,24 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from chart_job import asked_of, pod_of_task
 from chart_render import CREDENTIALS, merged, render
 from clearml_k8s.config.file import config_from_document
+from recipes import recipes
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/customisation.md"
 Pod = dict[str, Any]
-
-
-def recipes() -> dict[str, dict[str, Any]]:
-    """By heading: the values."""
-    text = PAGE.read_text(encoding="utf-8").partition("\n## Recipes\n")[2]
-    parts = re.split(r"^### (.+)$", text, flags=re.MULTILINE)[1:]
-    found = {}
-    for heading, body in zip(parts[::2], parts[1::2], strict=True):
-        (block,) = re.findall(r"^```yaml\n(.*?)^```$", body, flags=re.MULTILINE | re.DOTALL)
-        found[heading] = yaml.safe_load(block)
-    return found
 
 
 def container(pod: Pod) -> dict[str, Any]:
@@ -98,7 +85,13 @@ USES: list[tuple[str, str, str, Callable[[Pod], Any], Any, int]] = [
         "training",
         "",
         lambda pod: (volumes(pod), variables(pod)["CLEARML_AGENT_VENV_CACHE_PATH"]),
-        ({"/caches": {"persistentVolumeClaim": {"claimName": "caches"}}}, "/caches/venvs"),
+        (
+            {
+                "/caches": {"persistentVolumeClaim": {"claimName": "caches"}},
+                "/caches/pip/wheels": {"emptyDir": {}},
+            },
+            "/caches/venvs",
+        ),
         0,
     ),
     (
@@ -182,7 +175,8 @@ def test_the_caches_settings_are_the_agents(tmp_path: Path) -> None:
         "from clearml_agent.session import Session; from clearml_agent.definitions import ENV_VENV_CACHE_PATH as e\n"
         "from clearml_agent.backend_config import Config; c = Config(verbose=False)\n"
         "c.initialize_logging; c.reload()\n"
-        "print(c['agent.vcs_cache.path'], int(c['agent.venvs_cache.max_entries']), e.vars)"
+        "print(c['agent.vcs_cache.path'], int(c['agent.venvs_cache.max_entries']), "
+        "repr(c.get('agent.vcs_cache.clone_on_pull_fail', False)), e.vars)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -192,7 +186,7 @@ def test_the_caches_settings_are_the_agents(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert done.stdout.split()[:2] == ["/caches/vcs", "40"], done.stderr
+    assert done.stdout.split()[:3] == ["/caches/vcs", "40", "True"], done.stderr
     assert "CLEARML_AGENT_VENV_CACHE_PATH" in done.stdout
 
 

@@ -46,7 +46,7 @@ DASHBOARD_KEYS: list[tuple[str, str | None, Any, Any, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+PEM = "-----BEGIN CERTIFICATE-----\nMIEDYWJj\n-----END CERTIFICATE-----\n"
 EXTRA = at("customCertificates.extraCerts", [{"alias": "a", "pem": PEM}])
 
 

@@ -326,9 +326,38 @@ and what to write instead. Values of secrets are never shown.
 {{- end -}}
 {{- end -}}
 
+{{/*
+One certificate that cannot be read spoils the whole file, for every program. What is looked at is that each is base64, and
+as long as its own first bytes say (DER: 0x30, then 0x82 and two bytes, or 0x81 and one). Takes {state, key, pem}.
+*/}}
+{{- define "clearml-agent.validate.pem" -}}
+{{- $state := .state -}}
+{{- $key := .key -}}
+{{- range $index, $part := splitList "-----BEGIN CERTIFICATE-----" .pem | rest -}}
+{{- $body := splitList "-----END CERTIFICATE-----" $part | first | trim -}}
+{{- $bytes := regexReplaceAll "\\s" $body "" | b64dec -}}
+{{- $long := -1 -}}
+{{- if and (contains "-----END CERTIFICATE-----" $part) (gt (len $bytes) 4) (not (regexMatch "\\n\\s*\\n" $body)) -}}
+{{- if eq (index $bytes 0 | int) 48 -}}
+{{- if eq (index $bytes 1 | int) 130 -}}
+{{- $long = add (mul 256 (index $bytes 2 | int)) (index $bytes 3 | int) 4 -}}
+{{- else if eq (index $bytes 1 | int) 129 -}}
+{{- $long = add (index $bytes 2 | int) 3 -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if ne (int $long) (len $bytes) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" (printf "a text that is no certificate, as number %d of them" (add1 $index)) "advice" "copy it anew, with all its lines: one that cannot be read makes programs refuse all the others") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "clearml-agent.validate.certificates" -}}
 {{- $state := .state -}}
 {{- $given := .values.customCertificates -}}
+{{- with $given.overrideCaCertificatesCrt -}}
+{{- include "clearml-agent.validate.pem" (dict "state" $state "key" "customCertificates.overrideCaCertificatesCrt" "pem" .) -}}
+{{- end -}}
 {{- if and $given.propagateToTasks (not $given.extraCerts) (not $given.overrideCaCertificatesCrt) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" "customCertificates.propagateToTasks" "found" "true, but no certificates" "advice" "write them into customCertificates.extraCerts, or leave it out") -}}
 {{- end -}}
@@ -338,6 +367,7 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "customCertificates.extraCerts[%d].alias" $index) "found" (printf "%s, which entry %d has, too" $one.alias (get $names $one.alias)) "advice" "name each certificate once") -}}
 {{- end -}}
 {{- $_ := set $names $one.alias $index -}}
+{{- include "clearml-agent.validate.pem" (dict "state" $state "key" (printf "customCertificates.extraCerts[%d].pem" $index) "pem" $one.pem) -}}
 {{- end -}}
 {{- range $index, $env := .values.agentk8sglue.extraEnvs -}}
 {{- if and (has $env.name (list "REQUESTS_CA_BUNDLE" "SSL_CERT_FILE")) (or $given.extraCerts $given.overrideCaCertificatesCrt) -}}

@@ -1,10 +1,11 @@
-"""The pod's start script, really run by dash and bash, against a real HTTP server, with a stand-in for the agent."""
+"""The pod's start script, really run by dash, bash and busybox, against a real server, with a stand-in agent."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -98,10 +99,14 @@ def server() -> Iterator[LoginServer]:
         yield running
 
 
-@pytest.fixture(params=["dash", "bash"])
+#: Of Debian, of most images, of Alpine.
+SHELLS = ("dash", "bash", "busybox")
+
+
+@pytest.fixture(params=SHELLS)
 def pod(request: pytest.FixtureRequest, tmp_path: Path, server: LoginServer) -> Pod:
     shell = shutil.which(request.param)
-    assert shell, f"{request.param} is needed for this test"
+    assert shell, f"{request.param} is needed for this test: run ci/tools/apt.sh tests (Debian)"
     package = tmp_path / "modules" / "clearml_agent"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -118,7 +123,7 @@ def pod(request: pytest.FixtureRequest, tmp_path: Path, server: LoginServer) -> 
         "CLEARML_AGENT_SKIP_CONTAINER_APT": "1",
         "no_proxy": "localhost",
     }
-    return Pod(folder=tmp_path, server=server, shell=[shell], env=env)
+    return Pod(folder=tmp_path, server=server, shell=[shell, "ash"] if request.param == "busybox" else [shell], env=env)
 
 
 def wait_for_line(process: subprocess.Popen[str], text: str) -> str:
@@ -263,6 +268,25 @@ def test_tls(pod: Pod, certificate: Path, settings: dict[str, str], code: int, s
     assert (found, said in output) == (code, True), output
 
 
+def test_a_broken_bundle_of_certificates_is_named(pod: Pod, certificate: Path) -> None:
+    broken = pod.folder / "broken.pem"
+    lines = Path(f"{certificate}.crt").read_text().splitlines()
+    broken.write_text("\n".join([*lines, *lines[:2], *lines[3:]]) + "\n")
+    code, output = pod.run(REQUESTS_CA_BUNDLE=str(broken), CLEARML_API_HOST="https://localhost:1")
+    assert code == EXIT_CANNOT_TELL
+    assert f"REQUESTS_CA_BUNDLE names {broken}, which cannot be read as certificates" in output
+
+
+def test_the_password_of_a_proxy_is_not_shown(pod: Pod) -> None:
+    """Python's own error for one slash too few repeats all of it."""
+    proxy = "http:/user:NEVER-SHOWN@proxy.example.com:3128"
+    env = {"CLEARML_API_HOST": "http://api.example.com", "http_proxy": proxy, "CLEARML_K8S_START_CHECK_SECONDS": "1"}
+    code, output = pod.run(**env)
+    assert code == EXIT_CANNOT_TELL
+    assert "NEVER" not in output
+    assert "the address of the ClearML server, or of a proxy in the environment, is no URL" in output
+
+
 def test_an_image_without_python_is_told_so(pod: Pod) -> None:
     code, output = pod.run(PATH=str(folder_with(pod.folder / "bin", "env", "id", "dirname")))
     assert code == EXIT_UNPREPARED
@@ -372,11 +396,54 @@ def test_missing_system_packages_are_installed_once_asked_for(pod: Pod) -> None:
     assert "apt-get" not in pod.run(**env)[1]
 
 
+REFUSES = """
+import sys
+version = str
+def _ensurepip_is_disabled_in_debian_for_system():
+    sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("pip", "installed"), [("none", "python3-pip"), ("refused", "python3-pip"), ("ensured", ""), ("given", "")]
+)
+def test_a_python_without_pip_gets_the_distributions(pod: Pod, python_with_pip: Path, pip: str, installed: str) -> None:
+    """Debian's: neither pip nor ensurepip, or one that does not work there, until python3-pip is there."""
+    path = folder_with(pod.folder / "bin", "env", "id", "ln", "rm")
+    executable(path / "id", "#!/bin/sh\necho 0\n")
+    brings = f"rm {path}/python3; ln -s {sys.executable} {path}/python3"
+    executable(path / "apt-get", f'#!/bin/sh\necho "apt-get $*"\ncase "$*" in *pip*) {brings} ;; esac\n')
+    hides = {"none": "*ensurepip*|*-m?pip*", "refused": "*-m?pip*", "ensured": "*-m?pip*", "given": "nothing"}[pip]
+    stand_in = pod.folder / pip
+    stand_in.mkdir()
+    if pip == "refused":
+        (stand_in / "ensurepip.py").write_text(REFUSES)
+    bare = (
+        f'#!/bin/sh\ncase "$*" in {hides}) exit 1 ;; esac\nPYTHONPATH={stand_in} exec {python_with_pip}/python3 "$@"\n'
+    )
+    executable(path / "python3", bare)
+    env = {
+        "PATH": str(path),
+        "CLEARML_AGENT_SKIP_CONTAINER_APT": "",
+        "PIP_NO_INDEX": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+    }
+    code, output = pod.run(**env)
+    found = re.findall("apt-get -qq install -y --no-install-recommends (.*)", output)
+    assert found == ([installed] if installed else []), output
+    assert (code == 0) is bool(installed), output
+    if pip == "none":
+        executable(path / "python3", bare)
+        code, output = pod.run(**env, LOCAL_PYTHON=str(path / "python3"))
+        assert (code, "apt-get" in output) == (EXIT_UNPREPARED, False), "it would not be that Python's"
+
+
 def test_no_system_package_is_installed_when_switched_off_or_not_root(pod: Pod) -> None:
     path = folder_with(pod.folder / "bin", "env")
     executable(path / "apt-get", '#!/bin/sh\necho "apt-get $*"\n')
     executable(path / "id", "#!/bin/sh\necho 1000\n")
-    for skip in ("1", ""):
+    own_id = pod.shell[-1] == "ash"  # of busybox, whatever PATH says
+    for skip in ("1",) if own_id else ("1", ""):
         code, output = pod.run(PATH=str(path), CLEARML_AGENT_SKIP_CONTAINER_APT=skip)
         assert code == EXIT_UNPREPARED
         assert "apt-get" not in output
@@ -648,6 +715,7 @@ def bundle(pod: Pod, bare: Path) -> Bundle:
     executable(folder / "python/bin/python3", f'#!/bin/sh\nPYTHONPATH= exec {bare} "$@"\n')
     executable(folder / "git/bin/git", "#!/bin/sh\necho git of the bundle\n")
     (folder / "wheels/pip-versions").write_text('[" @ file:///x.whl"]\n')
+    folder_with(folder / "git/tools", "mktemp", "rm")
     (folder / "ca-certificates.crt").touch()
     shutil.copyfile(Path(lend.__file__), folder / "lend.py")
     image = folder_with(pod.folder / "bin", "env", "id")
@@ -743,6 +811,43 @@ def test_bootstrap_gives_a_home_to_users_without_one(bundle: Bundle) -> None:
     _, _, seen = bundle.run(HOME=own, TMPDIR=own)
     assert seen is not None
     assert (seen["HOME"], seen["TMPDIR"]) == (own, own)
+
+
+def test_bootstrap_gives_a_home_to_root_where_nothing_can_be_written(bundle: Bundle) -> None:
+    """Of any folder the shell's own test says yes to root; /proc takes nobody's files, as a read-only root."""
+    _, _, seen = bundle.run(HOME="/proc", TMPDIR="/proc")
+    assert seen is not None
+    assert (seen["HOME"], seen["TMPDIR"]) == (str(bundle.work / "home"), str(bundle.work / "tmp"))
+
+
+def test_looking_at_a_home_leaves_nothing_in_it(bundle: Bundle) -> None:
+    home = bundle.pod.folder / "home"
+    home.mkdir()
+    _, _, seen = bundle.run(HOME=str(home), TMPDIR=str(home))
+    assert seen is not None
+    assert seen["HOME"] == str(home)
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize("python", [True, False])
+def test_the_extra_script_is_read_by_the_bundles_agent(bundle: Bundle, python: bool) -> None:
+    with_conf(bundle.pod, 'agent.extra_docker_shell_script: ["export EXPORTED=extra", "echo it is extra"]')
+    if python:
+        bundle.gives("python3")
+    code, output, seen = bundle.run()
+    assert code == 0, output
+    assert "it is extra" in output
+    assert "installing" not in output
+    assert seen is not None
+    assert seen["EXPORTED"] == "extra"
+
+
+def test_an_own_script_gets_the_extra_one_by_the_bundles_agent(bundle: Bundle) -> None:
+    with_conf(bundle.pod, 'agent.extra_docker_shell_script: ["export EXPORTED=extra"]')
+    bundle.pod.further = further(own=OWN)
+    code, output, _ = bundle.run()
+    assert code == 0, output
+    assert "and extra" in output
 
 
 def test_an_agent_of_the_bundle_that_does_not_start_is_told(bundle: Bundle) -> None:

@@ -65,6 +65,11 @@ ck8s_has_pip() {
     "$1" -m pip --version >/dev/null 2>&1
 }
 
+# Debian's own Python has ensurepip for virtual environments alone; that function of theirs ends it elsewhere.
+ck8s_ensures_pip() {
+    "$1" -c 'import ensurepip; ensurepip.version(); getattr(ensurepip, "_ensurepip_is_disabled_in_debian_for_system", int)()' >/dev/null 2>&1
+}
+
 ck8s_makes_environments() {
     "$1" -c 'import virtualenv' >/dev/null 2>&1 || "$1" -c 'import venv, ensurepip; ensurepip.version()' >/dev/null 2>&1
 }
@@ -93,6 +98,13 @@ ck8s_find_python() {
     [ -n "$ck8s_python" ]
 }
 
+# By writing: for root, busybox's own test says yes of a file system that is read-only.
+ck8s_takes_files() {
+    [ -d "$1" ] || return 1
+    ck8s_file=$("$ck8s_bundle/git/tools/mktemp" "${1%/}/.clearml-k8s-XXXXXX" 2>/dev/null) || return 1
+    "$ck8s_bundle/git/tools/rm" -f "$ck8s_file"
+}
+
 # For scripts of others, too: what the image lacks comes behind what it has, and a user without a home gets one.
 ck8s_use_bundle() {
     [ -n "$ck8s_bundle" ] || return 0
@@ -100,8 +112,8 @@ ck8s_use_bundle() {
     PATH=${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin}
     command -v git >/dev/null 2>&1 || PATH="$PATH:$ck8s_bundle/git/bin"
     ck8s_find_python || PATH="$PATH:$ck8s_bundle/python/bin"
-    if ! [ -d "${HOME:-}" ] || ! [ -w "$HOME" ]; then HOME="$ck8s_bundle-work/home"; fi
-    if ! [ -w "${TMPDIR:-/tmp}" ]; then export TMPDIR="$ck8s_bundle-work/tmp"; fi
+    ck8s_takes_files "${HOME:-}" || HOME="$ck8s_bundle-work/home"
+    ck8s_takes_files "${TMPDIR:-/tmp}" || export TMPDIR="$ck8s_bundle-work/tmp"
     export PATH HOME
     if [ -z "${SSL_CERT_FILE:-}" ]; then
         for ck8s_file in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/ca-bundle.pem "$ck8s_bundle/ca-certificates.crt"; do
@@ -133,7 +145,7 @@ ck8s_choose_python() {
         return 0
     fi
     ck8s_runner="$ck8s_bundle/agent/bin/python"
-    ck8s_has_agent "$ck8s_runner" || ck8s_fail 78 "the clearml-agent that bootstrap has brought does not start in this image: see whether it sets PYTHONHOME, PYTHONPATH or LD_PRELOAD, or use an image that has clearml-agent"
+    ck8s_has_agent "$ck8s_runner" || ck8s_fail 78 "the clearml-agent that bootstrap has brought does not start in this image: see whether it sets PYTHONHOME or LD_PRELOAD, or use an image that has clearml-agent"
     case $ck8s_python in
         */*) PATH="$PATH:${ck8s_python%/*}" ;;
         *) ck8s_python=$(command -v "$ck8s_python") ;;
@@ -153,7 +165,11 @@ ck8s_install_system_packages() {
     [ -z "$ck8s_bundle" ] || return 0
     ck8s_packages=
     if [ -n "${CLEARML_K8S_NEEDS_GIT:-}" ] && ! command -v git >/dev/null 2>&1; then ck8s_packages=git; fi
-    ck8s_find_python || ck8s_packages="git python3 python3-pip"
+    if ! ck8s_find_python; then
+        ck8s_packages="git python3 python3-pip"
+    elif [ -z "${LOCAL_PYTHON:-}" ] && ! ck8s_has_agent "$ck8s_python" && ! ck8s_has_pip "$ck8s_python" && ! ck8s_ensures_pip "$ck8s_python"; then
+        ck8s_packages="${ck8s_packages:+$ck8s_packages }python3-pip"
+    fi
     [ -n "$ck8s_packages" ] && [ -z "${CLEARML_AGENT_SKIP_CONTAINER_APT:-}" ] && [ "$(id -u)" = 0 ] || return 0
     ck8s_stage="installing $ck8s_packages"
     # shellcheck disable=SC2086 # a list of words
@@ -204,8 +220,11 @@ ck8s_read_extra() {
     ck8s_names_extra || return 0
     ck8s_stage="reading agent.extra_docker_shell_script of clearml.conf"
     ck8s_find_python || ck8s_fail 78 "the image has no Python 3.6 or newer, by which clearml-agent reads agent.extra_docker_shell_script of clearml.conf: use an image with Python, or write the script into agentk8sglue.customBashScript"
-    ck8s_has_agent "$ck8s_python" || ck8s_install_agent
-    ck8s_extra=$("$ck8s_python" -c '
+    ck8s_reader=$ck8s_python
+    if ! ck8s_has_agent "$ck8s_reader"; then
+        if [ -n "$ck8s_bundle" ]; then ck8s_reader="$ck8s_bundle/agent/bin/python"; else ck8s_install_agent; fi
+    fi
+    ck8s_extra=$("$ck8s_reader" -c '
 import os
 try:
     from clearml_agent.external.pyhocon import ConfigFactory
