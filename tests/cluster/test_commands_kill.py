@@ -77,7 +77,9 @@ async def test_claims_come_and_go_with_pods_whoever_dies(
             f"[[ {{queue_name}} == '{QUEUE}' ]] && sed 's/\\$PVC_NAME/{{pod_name}}/g' {manifest} | "
             "kubectl apply -n {namespace} -f - || [[ {queue_name} == plain ]]"
         ),
-        "CLEARML_K8S_GLUE_POD_POST_APPLY_CMD": "kubectl annotate --overwrite -n {namespace} job {pod_name} number={pod_number}",
+        "CLEARML_K8S_GLUE_POD_POST_APPLY_CMD": (
+            "kubectl annotate --overwrite -n {namespace} job {pod_name} number={pod_number}"
+        ),
         "CLEARML_K8S_GLUE_POD_POST_DELETE_CMD": (
             "kubectl delete pvc {pod_name} -n {namespace} --ignore-not-found --wait=false"
         ),
