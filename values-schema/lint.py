@@ -37,6 +37,7 @@ PASSED_WHOLE = {
     ("agentk8sglue", "monitoredResources"): "goes to the controller as it is",
     ("agentk8sglue", "orchestrationDashboard"): "goes to the controller in the newest of its names",
     ("agentk8sglue", "patienceSeconds"): "goes to the controller as it is",
+    ("agentk8sglue", "podCommands"): "goes to the controller as it is",
     ("agentk8sglue", "taskPolicy"): "goes to the controller as it is",
     ("agentk8sglue", "templateModule"): "goes to the controller, with the folders of fileMounts",
     ("sessions",): "goes to the controller as it is, without keys of old versions",

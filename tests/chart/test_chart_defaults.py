@@ -182,6 +182,7 @@ def test_whole_config_file(render: Render) -> None:
             "maxResourcesFieldName": "resources|limits|nvidia.com/gpu",
         },
         "templateModule": {"function": "", "timeoutSeconds": 10, "path": []},
+        "podCommands": {"preApply": "", "postApply": "", "postDelete": "", "timeoutSeconds": 30},
         "taskPolicy": {
             "sharedMemory": "",
             "hostIPC": False,

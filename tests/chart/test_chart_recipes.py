@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chart_job import asked_of, pod_of_task
+import yaml
+from chart_job import asked_of, mounted_files, pod_of_task
 from chart_render import CREDENTIALS, merged, render
+from clearml_k8s.clock import SystemClock
+from clearml_k8s.config import pod_commands
 from clearml_k8s.config.file import config_from_document
+from clearml_k8s.hooks.shell import Ended, Shell
+from clearml_k8s.spec.job import SAMPLE_TASK_ID
 from recipes import recipes
 
 Pod = dict[str, Any]
@@ -137,6 +142,15 @@ USES: list[tuple[str, str, str, Callable[[Pod], Any], Any, int]] = [
         ["SYS_PTRACE"],
         0,
     ),
+    (
+        "A claim for each task, by commands",
+        "scratch",
+        "",
+        volumes,
+        {"/scratch": {"persistentVolumeClaim": {"claimName": f"clearml-id-{SAMPLE_TASK_ID}"}}},
+        0,
+    ),
+    ("A claim for each task, by commands", "default", "", volumes, {}, 0),
     ("A debugger in the container", "default", "--cap-add SYS_PTRACE", lambda pod: "SYS_PTRACE" in str(pod), False, 1),
     (
         "Files that belong to the user",
@@ -197,6 +211,56 @@ def test_the_recipe_for_sessions() -> None:
     found = config_from_document(render("helm4", merged(CREDENTIALS, recipes()[SESSIONS])).config, source="rendered")
     assert found.sessions is not None
     assert (found.sessions.node_ports, found.sessions.external_address) == (range(30501, 30511), "gpu.example.com")
+
+
+KUBECTL = """#!/bin/sh
+echo "$@" >>"$0.calls"
+[ "$1" != apply ] || cat >>"$0.calls"
+"""
+"""Writes down its arguments, and what it is to apply."""
+
+
+@pytest.mark.parametrize(("queue", "applies"), [("scratch", True), ("default", False), ("scratch; touch pwned", False)])
+async def test_the_recipe_for_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, queue: str, applies: bool
+) -> None:
+    """Rendered, read by the controller, and run by its shell with a kubectl that writes down what it is told."""
+    rendered = render("helm4", merged(CREDENTIALS, recipes()["A claim for each task, by commands"]))
+    (tools,) = [volume for volume in rendered.spec["volumes"] if volume["name"] == "tools"]
+    assert tools == {"name": "tools", "emptyDir": {}}
+    assert {"name": "tools", "mountPath": "/usr/bin/kubectl", "subPath": "kubectl", "readOnly": True} in (
+        rendered.container["volumeMounts"]
+    )
+    assert rendered.one("Role", "claims-of-tasks")["rules"][0]["resources"] == ["persistentvolumeclaims"]
+    bound = [one["roleRef"]["name"] for one in rendered.objects if one["kind"] == "RoleBinding"]
+    assert "claims-of-tasks" in bound
+    commands = config_from_document(rendered.config, source="rendered").pod_commands
+    for path, content in mounted_files(rendered, rendered.spec).items():
+        (tmp_path / Path(path).name).write_text(content, encoding="utf-8")
+    (tmp_path / "kubectl").write_text(KUBECTL, encoding="utf-8")
+    (tmp_path / "kubectl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.chdir(tmp_path)
+    shell, calls = Shell(seconds=30.0, clock=SystemClock()), tmp_path / "kubectl.calls"
+
+    async def run(command: str) -> Ended:
+        filled = pod_commands.filled(
+            command.replace("/mnt/yaml-manifests", str(tmp_path)), pod_name="clearml-id-1", namespace="ns"
+        )
+        return await shell(filled, variables=pod_commands.variables(queue_name=queue))
+
+    assert await run(commands.pre_apply) == Ended(code=0)
+    assert calls.exists() is applies
+    assert not (tmp_path / "pwned").exists()
+    if applies:
+        arguments, _, manifest = calls.read_text().partition("\n")
+        assert arguments == "apply -n ns -f -"
+        assert yaml.safe_load(manifest)["metadata"]["name"] == "clearml-id-1"
+        calls.unlink()
+    assert (await run(commands.post_delete)).code == 0
+    assert calls.read_text() == "delete pvc clearml-id-1 -n ns --ignore-not-found --wait=false\n"
+    (tmp_path / "kubectl").write_text("#!/bin/sh\nexit 3\n", encoding="utf-8")
+    assert (await run(commands.pre_apply)).code == (3 if applies else 0), "a failure of kubectl is the command's"
 
 
 def test_every_recipe_is_used() -> None:

@@ -502,6 +502,13 @@ CASES = [
          given=["/root"], absent=[]),
     Case(key="agentk8sglue.extraEnvs", value=[{"name": "CLEARML_K8S_GLUE_TEMPLATE_MODULE", "value": "a.b:c"}],
          look=config("templateModule.function"), given="a.b:c", absent=""),
+    *(
+        Case(key=f"agentk8sglue.podCommands.{key}", value="echo {pod_name}", look=config(f"podCommands.{key}"),
+             given="echo {pod_name}", absent="")
+        for key in ("preApply", "postApply", "postDelete")
+    ),
+    Case(key="agentk8sglue.podCommands.timeoutSeconds", value=2.5, look=config("podCommands.timeoutSeconds"),
+         given=2.5, absent=30),
     Case(key="agentk8sglue.customBashScript", value="export A=1", look=config("task.preparationScript"), given="export A=1", absent=""),
     Case(key="agentk8sglue.containerCustomBashScript", value=OWN_SCRIPT, look=config("task.startScript"), given=OWN_SCRIPT, absent=""),
     Case(key="agentk8sglue.containerCustomBashScript", value=OWN_SCRIPT, absent=5, given=7,

@@ -445,4 +445,48 @@ POINTS = {
         sessions._tell tasks.edit_hyper_params
         tell.flush events.add_batch
     """,
+    "commands before and after a Job is made": """
+        - queues.get_all
+        claim.claim tasks.get_all
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
+        claim._recorded PATCH configmaps
+        claim._take queues.remove_task
+        claim._show queues.add_task
+        commands._owe PATCH configmaps
+        commands._run a command
+        launch.launch POST jobs
+        book.flush PATCH configmaps
+        tell.flush events.add_batch
+        commands.write PATCH configmaps
+    """,
+    "a command when a pod is gone": """
+        reads.refresh tasks.get_all
+        reads._serve tasks.get_all
+        ends.delete DELETE jobs
+        commands._stays GET jobs
+        commands._stays GET pods
+        commands._run a command
+        commands.write PATCH configmaps
+    """,
+    "enqueued again with a command owed": """
+        reads.refresh tasks.get_all
+        reads._serve tasks.get_all
+        ends.delete DELETE jobs
+        commands._stays GET jobs
+        commands._stays GET pods
+        commands._run a command
+        commands.write PATCH configmaps
+        - queues.get_all
+        claim.claim tasks.get_all
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
+        claim._recorded PATCH configmaps
+        claim._take queues.remove_task
+        claim._show queues.add_task
+        commands._owe PATCH configmaps
+        launch.launch POST jobs
+        book.flush PATCH configmaps
+        tell.flush events.add_batch
+    """,
 }

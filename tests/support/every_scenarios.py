@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import every_claims
+import every_commands
 import every_ends
 import every_old_pods
 import every_recoveries
@@ -16,4 +17,5 @@ SCENARIOS = {
     **every_ends.SCENARIOS,
     **every_old_pods.SCENARIOS,
     **every_sessions.SCENARIOS,
+    **every_commands.SCENARIOS,
 }

@@ -17,6 +17,9 @@ CLIENT = {"create": "POST", "patch": "PATCH", "delete": "DELETE", "find": "GET",
 READS = {"events_of": "GET events", "environment": "GET pods"}
 """Functions of `kube` by what they call."""
 
+COMMAND = "a command"
+"""Of the administrator's own, in a process: nobody's API, and yet it may go wrong, or the process die at it."""
+
 _ENDPOINT = re.compile(r"^[a-z]+\.[a-z_]+$")
 
 
@@ -88,6 +91,8 @@ def sites() -> set[str]:
 def _names(call: ast.Call, endpoints: dict[str, Endpoints]) -> set[str]:
     if isinstance(call.func, ast.Name) and call.func.id in READS:
         return {READS[call.func.id]}
+    if isinstance(call.func, ast.Subscript) and getattr(call.func.value, "attr", "") == "_shells":
+        return {COMMAND}
     if not isinstance(call.func, ast.Attribute):
         return set()
     whose, what = call.func.value, call.func.attr
@@ -101,7 +106,7 @@ def _names(call: ast.Call, endpoints: dict[str, Endpoints]) -> set[str]:
             return {"GET pods (log)"}
         return {f"{CLIENT[what]} {resource.plural if resource else '?'}{' (dry run)' if dry else ''}"}
     later = what == "forget" and any(key.arg == "wait" for key in call.keywords)
-    if owner == "_record" and what in ("add", "forget", "flush") and not later:
+    if owner == "_record" and what in ("add", "forget", "flush", "owe", "disown") and not later:
         return {"PATCH configmaps"}
     return set()
 

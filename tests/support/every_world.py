@@ -16,6 +16,7 @@ from clearml_k8s.kube.service import manifest
 from clearml_k8s.kube.watch import Gone, Listed, Upsert
 from clearml_server.app import Server
 from every_servers import LocalClearML, LocalCluster
+from every_shell import LocalShell
 from every_wires import Life, Wires, wired
 from flow_parts import GRACE, Side, make_config, make_pod
 from manual_clock import ManualClock
@@ -37,6 +38,8 @@ class World:
         self.tasks: list[str] = []
         self.pods: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
         self.old_pods: list[str] = []
+        self.made: set[str] = set()  # what commands before a Job have made, and those after a pod have not removed
+        self.applied: set[str] = set()  # the same, of commands once the Job is there
         self.reconciles = self.blind = False
         self.clashes = self.told_of_clash = False  # somebody else works under our worker id; we say so
         self._shown: object = None
@@ -60,6 +63,7 @@ class World:
                 cluster=self.cluster,
                 config=make_config(api_server=self.server.url, **self.config),
                 clock=self.clock,
+                shell=lambda: LocalShell(wires=self.wires, life=self.life, made=self.made, applied=self.applied),
             )
         self.lives.append(self.side)
         self.loop = Loop(self.side)
@@ -156,6 +160,7 @@ class World:
             self._follow_old_pods,
             self.look_for_clash,
             self.follow_sessions,
+            self.follow_commands,
             side.teller.flush,
         ):
             self.see()
@@ -178,6 +183,24 @@ class World:
     async def follow_sessions(self) -> None:
         if self.sessions is not None:
             await self.sessions.look()
+
+    async def follow_commands(self) -> None:
+        if self.side.commands is not None:
+            for due in self.side.commands.due():
+                await self.side.commands.settle(due)
+            await self.side.commands.write()
+
+    def _unpaid(self) -> list[str]:
+        """What commands around pods should have done, or undone."""
+        if self.side.commands is None:
+            return []
+        there = {job["metadata"]["name"] for job in self.jobs()}
+        owed = {names.JOB_NAME_PREFIX + task for task in self.side.record.owed}
+        return [
+            f"{what}: {sorted(found)}, and there are the Jobs {sorted(there)}"
+            for what, found in (("made", self.made), ("applied", self.applied), ("owed", owed))
+            if found != there
+        ]
 
     def sessions_body(self, task: str) -> dict[str, Any]:
         """The Service that the present life would make of the task's Job."""
@@ -295,7 +318,8 @@ class World:
             if limit is not None and len(alive) > limit:
                 found.append(f"{len(alive)} Jobs at one time, with maxPods {limit}")
         found += [f"attempt {a} of task {t} was started {n} times" for (t, a), n in started.items() if n > 1]
-        found += [f"the record has {task} still" for task in self.side.stored()]
+        found += [f"the record has {key} still" for key in self.side.stored() if not key.startswith("owed.")]
+        found += self._unpaid()
         found += [
             f"task {held.task} is on hold: {held.why}"
             for held in self.side.graces

@@ -187,6 +187,7 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
       "clusterAccess" .Values.agentk8sglue.serviceAccountClusterAccess
       "statusReportFrequencySeconds" .Values.agentk8sglue.statusReportFrequencySeconds
       "templateModule" (include "clearml-agent.templateModule" . | fromJson)
+      "podCommands" .Values.agentk8sglue.podCommands
       "taskWorkerId" (.Values.agentk8sglue.taskWorkerIdOverride | default nil)
       "orchestrationDashboard" (include "clearml-agent.dashboard" . | fromJson)
       "sessions" (omit .Values.sessions "dynamicSvcs" "setInteractiveQueuesTag") -}}

@@ -17,6 +17,7 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.taskFiles" (dict "state" $state "values" .Values "conf" (include "clearml-agent.confSecretName" .)) -}}
 {{- include "clearml-agent.validate.startScript" (dict "state" $state "script" (.Values.agentk8sglue.containerCustomBashScript | default "") "preparation" (.Values.agentk8sglue.customBashScript | default "")) -}}
 {{- include "clearml-agent.validate.templateModule" (dict "state" $state "values" .Values) -}}
+{{- include "clearml-agent.validate.podCommands" (dict "state" $state "glue" .Values.agentk8sglue) -}}
 {{- include "clearml-agent.validate.entrypoint" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.certificates" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.sessions" (dict "state" $state "sessions" .Values.sessions) -}}
@@ -297,6 +298,25 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" $env.name "advice" "agentk8sglue.templateModule.function says it already: leave one of them out") -}}
 {{- else if not (regexMatch "^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$" ($env.value | default "")) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" $env.name "advice" "write its value as module:function, as in custom_code:update_template") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Commands around pods, by value or variable: config/pod_commands.py judges alike. Takes {state, glue}. */}}
+{{- define "clearml-agent.validate.podCommands" -}}
+{{- $state := .state -}}
+{{- $commands := .glue.podCommands -}}
+{{- if regexMatch "(^|[^$]){pod_number}" ($commands.preApply | default "") -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" "agentk8sglue.podCommands.preApply" "found" "{pod_number}" "advice" "a pod has it only once it is made: name things by {pod_name}") -}}
+{{- end -}}
+{{- $keys := dict "CLEARML_K8S_GLUE_POD_PRE_APPLY_CMD" "preApply" "CLEARML_K8S_GLUE_POD_POST_APPLY_CMD" "postApply" "CLEARML_K8S_GLUE_POD_POST_DELETE_CMD" "postDelete" -}}
+{{- range $index, $env := .glue.extraEnvs -}}
+{{- with get $keys $env.name -}}
+{{- if trim (get $commands . | default "") -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" (printf "agentk8sglue.podCommands.%s says it already: leave one of them out" .)) -}}
+{{- else if and (eq . "preApply") (regexMatch "(^|[^$]){pod_number}" ($env.value | default "")) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" (printf "{pod_number} in %s" $env.name) "advice" "a pod has it only once it is made: name things by {pod_name}") -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -100,6 +100,8 @@ ENV_AUTH_TOKEN: Final = "CLEARML_AUTH_TOKEN"  # noqa: S105 - the variable's name
 ENV_WORKER_ID: Final = "CLEARML_WORKER_ID"
 ENV_CONFIG_FILE: Final = "CLEARML_CONFIG_FILE"
 ENV_BOOTSTRAP: Final = "CLEARML_K8S_BOOTSTRAP"
+ENV_QUEUE_NAME: Final = "CLEARML_K8S_QUEUE_NAME"
+"""Of the commands around a pod: the name of the queue that its task comes from."""
 ENV_PROPAGATE_EXITCODE: Final = "CLEARML_AGENT_PROPAGATE_EXITCODE"
 
 ENV_TASK_CONF: Final = "CLEARML_K8S_TASK_CONF"

@@ -88,7 +88,8 @@ async def test_whatever_the_user_does_between_two_calls(app: Server, scenario: s
             wrong.append(f"{act} before {point}: other tasks are {found.others}")
         wrong += [f"{act} before {point}: {text}" for text in found.wrong]
     assert not wrong, "\n".join(wrong)
-    assert met or (scenario == "completed" and act not in ENDS) or act == "move", "the server refused it every time"
+    over = scenario in ("completed", "a command when a pod is gone") and act not in ENDS
+    assert met or over or act == "move", "the server refused it every time"
 
 
 def test_what_is_left_out_exists() -> None:

@@ -19,6 +19,7 @@ from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.claim import Claims
 from clearml_k8s.flow.clash import WorkerClash
+from clearml_k8s.flow.commands import Commands
 from clearml_k8s.flow.counting import Counting
 from clearml_k8s.flow.edits import Edits
 from clearml_k8s.flow.graces import Graces
@@ -38,6 +39,7 @@ from clearml_k8s.flow.starts import Starts
 from clearml_k8s.flow.task_conf import TaskConf
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.flow.workqueue import WorkQueue
+from clearml_k8s.hooks.shell import Shell
 from clearml_k8s.hooks.template_module import TemplateModule
 from clearml_k8s.kube import old_pod
 from clearml_k8s.kube.client import KubeClient
@@ -185,6 +187,8 @@ class Parts:
     reports: Reports
     sessions: Sessions | None
     """None where sessions are not to be reached."""
+    commands: Commands | None
+    """None where no command is configured."""
 
 
 def edits_of(config: Config, *, worker_id: str, clock: Clock) -> Edits:
@@ -294,6 +298,21 @@ def make(
         holder=holder,
         labels=names.own_labels(release=config.release_name),
     )
+    book = ClaimBook(session=session, record=record, graces=graces, controller=controller)
+    commands = None
+    if config.pod_commands:
+        commands = Commands(
+            config=config.pod_commands,
+            namespace=config.namespace,
+            client=client,
+            record=record,
+            book=book,
+            jobs=jobs,
+            pods=pods,
+            teller=teller,
+            shell=partial(Shell, seconds=config.pod_commands.timeout_seconds, clock=session.clock),
+            may_run=leads,
+        )
     launcher = Launcher(
         config=config,
         client=client,
@@ -307,8 +326,8 @@ def make(
         document=partial(tasks.get_document, session),
         edits=edits,
         conf=conf,
+        commands=commands,
     )
-    book = ClaimBook(session=session, record=record, graces=graces, controller=controller)
     returning = Returning(
         session=session,
         record=record,
@@ -429,6 +448,7 @@ def make(
         graces=graces,
         counting=counting,
         reports=make_reports(config=config, session=session, client=client, worker_id=worker_id, served=served),
+        commands=commands,
         sessions=None
         if config.sessions is None
         else Sessions(

@@ -64,6 +64,8 @@ def render(
     if config.template_module is not None:
         function = config.template_module.function
         print(f"clearml-k8s: the template module {function} is not called here, and may change these Jobs", file=log)
+    if config.pod_commands:
+        print("clearml-k8s: the commands around pods (podCommands) are not run here", file=log)
     jobs = []
     for queue in _select(config, queues):
         arguments: dict[str, Any] = {

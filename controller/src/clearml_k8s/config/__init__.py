@@ -13,6 +13,7 @@ from typing import Any
 
 from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.config.dashboard import DashboardConfig
+from clearml_k8s.config.pod_commands import PodCommandsConfig
 from clearml_k8s.config.policy import TaskPolicy
 from clearml_k8s.config.sessions import SessionsConfig
 
@@ -214,6 +215,7 @@ class Config:
     """Template of the worker ids of tasks (`config.worker_ids`); None: ``<worker id>:<task id>``."""
     dashboard: DashboardConfig = field(default_factory=DashboardConfig)
     template_module: TemplateModuleConfig | None = None
+    pod_commands: PodCommandsConfig = field(default_factory=PodCommandsConfig)
     sessions: SessionsConfig | None = None
     """How the SSH servers of clearml-session are reached from outside; None: not at all."""
 

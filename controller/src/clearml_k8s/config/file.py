@@ -31,6 +31,7 @@ from clearml_k8s.config import (
     address,
     conditions,
     dashboard,
+    pod_commands,
     policy,
     sessions,
     start_script,
@@ -180,6 +181,10 @@ def _semantic_problems(document: Mapping[str, Any]) -> list[str]:
         asked = ((queue or {}).get("queueSettings") or {}).get("taskPolicy")
         problems += policy.problems(asked, place=f"queues.{name}.queueSettings.taskPolicy")
     problems += sessions.problems(document.get("sessions"))
+    commands = document.get(pod_commands.KEY) or {}
+    for key, field in pod_commands.FIELDS.items():
+        found = pod_commands.problems(commands.get(key) or "", field=field)
+        problems += [f"{pod_commands.KEY}.{key}: {problem}" for problem in found]
     problems += dashboard.problems(
         document.get("orchestrationDashboard"), cluster_access=bool(document.get("clusterAccess"))
     )
@@ -236,6 +241,7 @@ def _build(document: Mapping[str, Any]) -> Config:
         ),
         task_worker_id=given.get("taskWorkerId") or None,
         template_module=_template_module(given.get("templateModule")),
+        pod_commands=pod_commands.read(given.get(pod_commands.KEY)),
         sessions=sessions.read(given.get("sessions")),
         dashboard=dashboard.read(given.get("orchestrationDashboard"), namespace=given["namespace"]),
         **optional,
