@@ -17,13 +17,14 @@ from clearml_k8s.errors import Refused, Unanswered
 from clearml_k8s.flow import decide as rules
 from clearml_k8s.flow import overview
 from clearml_k8s.flow.decide import Decision, Step
-from clearml_k8s.flow.diagnosis import Diagnosis, max_run_minutes, most_requeues, patience
+from clearml_k8s.flow.diagnosis import Category, Diagnosis, max_run_minutes, most_requeues, patience
 from clearml_k8s.flow.ends import Ends
 from clearml_k8s.flow.explain import Explainer
 from clearml_k8s.flow.happenings import AGAIN_SECONDS, EXPLAINED_BY_EVENTS, Happenings
 from clearml_k8s.flow.lasting import Lasting
 from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.overview import Row
+from clearml_k8s.flow.owner_tokens import GIVEN_SECONDS, OwnerTokens
 from clearml_k8s.flow.pending import pending
 from clearml_k8s.flow.presence import Presence
 from clearml_k8s.flow.reads import TaskReads
@@ -68,8 +69,11 @@ class Reconciler:
         controller: str,
         pending_queue: Callable[[], str | None],
         queue: Callable[[str], ResolvedQueue | None],
+        owners: OwnerTokens | None = None,
     ) -> None:
-        """``pending_queue``: its id, if known. ``queue``: the served queue of an id, if there is one."""
+        """``pending_queue``: its id, if known. ``queue``: the served queue of an id, if there is one. ``owners``: where
+        pods get tokens of them."""
+        self._owners = owners
         self._config = config
         self._clock = session.clock
         self._jobs = jobs
@@ -205,6 +209,10 @@ class Reconciler:
         decision = self._decide(seen.task, job)
         if decision.step is Step.NOTHING:
             return None
+        if decision.step is Step.GIVE_TOKEN and self._owners is not None and seen.task is not None:
+            # It ends nothing, so what was read a moment ago will do.
+            await self._owners.give(job, seen.task)
+            return AGAIN
         if decision.diagnosis is not None and decision.step in (Step.TELL, Step.FAIL_WAITING):
             decision = await self._look_closer(job, seen.task, decision)
         if decision.step is Step.TELL:
@@ -313,6 +321,8 @@ class Reconciler:
             events=self._happenings.of(job),
             patience=patience(config=self._config, queue=queue),
             limited=max_run_minutes(config=self._config, queue=queue) is not None,
+            tokens=self._owners is not None,
+            lacks_token=self._owners is not None and self._owners.lacks(job, self._pods_of(job)),
         )
 
     def _worker_of(self, job: JobRecord) -> str:
@@ -331,6 +341,8 @@ class Reconciler:
     async def _waits(self, job: JobRecord, diagnosis: Diagnosis) -> float | None:
         """Tell why it waits; seconds until there may be more to tell, None when it will show by itself."""
         again = await self._explain.waits(job, diagnosis)
+        if diagnosis.category is Category.OWNER_TOKEN:
+            return GIVEN_SECONDS
         if diagnosis.category not in EXPLAINED_BY_EVENTS:
             return again
         return max(1.0, min(again or AGAIN_SECONDS, self._happenings.due(job)))
@@ -372,4 +384,6 @@ class Reconciler:
             self._explained &= uids
             self._aborting &= uids
             self._requeuer.keep(uids)
+            if self._owners is not None:
+                self._owners.keep(uids)
             self._happenings.forget(list(self._jobs))

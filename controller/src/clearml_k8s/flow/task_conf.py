@@ -18,6 +18,8 @@ from clearml_k8s.spec.container_rules import NO_RULES, SECTION, ContainerRules, 
 
 log = logging.getLogger(__name__)
 
+CREDENTIALS: Final = "api.credentials"
+
 LOOK_SECONDS: Final = 10.0
 """Longest time for which a changed file goes unseen while tasks are taken."""
 
@@ -34,6 +36,8 @@ class TaskConf:
         self._text: str | None = None
         self._rules: ContainerRules | None = None
         self.problem = ""
+        self.credentials = ""
+        """Why nobody may run as somebody else with this file: a key pair stands in it; "" when none does."""
 
     @property
     def rules(self) -> ContainerRules:
@@ -62,6 +66,7 @@ class TaskConf:
         self._text = text
         try:
             rules = read_text(text, path=self._path)
+            self.credentials = self._of_credentials(text, path=self._path)
         except ConfigError as error:
             self._tell(str(error))
             return
@@ -69,6 +74,15 @@ class TaskConf:
             log.info("the rules for containers have changed", extra=kv(file=str(self._path), rules=len(rules.rules)))
         self._rules = rules
         self.problem = ""
+
+    @staticmethod
+    def _of_credentials(text: str, *, path: Path) -> str:
+        if not hocon.part(text, *CREDENTIALS.split("."), source=str(path), folder=path.parent):
+            return ""
+        return (
+            f"the clearml.conf of task pods has {CREDENTIALS}, which every task could read: with "
+            "agentk8sglue.useOwnerToken take them out of it"
+        )
 
     def _tell(self, problem: str) -> None:
         if problem != self.problem:
