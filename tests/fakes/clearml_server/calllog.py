@@ -15,7 +15,7 @@ class CallRecord:
     """``n`` counts from 1 in the order in which calls ended. ``code`` 0: the connection was closed without an answer.
 
     ``done`` says whether the operation ran, whatever the client was told; ``code`` and ``subcode`` are what the
-    operation gave (of a call that was not done: what the client was told). Times are seconds; ``time`` is wall time at
+    operation gave (of a call that was not done: what the client was told). ``user``: as whom. Times are seconds; ``time`` is wall time at
     arrival.
     """
 
@@ -29,6 +29,7 @@ class CallRecord:
     worker: str | None
     client: str | None
     user_agent: str | None
+    user: str | None
     code: int
     subcode: int
     done: bool
