@@ -1,4 +1,4 @@
-"""Logins in the name of a task's owner: the real clearml-agent's way to them is the judge of the server's and of ours."""
+"""Logins in the name of a task's owner: the real clearml-agent is the judge of the development server's and of ours."""
 
 from __future__ import annotations
 

@@ -156,9 +156,7 @@ class ClearMLWire:
             "clearml",
             endpoint,
             read=endpoint in READS,
-            perform=lambda: self._server.perform(
-                endpoint, payload, authorization=authorization, headers=headers
-            ),
+            perform=lambda: self._server.perform(endpoint, payload, authorization=authorization, headers=headers),
             error=lambda answer: self._error(endpoint, answer),
         )
         return data_of(endpoint, status=code, kind="application/json", text=text, target="", address=ADDRESS)

@@ -54,13 +54,10 @@ class ServerService:
     @endpoint("users.get_vaults", enterprise=True)
     def get_vaults(self, call: Call) -> dict[str, Any]:
         """Those of whoever calls, as an administrator has written them."""
-        texts = self._auth.vaults.get(call.identity.user, [])
-        return {
-            "vaults": [
-                {"id": f"{call.identity.user}-{number}", "scope": "user", "enabled": True, "type": "config", "data": text}
-                for number, text in enumerate(texts)
-            ]
-        }
+        user = call.identity.user
+        texts = enumerate(self._auth.vaults.get(user, []))
+        fixed = {"scope": "user", "enabled": True, "type": "config"}
+        return {"vaults": [{"id": f"{user}-{number}", "data": text, **fixed} for number, text in texts]}
 
     @endpoint("organization.get_tags", since="2.8")
     def get_tags(self, call: Call) -> dict[str, Any]:
