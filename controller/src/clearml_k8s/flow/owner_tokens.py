@@ -7,9 +7,10 @@ however long that waited. What a pod waits for is made, again and again if need 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from clearml_k8s import names
+from clearml_k8s.backoff import Backoff
 from clearml_k8s.clearml import owners
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clearml.tasks import TaskView
@@ -71,7 +72,9 @@ class OwnerTokens:
         self._controller = controller
         self._conf = conf
         self._allowed: dict[tuple[str, str], float] = {}  # user and company: when that was known
-        self._given: dict[str, float] = {}  # by uid of the Job, as below
+        self._given: set[str] = set()  # uids of Jobs, as below
+        self._not_before: dict[str, float] = {}
+        self._backoffs: dict[str, Backoff] = {}
         self._troubles: dict[str, str] = {}
         self._forbidden_told = False
 
@@ -111,13 +114,21 @@ class OwnerTokens:
         pod = newest(pods)
         if job.token_secret is None or pod is None or pod.node is None or pod.deleted is not None or _begun(pod):
             return False
-        given = self._given.get(job.uid)
-        if given is None:
-            return True
-        return lacks_secret(job, pod) and self._clock.monotonic() - given >= GIVEN_SECONDS
+        if job.uid in self._given and not lacks_secret(job, pod):
+            return False
+        return (self._due(job) or 0.0) <= 0
+
+    def due(self, job: JobRecord) -> float | None:
+        """Seconds until it is looked again whether the pod lacks its Secret; None where news will show it."""
+        left = self._due(job)
+        return left if left is not None and left > 0 else None
+
+    def _due(self, job: JobRecord) -> float | None:
+        at = self._not_before.get(job.uid)
+        return None if at is None else at - self._clock.monotonic()
 
     async def give(self, job: JobRecord, task: TaskView) -> None:
-        """Make the Secret. Errors as `Session.call` and `KubeClient.create`, told: it is to be tried again."""
+        """Make the Secret; what keeps it from that is told, and it is tried again after pauses that grow."""
         secret = ""
         try:
             token = await owners.owner_token(self._session, user=task.user, company=task.company)
@@ -135,21 +146,26 @@ class OwnerTokens:
             log.debug("Secret is there already", extra=kv(**job.fields, secret=job.token_secret))
         except (Refused, Unanswered) as error:
             self._trouble(job, error, secret=secret)
-            raise
+            wait = self._backoffs.setdefault(job.uid, Backoff(first=1.0, cap=30.0, random=self._client.random)).next()
+            self._not_before[job.uid] = self._clock.monotonic() + wait
+            return
         else:
             log.info("Secret with the owner's token created", extra=kv(**job.fields, secret=job.token_secret))
             self._forbidden_told = False
-        self._given[job.uid] = self._clock.monotonic()
+        self._given.add(job.uid)
+        self._not_before[job.uid] = self._clock.monotonic() + GIVEN_SECONDS
         self._troubles.pop(job.uid, None)
+        self._backoffs.pop(job.uid, None)
 
-    def keep(self, jobs: Collection[str]) -> None:
+    def keep(self, jobs: set[str]) -> None:
         """Forget all but these Jobs (uids)."""
-        for found in (self._given, self._troubles):
+        self._given &= jobs
+        for found in (self._not_before, self._troubles, self._backoffs):
             for uid in found.keys() - jobs:
                 del found[uid]
 
     def __len__(self) -> int:
-        return len(self._given)
+        return len(self._not_before)
 
     def _trouble(self, job: JobRecord, error: Refused | Unanswered, *, secret: str) -> None:
         """To its user, and once to the log as long as it stays the same."""

@@ -17,14 +17,14 @@ from clearml_k8s.errors import Refused, Unanswered
 from clearml_k8s.flow import decide as rules
 from clearml_k8s.flow import overview
 from clearml_k8s.flow.decide import Decision, Step
-from clearml_k8s.flow.diagnosis import Category, Diagnosis, max_run_minutes, most_requeues, patience
+from clearml_k8s.flow.diagnosis import Diagnosis, max_run_minutes, most_requeues, patience
 from clearml_k8s.flow.ends import Ends
 from clearml_k8s.flow.explain import Explainer
 from clearml_k8s.flow.happenings import AGAIN_SECONDS, EXPLAINED_BY_EVENTS, Happenings
 from clearml_k8s.flow.lasting import Lasting
 from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.overview import Row
-from clearml_k8s.flow.owner_tokens import GIVEN_SECONDS, OwnerTokens
+from clearml_k8s.flow.owner_tokens import OwnerTokens
 from clearml_k8s.flow.pending import pending
 from clearml_k8s.flow.presence import Presence
 from clearml_k8s.flow.reads import TaskReads
@@ -168,9 +168,8 @@ class Reconciler:
         for job in self._jobs.of_task(task):
             if job.deleted is not None or job.controller != self._controller:
                 continue
-            wait = await self._step(job)
-            if wait is not None:
-                again.append(wait)
+            waits = [await self._step(job), None if self._owners is None else self._owners.due(job)]
+            again += [wait for wait in waits if wait is not None]
         if not self._jobs.of_task(task):
             # The last one alone: those of older attempts went before it was made.
             for job in self._jobs.gone_of_task(task)[-1:]:
@@ -341,8 +340,6 @@ class Reconciler:
     async def _waits(self, job: JobRecord, diagnosis: Diagnosis) -> float | None:
         """Tell why it waits; seconds until there may be more to tell, None when it will show by itself."""
         again = await self._explain.waits(job, diagnosis)
-        if diagnosis.category is Category.OWNER_TOKEN:
-            return GIVEN_SECONDS
         if diagnosis.category not in EXPLAINED_BY_EVENTS:
             return again
         return max(1.0, min(again or AGAIN_SECONDS, self._happenings.due(job)))
@@ -378,7 +375,8 @@ class Reconciler:
         self._explain.forget(task)
         self._pods.forget(task)
         self._jobs.forget(task)
-        if len(self._lasting) + len(self._explained) + len(self._aborting) > 4 * len(self._jobs) + 100:
+        tokens = 0 if self._owners is None else len(self._owners)
+        if len(self._lasting) + len(self._explained) + len(self._aborting) + tokens > 4 * len(self._jobs) + 100:
             uids = {job.uid for job in (*self._jobs, *self._jobs.gone())}
             self._lasting.keep(uids)
             self._explained &= uids
