@@ -81,6 +81,15 @@ def test_the_quota_of_the_own_namespace_needs_a_rule(render: Render) -> None:
     assert not any(kind.startswith("Cluster") for kind, _ in rendered.names())
 
 
+def test_owner_tokens_need_a_rule_that_reads_nothing(render: Render) -> None:
+    rendered = render({"agentk8sglue": {"useOwnerToken": True}})
+    assert sorted(of_the_role(rendered), key=str) == sorted(
+        of_the_table(wanted({*BY_DEFAULT, Feature.OWNER_TOKENS})), key=str
+    )
+    secrets = set(of_the_table(wanted({Feature.OWNER_TOKENS}))) - set(of_the_table(wanted(())))
+    assert secrets == {("", "secrets", None, "create")}
+
+
 def test_sessions_need_a_rule(render: Render) -> None:
     rendered = render({"sessions": {"portModeEnabled": True}})
     assert sorted(of_the_role(rendered), key=str) == sorted(
