@@ -1,4 +1,4 @@
-"""A task runs as its owner: the real agent in a real pod has a token of that user, and nothing of the controller's keys."""
+"""A task runs as its owner: the real agent in a real pod has that user's token, and none of the controller's keys."""
 
 from __future__ import annotations
 
