@@ -47,6 +47,7 @@ NOT_IN_EVERYTHING = {
     ("imageCredentials", "existingSecret"): "stands against imageCredentials.password",
     ("clearml", "existingAgentk8sglueSecret"): "stands against clearml.agentk8sglueKey and agentk8sglueSecret",
     ("clearml", "taskCredentials", "existingSecret"): "stands against accessKey and secretKey",
+    ("agentk8sglue", "useOwnerToken"): "stands against clearml.taskCredentials",
     ("clearml", "existingClearmlConfigSecret"): "stands against clearml.clearmlConfig",
     ("customCertificates", "overrideCaCertificatesCrt"): "stands against extraCerts",
     ("agentk8sglue", "image", "registry"): "stands against global.imageRegistry, and a repository that names one",

@@ -86,11 +86,16 @@ class Made:
 
     # ---- the Job ----------------------------------------------------------------------------------------------------
 
-    def manifest(self, *, annotations: dict[str, str] | None = None, **template: Any) -> dict[str, Any]:
-        """The Job that the builder makes of the task; ``template``: further keys of the queue's pod template."""
+    def manifest(
+        self, *, annotations: dict[str, str] | None = None, owner_token: bool = False, **template: Any
+    ) -> dict[str, Any]:
+        """The Job that the builder makes of the task; ``template``: further keys of the queue's pod template;
+        ``owner_token``: its pod waits for a Secret with one."""
         document = config(
             release=RELEASE, namespace=self.namespace, api_server="http://127.0.0.1:1", queues={}, max_pods=None
         )
+        if owner_token:
+            document["clearml"] = {"apiServer": document["clearml"]["apiServer"], "ownerToken": True}
         base = document["basePodTemplate"]
         document["basePodTemplate"] = {
             **base,

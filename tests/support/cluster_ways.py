@@ -16,6 +16,7 @@ from chaos_cluster import out_of_service
 from chaos_counts import until
 from chaos_kube import KubeError
 from cluster_states import LIMIT, STAYS, Made, ended
+from reconcile_states import ENDS, GIVEN, LACKS
 from refusing_webhook import refusing
 
 Moments = AsyncGenerator[None, None]
@@ -111,6 +112,17 @@ async def starting(made: Made) -> Moments:
     await made.place()
     yield
     await made.report({"waiting": {"reason": "ContainerCreating"}}, phase="Pending")
+    yield
+
+
+async def without_owner_token(made: Made) -> Moments:
+    """On a real node: tests/e2e/test_e2e_owner_token.py."""
+    await made.place(owner_token=True)
+    secret = (await made.shown()).job.token_secret
+    await made.report(
+        {"waiting": {"reason": "CreateContainerConfigError", "message": f'secret "{secret}" not found'}},
+        phase="Pending",
+    )
     yield
 
 
@@ -326,6 +338,7 @@ WAYS: dict[str, tuple[Way, ...]] = {
     "no pod: admission": (admission_policy, admission_webhook),
     "pod unscheduled": (unscheduled,),
     "pod starting": (starting,),
+    **dict.fromkeys((LACKS, GIVEN, ENDS), (without_owner_token,)),
     "image name": (waits("InvalidImageName"), waits("ErrImageNeverPull")),
     "image pull": (waits("ErrImagePull", "connection refused"), waits("ImagePullBackOff", "Back-off pulling image")),
     "container config": (waits("CreateContainerConfigError", 'secret "x" not found'), waits("RunContainerError")),

@@ -489,4 +489,33 @@ POINTS = {
         book.flush PATCH configmaps
         tell.flush events.add_batch
     """,
+    "a task that runs as its owner": """
+        - queues.get_all
+        claim.claim tasks.get_all
+        owner_tokens.refusal auth.login
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
+        claim._recorded PATCH configmaps
+        claim._take queues.remove_task
+        claim._show queues.add_task
+        launch.launch POST jobs
+        book.flush PATCH configmaps
+        tell.flush events.add_batch
+    """,
+    "its owner's token is waited for": """
+        reads.refresh tasks.get_all
+        owner_tokens.give auth.login
+        owner_tokens.give POST secrets
+        happenings.read GET events
+        explain._say_waiting tasks.update
+        tell.flush events.add_batch
+    """,
+    "its owner's token is there already": """
+        reads.refresh tasks.get_all
+        owner_tokens.give auth.login
+        owner_tokens.give POST secrets
+        happenings.read GET events
+        explain._say_waiting tasks.update
+        tell.flush events.add_batch
+    """,
 }

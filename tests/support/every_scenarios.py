@@ -6,6 +6,7 @@ import every_claims
 import every_commands
 import every_ends
 import every_old_pods
+import every_owner_tokens
 import every_recoveries
 import every_sessions
 import every_stops
@@ -18,4 +19,5 @@ SCENARIOS = {
     **every_old_pods.SCENARIOS,
     **every_sessions.SCENARIOS,
     **every_commands.SCENARIOS,
+    **every_owner_tokens.SCENARIOS,
 }

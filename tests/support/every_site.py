@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clearml_k8s import flow
+from clearml_k8s.clearml.token import LOGIN
 from clearml_k8s.kube import resources
 
 SOURCE = Path(flow.__file__).parent
-CLEARML = ("tasks", "queues", "events", "workers")
+CLEARML = ("tasks", "queues", "events", "workers", "owners")
 CLIENT = {"create": "POST", "patch": "PATCH", "delete": "DELETE", "find": "GET", "get": "GET", "stream": "GET",
           "list_pages": "GET"}  # fmt: skip
 READS = {"events_of": "GET events", "environment": "GET pods"}
@@ -59,6 +60,9 @@ class Endpoints:
             for call in _calls(function):
                 name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
                 helper = call.func.id if isinstance(call.func, ast.Name) else ""
+                if name == "login_with":
+                    own.add(LOGIN)
+                    self.reads.add(LOGIN)
                 if name in ("call", "send_lines") or helper.startswith("_"):
                     texts = [constants.get(a.id) if isinstance(a, ast.Name) else getattr(a, "value", None)
                              for a in call.args]  # fmt: skip

@@ -150,14 +150,22 @@ class ClearMLWire:
         pass
 
     async def post(
-        self, endpoint: str, payload: bytes, *, content: str, authorization: str, seconds: float, version: str | None
+        self,
+        endpoint: str,
+        payload: bytes,
+        *,
+        content: str,
+        authorization: str,
+        seconds: float,
+        version: str | None,
+        headers: Mapping[str, str],
     ) -> dict[str, Any]:
         code, text = await self._wires.call(
             self._life,
             "clearml",
             endpoint,
             read=endpoint in READS,
-            perform=lambda: self._server.perform(endpoint, payload, authorization=authorization),
+            perform=lambda: self._server.perform(endpoint, payload, authorization=authorization, headers=headers),
             error=lambda answer: self._error(endpoint, answer),
         )
         return data_of(endpoint, status=code, kind="application/json", text=text, target="", address=ADDRESS)

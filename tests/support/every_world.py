@@ -8,13 +8,16 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from clearml_k8s import names
+from clearml_k8s.clearml.token import read
 from clearml_k8s.errors import Refused, Unanswered
 from clearml_k8s.flow.clash import WorkerClash
 from clearml_k8s.flow.sessions import Sessions
 from clearml_k8s.kube.old_pod import slim_old_pod
 from clearml_k8s.kube.service import manifest
+from clearml_k8s.kube.token_secret import manifest as token_secret
 from clearml_k8s.kube.watch import Gone, Listed, Upsert
 from clearml_server.app import Server
+from clearml_server.auth import make_identity
 from every_servers import LocalClearML, LocalCluster
 from every_shell import LocalShell
 from every_wires import Life, Wires, wired
@@ -211,6 +214,35 @@ class World:
             release=config.release_name, controller=self.side.controller,
         )  # fmt: skip
 
+    def token_of(self, secret: dict[str, Any]) -> str:
+        """Whose token a Secret has."""
+        return read(secret["stringData"][names.TOKEN_KEY], at=0.0).info.user
+
+    def give_token(self, task: str) -> None:
+        """The Secret that the task's Job names, as an earlier process would have made it."""
+        (job,) = self.side.jobs.of_task(task)
+        owner = make_identity(user=self.server.task(task)["user"], role="user")
+        token = self.server.app.auth.issue(owner, seconds=None)
+        body = token_secret(
+            job, token=token, namespace="ns", release=self.side.config.release_name, controller=self.side.controller
+        )
+        self.cluster.put("secrets", body["metadata"]["name"], **body)
+
+    def _without_token(self) -> list[str]:
+        """Of tasks that have a Job: pods with a node whose Secret is not there, or is not their owner's."""
+        secrets = self.cluster.objects.get("secrets", {})
+        found = [f"{len(secrets)} Secrets for {len(self.pods)} pods"] if len(secrets) > len(self.pods) else []
+        for task in (task for task in self.tasks if self.place(task) == "job"):
+            (job,) = self.side.jobs.of_task(task)
+            secret, user = secrets.get(job.token_secret), self.server.task(task)["user"]
+            if task in self.pods and secret is None:
+                found.append(f"the pod of task {task} has no Secret {job.token_secret}")
+            elif secret is not None and self.token_of(secret) != user:
+                found.append(f"the pod of task {task} has a token of {self.token_of(secret)}, not of {user}")
+            elif secret is not None and secret["metadata"]["ownerReferences"][0]["uid"] != job.uid:
+                found.append(f"the Secret of task {task} does not go with its Job")
+        return found
+
     def _unreached(self) -> list[str]:
         """Sessions that have a Job and no Service, or not the way to it."""
         services = self.cluster.objects.get("services", {})
@@ -327,6 +359,7 @@ class World:
         ]
         if self.told_of_clash is not self.clashes:
             found.append("a clash of worker ids is not told" if self.clashes else self.clash.problem)
+        found += self._without_token() if self.side.owners is not None else []
         found += self._unreached() if self.sessions is not None else []
         if flight := self.side.book.in_flight():
             found.append(f"in flight for ever: {flight}")

@@ -28,6 +28,7 @@ from clearml_k8s.flow.launch import Launcher
 from clearml_k8s.flow.marking import Marking
 from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.needs import Needs, measure_of
+from clearml_k8s.flow.owner_tokens import OwnerTokens
 from clearml_k8s.flow.picture import Picture
 from clearml_k8s.flow.recover import Recovery
 from clearml_k8s.flow.returning import Returning
@@ -174,8 +175,23 @@ class Side:
             grace_seconds=GRACE,
         )
         self.conf = TaskConf(conf, clock=self.clock)
+        self.owners = None
+        if self.config.clearml.owner_tokens:
+            self.owners = OwnerTokens(
+                config=self.config,
+                session=self.session,
+                client=self.client,
+                teller=self.teller,
+                controller=self.controller,
+                conf=self.conf,
+            )
         self.served = ServedQueues(
-            config=self.config, session=self.session, client=self.client, **identity, conf=self.conf
+            config=self.config,
+            session=self.session,
+            client=self.client,
+            **identity,
+            conf=self.conf,
+            owners=self.owners,
         )
         self.metrics = metrics.create()
         self.measures = Measures(metrics=self.metrics, served=self.served)
@@ -261,6 +277,7 @@ class Side:
             measures=self.measures,
             controller=self.controller,
             stop=self.stop,
+            owners=self.owners,
         )
         self.quotas: Store[QuotaRecord] = Store()
         self.events: Callable[[JobRecord], Sequence[EventRecord]] = lambda _: ()

@@ -22,7 +22,7 @@ class Loop:
         self.side = side
         self.pods = side.pods
         self.work: WorkQueue[str] = WorkQueue(clock=side.clock)
-        self.reads = TaskReads(session=side.session)
+        self.reads = TaskReads(session=side.session, owners=side.owners is not None)
         self.reconciler = Reconciler(
             config=side.config,
             session=side.session,
@@ -37,6 +37,7 @@ class Loop:
             controller=side.controller,
             pending_queue=lambda: side.served.pending_queue,
             queue=side.served.by_id,
+            owners=side.owners,
         )
 
     async def launched(self) -> str:

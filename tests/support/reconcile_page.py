@@ -20,6 +20,7 @@ SHORT = {
     Step.NOTHING: "-",
     Step.DELETE_JOB: "delete",
     Step.DELETE_LATER: "keep, delete",
+    Step.GIVE_TOKEN: "give it",
     Step.TELL: "tell",
     Step.EXPLAIN_STOP: "explain",
     Step.EXPLAIN_FAILURE: "explain it",
@@ -36,6 +37,8 @@ MEANING = {
     "end by itself for 20 s",
     Step.DELETE_LATER: "delete the Job once its pod has ended and `completedPodDeletionDelayMinutes` are over "
     "(`failedPodDeletionDelayMinutes` for a failed task)",
+    Step.GIVE_TOKEN: "log in as the task's owner and make the Secret with that token, then look again; after a refusal "
+    "with growing pauses, the reason told to its user",
     Step.TELL: "tell the task's user why it waits; as long as it takes",
     Step.EXPLAIN_STOP: "its pod was told to end, which reads as a user's abort: tell by whom, then look again",
     Step.EXPLAIN_FAILURE: "its agent reported a failure whose reason the cluster knows: tell it, then look again",

@@ -11,6 +11,10 @@ from clearml_k8s.kube.slim import Condition, JobRecord, PodRecord
 from flow_parts import LATER, make_container, make_job, make_pod, make_task
 
 WORKER = "w:task"
+LACKS, GIVEN, ENDS = "no owner's token", "no owner's token, made", "no owner's token, none made any more"
+"""Rows of pods whose node finds no Secret with it: not made yet, as far as this process knows; made a moment ago; not
+to be made, as `useOwnerToken` is off by now."""
+
 LIMITED = "running, limited"
 """The row whose queue has a `maxRunMinutes`."""
 
@@ -43,6 +47,8 @@ def _pod(**fields: object) -> Shown:
     return Shown(job=make_job(), pods=(make_pod("t", *containers, **fields),))
 
 
+_NOT_FOUND = make_container(waiting="CreateContainerConfigError", message='secret "owner-token-t-1" not found')
+_WITHOUT_TOKEN = Shown(job=make_job(token_secret="owner-token-t-1"), pods=(make_pod("t", _NOT_FOUND),))
 _RUNNING = {"container": {"running": True}, "phase": "Running"}
 _RUNNING_SINCE = {"container": {"running": True, "started_at": "2026-01-15T07:00:00Z"}, "phase": "Running"}
 _UNSCHEDULED = (Condition(type="PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes"),)
@@ -60,6 +66,7 @@ CLUSTER: dict[str, Shown] = {
     "image name": _pod(container={"waiting": "InvalidImageName"}),
     "image pull": _pod(container={"waiting": "ImagePullBackOff"}),
     "container config": _pod(container={"waiting": "CreateContainerConfigError"}),
+    **dict.fromkeys((LACKS, GIVEN, ENDS), _WITHOUT_TOKEN),
     "running": _pod(**_RUNNING),
     LIMITED: _pod(**_RUNNING_SINCE),
     "running, being deleted": _pod(**_RUNNING, deleted="2026-01-15T07:00:30Z", grace_seconds=30),
@@ -104,11 +111,11 @@ TASK: dict[str, TaskView | None] = {
 
 def step(task: str, cluster: str) -> Decision:
     """What `decide` says of the two."""
-    return step_of(task, CLUSTER[cluster], limited=cluster == LIMITED)
+    return step_of(task, CLUSTER[cluster], row=cluster)
 
 
-def step_of(task: str, shown: Shown, *, limited: bool = False) -> Decision:
-    """The same, of anything that a cluster shows; ``limited``: the task's queue has a `maxRunMinutes`."""
+def step_of(task: str, shown: Shown, *, row: str) -> Decision:
+    """The same, of anything that a cluster shows; ``row``: what else is known there."""
     return decide(
         task=TASK[task],
         job=shown.job,
@@ -116,5 +123,7 @@ def step_of(task: str, shown: Shown, *, limited: bool = False) -> Decision:
         gone=shown.gone,
         worker=WORKER,
         events=shown.events,
-        limited=limited,
+        limited=row == LIMITED,
+        tokens=row != ENDS,
+        lacks_token=row == LACKS,
     )

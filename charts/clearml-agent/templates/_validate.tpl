@@ -8,6 +8,7 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.placeholders" (dict "state" $state "path" "" "value" .Values) -}}
 {{- end -}}
 {{- include "clearml-agent.validate.credentials" (dict "state" $state "values" .Values) -}}
+{{- include "clearml-agent.validate.ownerToken" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.pullSecret" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.image" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.queues" (dict "state" $state "values" .Values) -}}
@@ -392,6 +393,19 @@ as long as its own first bytes say (DER: 0x30, then 0x82 and two bytes, or 0x81 
 {{- range $index, $env := .values.agentk8sglue.extraEnvs -}}
 {{- if and (has $env.name (list "REQUESTS_CA_BUNDLE" "SSL_CERT_FILE")) (or $given.extraCerts $given.overrideCaCertificatesCrt) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "customCertificates sets it: keep one of the two") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A pod logs in once. What a Secret of the user's own holds of clearml.conf is the controller's to look at. */}}
+{{- define "clearml-agent.validate.ownerToken" -}}
+{{- $clearml := .values.clearml -}}
+{{- if .values.agentk8sglue.useOwnerToken -}}
+{{- if or $clearml.taskCredentials.existingSecret $clearml.taskCredentials.accessKey -}}
+{{- include "clearml-agent.validate.add" (dict "state" .state "key" "clearml.taskCredentials" "found" "credentials of task pods beside agentk8sglue.useOwnerToken" "advice" "task pods get their owners' tokens in place of them: leave one of the two out") -}}
+{{- end -}}
+{{- if regexMatch "(access|secret)_key" ($clearml.clearmlConfig | default "") -}}
+{{- include "clearml-agent.validate.add" (dict "state" .state "key" "clearml.clearmlConfig" "found" "access_key or secret_key" "advice" "with agentk8sglue.useOwnerToken every task could read the keys there: take them out") -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

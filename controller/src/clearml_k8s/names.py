@@ -45,6 +45,7 @@ TASK_LABELS: Final = frozenset(
 APP_NAME: Final = "clearml-agent"
 COMPONENT_TASK: Final = "task"
 COMPONENT_SESSION: Final = "session"
+COMPONENT_TOKEN: Final = "owner-token"  # noqa: S105 - a label, not a secret
 PART_OF: Final = "clearml"
 
 # Annotations: values as the server gave them, not sanitised.
@@ -55,6 +56,7 @@ ANNOTATION_WORKER: Final = PREFIX + "worker-id"
 ANNOTATION_REPORTS_AS: Final = PREFIX + "reports-as"
 ANNOTATION_TASK_NAME: Final = PREFIX + "task-name"
 ANNOTATION_SESSION_PORT: Final = PREFIX + "session-port"
+ANNOTATION_TOKEN_SECRET: Final = PREFIX + "token-secret"
 ANNOTATION_TAKEN: Final = PREFIX + "taken"
 ANNOTATION_HOLDER: Final = PREFIX + "holder"
 ANNOTATION_SETTLED: Final = PREFIX + "settled"
@@ -67,6 +69,8 @@ TASK_CONTAINER: Final = "task"
 CERTIFICATES_FILE: Final = "ca-certificates.crt"
 JOB_NAME_PREFIX: Final = "clearml-id-"
 SESSION_NAME_PREFIX: Final = "session-"
+TOKEN_NAME_PREFIX: Final = "owner-token-"  # noqa: S105 - the name of an object, not a secret
+TOKEN_KEY: Final = "token"  # noqa: S105 - the name of a key, not a secret
 PENDING_QUEUE: Final = "k8s_scheduler"
 PENDING_QUEUE_TAG: Final = "k8s-glue"
 
@@ -150,6 +154,12 @@ def session_name(task_id: str) -> str:
     """The name of the Service of a session: ``session-<task id>``, at most 60 characters and begun with a letter, as
     Kubernetes wants it of a Service. The id is that of a task that has a Job (`job_name`)."""
     return SESSION_NAME_PREFIX + task_id
+
+
+def token_secret_name(task_id: str, *, nonce: str) -> str:
+    """The name of the Secret with the token of a task's owner; ``nonce`` (lower-case letters and digits) makes it that
+    of one Job, so that no other Job of the task ever meets it. The id is that of a task that has a Job (`job_name`)."""
+    return f"{TOKEN_NAME_PREFIX}{task_id}-{nonce}"
 
 
 def task_id_of(*, name: str, labels: Mapping[str, str]) -> str | None:

@@ -10,14 +10,18 @@ from clearml_k8s.flow.decide import SIGTERM_REASON, Step, decide
 from clearml_k8s.flow.diagnosis import Category
 from flow_parts import LATER, make_container, make_job, make_pod, make_task
 from reconcile_page import PAGE, page
-from reconcile_states import CLUSTER, TASK, WORKER, step
+from reconcile_states import CLUSTER, ENDS, GIVEN, LACKS, TASK, WORKER, step
 
+GIVE = Step.GIVE_TOKEN
 NOTHING, TELL, FAIL_WAITING, EXPLAIN = Step.NOTHING, Step.TELL, Step.FAIL_WAITING, Step.EXPLAIN_STOP
 FAIL, DELETE, LATER_ON = Step.FAIL_ENDED, Step.DELETE_JOB, Step.DELETE_LATER
 LONG, LOST, REQUEUE, WHY = Step.FAIL_LONG, Step.FAIL_LOST, Step.DISRUPTED, Step.EXPLAIN_FAILURE
 ABORT = Step.END_ABORTED
 
-TELLS = ("suspended", "no pod yet", "no pod: quota", "pod unscheduled", "pod starting", "pod gone, Job not")
+TELLS = ("suspended", "no pod yet", "no pod: quota", "pod unscheduled", "pod starting", "pod gone, Job not",
+         GIVEN)  # fmt: skip
+TOKEN = (LACKS,)
+NO_TOKENS = (ENDS,)
 STUCK = ("no pod: LimitRange", "no pod: Pod Security", "no pod: admission", "image name", "image pull",
          "container config")  # fmt: skip
 RUNS = ("running",)
@@ -28,28 +32,28 @@ OVER = ("task's container ended", "succeeded", "failed: exit code",
 MEMORY = ("failed: OOM",)
 DEADLINE = ("failed: deadline",)
 DISRUPTED = ("failed: evicted", "failed: preempted", "failed: node lost", "failed: out of service")
-COLUMNS = (TELLS, STUCK, RUNS, LIMITED, DELETED, OVER, MEMORY, DEADLINE, DISRUPTED)
+COLUMNS = (TELLS, TOKEN, NO_TOKENS, STUCK, RUNS, LIMITED, DELETED, OVER, MEMORY, DEADLINE, DISRUPTED)
 
 TABLE: dict[str, tuple[Step, ...]] = {
-    #                         tells    stuck         runs     limited  deleted  over      memory    deadline  disrupted
-    "queued":                (TELL,    FAIL_WAITING, NOTHING, NOTHING, LOST,    FAIL,     FAIL,     FAIL,     REQUEUE),
-    "queued again":          (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  DELETE,   DELETE,   DELETE,   DELETE),
-    "in_progress":           (NOTHING, NOTHING,      NOTHING, LONG,    LOST,    FAIL,     FAIL,     FAIL,     REQUEUE),
-    "in_progress, stopping": (ABORT,   ABORT,        ABORT,   ABORT,   LOST,    FAIL,     FAIL,     FAIL,     REQUEUE),
-    "in_progress elsewhere": (NOTHING, NOTHING,      NOTHING, NOTHING, NOTHING, LATER_ON, LATER_ON, LATER_ON, LATER_ON),
-    "created":               (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON, LATER_ON),
-    "stopped":               (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON, LATER_ON),
-    "stopped, SIGTERM":      (EXPLAIN, EXPLAIN,      EXPLAIN, EXPLAIN, EXPLAIN, EXPLAIN,  EXPLAIN,  FAIL,     REQUEUE),
-    "stopped, explained":    (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON, LATER_ON),
-    "completed":             (LATER_ON,) * 9,
-    "failed":                (*(LATER_ON,) * 6, WHY, LATER_ON, LATER_ON),
-    "failed, explained":     (LATER_ON,) * 9,
-    "failed: preempted":     (REQUEUE,) * 9,
-    "closed":                (LATER_ON,) * 9,
-    "published":             (LATER_ON,) * 9,
-    "publishing":            (LATER_ON,) * 9,
-    "unknown status":        (NOTHING, NOTHING,      NOTHING, NOTHING, NOTHING, LATER_ON, LATER_ON, LATER_ON, LATER_ON),
-    "no such task":          (DELETE,) * 9,
+    #                         tells    token    none     stuck         runs     limited  deleted, the others
+    "queued":                (TELL,    GIVE,    DELETE,  FAIL_WAITING, NOTHING, NOTHING, LOST, *(FAIL,) * 3, REQUEUE),
+    "queued again":          (DELETE,) * 11,
+    "in_progress":           (NOTHING, NOTHING, NOTHING, NOTHING,      NOTHING, LONG,    LOST, *(FAIL,) * 3, REQUEUE),
+    "in_progress, stopping": (ABORT,   ABORT,   ABORT,   ABORT,        ABORT,   ABORT,   LOST, *(FAIL,) * 3, REQUEUE),
+    "in_progress elsewhere": (*(NOTHING,) * 7, *(LATER_ON,) * 4),
+    "created":               (*(DELETE,) * 7, *(LATER_ON,) * 4),
+    "stopped":               (*(DELETE,) * 7, *(LATER_ON,) * 4),
+    "stopped, SIGTERM":      (*(EXPLAIN,) * 9, FAIL, REQUEUE),
+    "stopped, explained":    (*(DELETE,) * 7, *(LATER_ON,) * 4),
+    "completed":             (LATER_ON,) * 11,
+    "failed":                (*(LATER_ON,) * 8, WHY, LATER_ON, LATER_ON),
+    "failed, explained":     (LATER_ON,) * 11,
+    "failed: preempted":     (REQUEUE,) * 11,
+    "closed":                (LATER_ON,) * 11,
+    "published":             (LATER_ON,) * 11,
+    "publishing":            (LATER_ON,) * 11,
+    "unknown status":        (*(NOTHING,) * 7, *(LATER_ON,) * 4),
+    "no such task":          (DELETE,) * 11,
 }  # fmt: skip
 
 
@@ -64,7 +68,7 @@ def test_the_next_step(task: str, cluster: str) -> None:
     (column,) = [index for index, group in enumerate(COLUMNS) if cluster in group]
     found = step(task, cluster)
     assert found.step is TABLE[task][column]
-    assert (found.diagnosis is not None) == (found.step not in (NOTHING, DELETE, LATER_ON, ABORT))
+    assert (found.diagnosis is not None) == (found.step not in (NOTHING, DELETE, LATER_ON, ABORT, GIVE))
 
 
 def test_the_documented_table_is_what_the_code_says() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 import yaml
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import Container, TaskView
-from clearml_k8s.config import Config, QueueConfig, QueueSettings, ResolvedQueue, SecretKey
+from clearml_k8s.config import ClearMLConfig, Config, QueueConfig, QueueSettings, ResolvedQueue, SecretKey
+from clearml_k8s.spec.environment import ENV_ENVIRONMENT_SECTION
 from clearml_k8s.spec.job import build_job, pod_of, template_probe_job
 from clearml_k8s.spec.script import start_command
 from hypothesis import HealthCheck, given, settings
@@ -180,6 +182,32 @@ def test_credentials_come_by_reference_only(build: Build) -> None:
     assert env["CLEARML_API_SECRET_KEY"] == reference
     assert "CLEARML_AUTH_TOKEN" not in env
     assert "s3cret" not in json.dumps(build(arguments="-e CLEARML_API_SECRET_KEY=s3cret").manifest)
+
+
+OWNERS = ClearMLConfig(api_server="https://api.example.com")
+
+
+def test_a_token_of_the_tasks_owner_in_place_of_the_keys(build: Build, config: Config) -> None:
+    arguments = "-e CLEARML_API_SECRET_KEY=s -e CLEARML_AUTH_TOKEN=s"
+    built = build(config=dataclasses.replace(config, clearml=OWNERS), arguments=arguments)
+    env = environment(built)
+    assert not {"CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"} & env.keys()
+    secret = f"owner-token-{TASK_ID}-sample"
+    assert env["CLEARML_AUTH_TOKEN"] == {"secretKeyRef": {"name": secret, "key": "token"}}
+    assert built.manifest["metadata"]["annotations"]["clearml-k8s.io/token-secret"] == secret
+    assert [item.argument for item in built.ignored] == ["-e CLEARML_API_SECRET_KEY", "-e CLEARML_AUTH_TOKEN"]
+
+
+def test_variables_of_vaults_can_be_switched_off(build: Build, config: Config) -> None:
+    """By the agent's own variable."""
+    agent = importlib.util.find_spec("clearml_agent")
+    assert agent is not None
+    assert agent.submodule_search_locations is not None
+    defined = Path(agent.submodule_search_locations[0], "backend_api/session/defs.py").read_text()
+    assert f"EnvEntry('{ENV_ENVIRONMENT_SECTION}', type=bool)" in defined
+    assert ENV_ENVIRONMENT_SECTION not in environment(build())
+    without = dataclasses.replace(config, clearml=dataclasses.replace(config.clearml, vault_environment=False))
+    assert environment(build(config=without))[ENV_ENVIRONMENT_SECTION] == "false"
 
 
 @pytest.mark.parametrize("name", sorted(names.RESERVED_ENV))

@@ -208,6 +208,24 @@ def test_wrong_credentials_end_at_once(pod: Pod) -> None:
     assert len(pod.server.calls) == 1
 
 
+@pytest.mark.parametrize("token", [TOKEN, "another"])
+def test_the_owners_token_stands_in_for_the_keys(pod: Pod, token: str) -> None:
+    """It is not asked for another one: the agent does that, for itself."""
+    for name in ("CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"):
+        del pod.env[name]
+    pod.server.failures = [] if token == TOKEN else [401]
+    code, output = pod.run(CLEARML_AUTH_TOKEN=token)
+    assert [path for path, _ in pod.server.calls] == ["/tasks.get_all"]
+    agent = pod.agent()
+    if token == TOKEN:
+        assert code == 0
+        assert agent is not None
+    else:
+        assert (code, agent) == (EXIT_CANNOT_TELL, None)
+        assert "tasks.get_all: HTTP 401" in output
+        assert token not in output
+
+
 def test_missing_settings_are_named(pod: Pod) -> None:
     code, output = pod.run(CLEARML_API_SECRET_KEY="", CLEARML_K8S_ATTEMPT="")
     assert code == EXIT_CANNOT_TELL

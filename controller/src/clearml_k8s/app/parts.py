@@ -28,6 +28,7 @@ from clearml_k8s.flow.lengths import QueueLengths
 from clearml_k8s.flow.marking import Marking
 from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.needs import Needs, measure_of
+from clearml_k8s.flow.owner_tokens import OwnerTokens
 from clearml_k8s.flow.poll import Poller, Watched
 from clearml_k8s.flow.reads import TaskReads
 from clearml_k8s.flow.reconcile import Reconciler
@@ -274,6 +275,16 @@ def make(
         else None,
     )
     edits = edits_of(config, worker_id=worker_id, clock=session.clock)
+    owners = None
+    if config.clearml.owner_tokens:
+        owners = OwnerTokens(
+            config=config,
+            session=session,
+            client=client,
+            teller=teller,
+            controller=controller,
+            conf=conf if config.clearml.config_secret is not None else None,
+        )
     served = ServedQueues(
         config=config,
         session=session,
@@ -282,6 +293,7 @@ def make(
         controller=controller,
         edits=edits,
         conf=conf,
+        owners=owners,
     )
     measures = Measures(metrics=metrics, served=served)
     starts = Starts(jobs=jobs, pods=pods, measures=measures)
@@ -371,6 +383,7 @@ def make(
         measures=measures,
         controller=controller,
         stop=stop,
+        owners=owners,
     )
 
     def may_begin() -> bool:
@@ -382,7 +395,7 @@ def make(
         client=client,
         jobs=jobs,
         pods=pods,
-        reads=TaskReads(session=session),
+        reads=TaskReads(session=session, owners=owners is not None),
         teller=teller,
         measures=measures,
         work=work,
@@ -390,6 +403,7 @@ def make(
         controller=controller,
         pending_queue=lambda: served.pending_queue,
         queue=served.by_id,
+        owners=owners,
     )
     counting = Counting(
         config=config,

@@ -46,9 +46,17 @@ class ClearMLConfig:
     web_server: str | None = None
     file_server: str | None = None
     verify_certificate: bool = True
-    task_credentials: TaskCredentials
+    task_credentials: TaskCredentials | None = None
+    """None: each task's pod has a token of the task's owner in their place."""
     config_secret: SecretKey | None = None
     """clearml.conf for task pods."""
+    vault_environment: bool = True
+    """The agent in a task's pod sets the variables of the vaults that it finds on the server, and of clearml.conf."""
+
+    @property
+    def owner_tokens(self) -> bool:
+        """Task pods run as their tasks' owners."""
+        return self.task_credentials is None
 
 
 @dataclass(frozen=True, kw_only=True)

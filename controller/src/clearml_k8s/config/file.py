@@ -157,6 +157,12 @@ def _semantic_problems(document: Mapping[str, Any]) -> list[str]:
     addresses = {kind: document["clearml"].get(kind.key) for kind in address.KINDS}
     keys = {kind: f"clearml.{kind.key}" for kind in address.KINDS}
     problems += address.address_problems(addresses, names=keys)
+    if document["clearml"].get("ownerToken") and document["clearml"].get("taskCredentials"):
+        problems.append("clearml.taskCredentials: found beside ownerToken; expected one of the two: a pod logs in once")
+    elif not document["clearml"].get("ownerToken") and not document["clearml"].get("taskCredentials"):
+        problems.append(
+            "clearml.taskCredentials: found nothing; expected the Secret that task pods log in with (or ownerToken)"
+        )
     task = document.get("task") or {}
     preparation = task.get("preparationScript") or ""
     if too_long := start_script.size_problem(preparation):
@@ -262,21 +268,25 @@ def _prepared(task: Mapping[str, Any]) -> dict[str, Any]:
 
 def _clearml(raw: Mapping[str, Any]) -> ClearMLConfig:
     given = {key: value for key, value in raw.items() if value is not None}
-    credentials = {key: value for key, value in given["taskCredentials"].items() if value is not None}
-    keys = {
-        field: credentials[key]
-        for key, field in (("accessKeyKey", "access_key_key"), ("secretKeyKey", "secret_key_key"))
-        if key in credentials
-    }
     secret = given.get("configSecret")
     return ClearMLConfig(
         api_server=given["apiServer"].rstrip("/"),
         web_server=_url(given.get("webServer")),
         file_server=_url(given.get("fileServer")),
         verify_certificate=given.get("verifyCertificate", True),
-        task_credentials=TaskCredentials(secret_name=credentials["secretName"], **keys),
+        task_credentials=None if given.get("ownerToken") else _task_credentials(given["taskCredentials"]),
         config_secret=None if secret is None else SecretKey(name=secret["name"], key=secret["key"]),
+        vault_environment=given.get("vaultEnvironment", True),
     )
+
+
+def _task_credentials(raw: Mapping[str, Any]) -> TaskCredentials:
+    keys = {
+        field: raw[key]
+        for key, field in (("accessKeyKey", "access_key_key"), ("secretKeyKey", "secret_key_key"))
+        if raw.get(key) is not None
+    }
+    return TaskCredentials(secret_name=raw["secretName"], **keys)
 
 
 def _template_module(raw: Mapping[str, Any] | None) -> TemplateModuleConfig | None:

@@ -95,7 +95,9 @@ VARIABLES: Final[Mapping[str, Variable]] = {
     "CLEARML_K8S_GLUE_EXTRA_BASH_SCRIPT": _refused("write agentk8sglue.customBashScript"),
     "CLEARML_K8S_GLUE_POD_BASH_SCRIPT": _refused("write agentk8sglue.containerCustomBashScript"),
     "CLEARML_K8S_GLUE_SET_QUEUE_SYSTEM_TAGS": _nothing("tags of queues are left as they are"),
-    "CLEARML_K8S_GLUE_APPLY_VAULT_ENV_VARS": _nothing("vaults are not read: write variables into basePodTemplate.env"),
+    "CLEARML_K8S_GLUE_APPLY_VAULT_ENV_VARS": _nothing(
+        "the agent in a task's pod applies vaults itself: write agentk8sglue.applyVaultEnvVars"
+    ),
     "CLEARML_K8S_GLUE_MAX_RESOURCES": _refused("write agentk8sglue.monitoredResources.maxResources"),
     "CLEARML_K8S_GLUE_POD_MIN_RES_FIELD": _refused("write agentk8sglue.monitoredResources.minResourcesFieldName"),
     "CLEARML_K8S_GLUE_POD_MAX_RES_FIELD": _refused("write agentk8sglue.monitoredResources.maxResourcesFieldName"),

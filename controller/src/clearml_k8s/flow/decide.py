@@ -18,7 +18,7 @@ from clearml_k8s.flow.ending import (
     out_of_memory,
     started_at,
 )
-from clearml_k8s.flow.pending import pending
+from clearml_k8s.flow.pending import lacks_secret, pending
 from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.slim import JobRecord, PodRecord
 
@@ -47,6 +47,7 @@ class Step(enum.Enum):
     NOTHING = "nothing"
     DELETE_JOB = "delete the Job"
     DELETE_LATER = "delete the Job when it has been kept long enough"
+    GIVE_TOKEN = "its pod waits for the token of the task's owner: make the Secret"  # noqa: S105 - a step
     TELL = "tell the user why it waits"
     EXPLAIN_STOP = "its pod was told to end, which reads as a user's abort: tell who did it"
     EXPLAIN_FAILURE = "its agent failed it, and knows less of the reason than the cluster: tell it"
@@ -79,13 +80,16 @@ def decide(
     events: Sequence[EventRecord] = (),
     patience: Patience = PATIENCE,
     limited: bool = False,
+    tokens: bool = True,
+    lacks_token: bool = False,
 ) -> Decision:
     """The next step for ``job``.
 
     ``task`` None: it does not exist. ``gone``: the last states of pods that are not there any more. ``worker``: the id
     under which the Job's pod reports. ``explained``: the end of its pod was told, or is our own doing. ``aborting``:
     its user was seen to abort it. ``events``: those of the Job and its pods, as far as they were read. ``patience`` and
-    ``limited`` (it may only run for some time) are its queue's.
+    ``limited`` (it may only run for some time) are its queue's. ``tokens``: Jobs get the Secrets that they wait
+    for; ``lacks_token``: see `OwnerTokens.lacks`.
     A step that ends something (fail, delete) is taken only on a read of the task that is newer than the cluster's news.
     """
     over = job.finished or any(_ended(pod) for pod in pods if pod.job_uid == job.uid)
@@ -99,6 +103,10 @@ def decide(
             return _pod_ended(found, why="its pod ended before the task began")
         if (silent := _lost(task, pods, patience)) is not None:
             return silent
+        if not tokens and any(lacks_secret(job, pod) for pod in pods):
+            return Decision(step=Step.DELETE_JOB, why="tasks do not get tokens of their owners any more")
+        if lacks_token:
+            return Decision(step=Step.GIVE_TOKEN, why="its pod waits for its owner's token")
         diagnosis = pending(job=job, pods=pods, events=events, patience=patience)
         if diagnosis is None:
             return Decision(step=Step.NOTHING)

@@ -18,6 +18,7 @@ class Category(enum.Enum):
     IMAGE_NAME = "image-name"
     IMAGE_PULL = "image-pull"
     CONTAINER_CONFIG = "container-config"
+    OWNER_TOKEN = "owner-token"  # noqa: S105 - a category
     UNSCHEDULABLE = "unschedulable"
     NO_POD = "no-pod"
     SUSPENDED = "suspended"
@@ -66,6 +67,7 @@ PATIENCE: Final[Patience] = MappingProxyType(
         Category.IMAGE_NAME: 0.0,
         Category.IMAGE_PULL: 300.0,
         Category.CONTAINER_CONFIG: 60.0,
+        Category.OWNER_TOKEN: None,
         Category.UNSCHEDULABLE: None,
         Category.NO_POD: None,
         Category.QUOTA: None,

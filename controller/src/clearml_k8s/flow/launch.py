@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -99,11 +100,13 @@ class Launcher:
         edits: Edits | None = None,
         conf: TaskConf | None = None,
         commands: Commands | None = None,
+        nonce: Callable[[], str] = lambda: secrets.token_hex(4),
     ) -> None:
         """``stop``: set once the process is told to end, and nothing may be waited for any more; ``measure``: as of the
         watch of Jobs; ``projects``: for worker ids with a project's name; without it, its id stands there.
         ``document``: reads all of a task, for templates and rules that name it, and for ``edits``; ``conf``: has the
-        rules; ``commands``: those around pods, None for none."""
+        rules; ``commands``: those around pods, None for none; ``nonce``: another one with each call."""
+        self._nonce = nonce
         self._conf = conf
         self._projects = projects
         self._document = document
@@ -155,6 +158,7 @@ class Launcher:
                 taken=taken,
                 edited=await self._edits.of_task(task, queue, rules=rules) if self._edits else None,
                 rules=rules,
+                nonce=self._nonce(),
             )
         except SpecError as error:
             return Launched(how=Launch.IMPOSSIBLE, why=str(error))

@@ -61,6 +61,10 @@ def pending(
         return None if job.finished else _without_pod(job, events, patience)
     if pod.finished or any(c.running and not c.init for c in pod.containers):
         return None
+    if lacks_secret(job, pod):
+        summary = "The Secret with the token of the task's owner is not there yet"
+        advice = "The controller makes it, and tells here what keeps it from that"
+        return _of(Category.OWNER_TOKEN, patience, summary=summary, advice=advice)
     for container in pod.containers:
         found = _stuck(container, patience)
         if found is not None:
@@ -70,6 +74,14 @@ def pending(
     if pod.node is None and scheduled is not None and scheduled.status == "False":
         return _unscheduled(scheduled, own, patience)
     return _held_up(own, patience) or Diagnosis(category=Category.STARTING, summary="The pod is starting")
+
+
+def lacks_secret(job: JobRecord, pod: PodRecord) -> bool:
+    """The pod's node says that the Secret with the token of the task's owner is not there."""
+    if job.token_secret is None:
+        return False
+    said = f'secret "{job.token_secret}" not found'
+    return any(c.waiting in _CONFIG and said in c.message for c in pod.containers)
 
 
 def _of(category: Category, patience: Patience, *, summary: str, advice: str = "", since: str = "") -> Diagnosis:

@@ -24,6 +24,7 @@ from clearml_k8s.flow.happenings import AGAIN_SECONDS, EXPLAINED_BY_EVENTS, Happ
 from clearml_k8s.flow.lasting import Lasting
 from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.overview import Row
+from clearml_k8s.flow.owner_tokens import OwnerTokens
 from clearml_k8s.flow.pending import pending
 from clearml_k8s.flow.presence import Presence
 from clearml_k8s.flow.reads import TaskReads
@@ -68,8 +69,11 @@ class Reconciler:
         controller: str,
         pending_queue: Callable[[], str | None],
         queue: Callable[[str], ResolvedQueue | None],
+        owners: OwnerTokens | None = None,
     ) -> None:
-        """``pending_queue``: its id, if known. ``queue``: the served queue of an id, if there is one."""
+        """``pending_queue``: its id, if known. ``queue``: the served queue of an id, if there is one. ``owners``: where
+        pods get tokens of them."""
+        self._owners = owners
         self._config = config
         self._clock = session.clock
         self._jobs = jobs
@@ -164,9 +168,8 @@ class Reconciler:
         for job in self._jobs.of_task(task):
             if job.deleted is not None or job.controller != self._controller:
                 continue
-            wait = await self._step(job)
-            if wait is not None:
-                again.append(wait)
+            waits = [await self._step(job), None if self._owners is None else self._owners.due(job)]
+            again += [wait for wait in waits if wait is not None]
         if not self._jobs.of_task(task):
             # The last one alone: those of older attempts went before it was made.
             for job in self._jobs.gone_of_task(task)[-1:]:
@@ -205,6 +208,10 @@ class Reconciler:
         decision = self._decide(seen.task, job)
         if decision.step is Step.NOTHING:
             return None
+        if decision.step is Step.GIVE_TOKEN and self._owners is not None and seen.task is not None:
+            # It ends nothing, so what was read a moment ago will do.
+            await self._owners.give(job, seen.task)
+            return AGAIN
         if decision.diagnosis is not None and decision.step in (Step.TELL, Step.FAIL_WAITING):
             decision = await self._look_closer(job, seen.task, decision)
         if decision.step is Step.TELL:
@@ -313,6 +320,8 @@ class Reconciler:
             events=self._happenings.of(job),
             patience=patience(config=self._config, queue=queue),
             limited=max_run_minutes(config=self._config, queue=queue) is not None,
+            tokens=self._owners is not None,
+            lacks_token=self._owners is not None and self._owners.lacks(job, self._pods_of(job)),
         )
 
     def _worker_of(self, job: JobRecord) -> str:
@@ -366,10 +375,13 @@ class Reconciler:
         self._explain.forget(task)
         self._pods.forget(task)
         self._jobs.forget(task)
-        if len(self._lasting) + len(self._explained) + len(self._aborting) > 4 * len(self._jobs) + 100:
+        tokens = 0 if self._owners is None else len(self._owners)
+        if len(self._lasting) + len(self._explained) + len(self._aborting) + tokens > 4 * len(self._jobs) + 100:
             uids = {job.uid for job in (*self._jobs, *self._jobs.gone())}
             self._lasting.keep(uids)
             self._explained &= uids
             self._aborting &= uids
             self._requeuer.keep(uids)
+            if self._owners is not None:
+                self._owners.keep(uids)
             self._happenings.forget(list(self._jobs))

@@ -19,6 +19,8 @@ from clearml_k8s.spec.container_rules import NO_RULES, SECTION, ContainerRules, 
 
 log = logging.getLogger(__name__)
 
+CREDENTIALS: Final = "api.credentials"
+
 LOOK_SECONDS: Final = 10.0
 """Longest time for which a changed file goes unseen while tasks are taken."""
 
@@ -36,6 +38,8 @@ class TaskConf:
         self._text: str | None = None
         self._rules: ContainerRules | None = None
         self.problem = ""
+        self.credentials = ""
+        """Why nobody may run as somebody else with this file: a key pair stands in it; "" when none does."""
 
     @property
     def rules(self) -> ContainerRules:
@@ -62,9 +66,9 @@ class TaskConf:
         if text is None:
             return
         # In a thread: the parser takes a second for 20 kB, and there may be a whole megabyte in a Secret.
-        reading = asyncio.ensure_future(asyncio.to_thread(read_text, text, path=path))
+        reading = asyncio.ensure_future(asyncio.to_thread(_parsed, text, path=path))
         try:
-            rules = await in_turns(lambda: asyncio.shield(reading), clock=self._clock)
+            rules, credentials = await in_turns(lambda: asyncio.shield(reading), clock=self._clock)
         except ConfigError as error:
             self._text = text
             self._tell(str(error))
@@ -72,7 +76,7 @@ class TaskConf:
         self._text = text
         if self._rules is not None and rules != self._rules:
             log.info("the rules for containers have changed", extra=kv(file=str(path), rules=len(rules.rules)))
-        self._rules = rules
+        self._rules, self.credentials = rules, credentials
         self.problem = ""
 
     def _changed(self, path: Path) -> str | None:
@@ -105,6 +109,17 @@ def read_text(text: str, *, path: Path) -> ContainerRules:
         return read_rules(section)
     except ConfigProblems as error:
         raise ConfigProblems([f"{path}: {problem}" for problem in error.problems]) from None
+
+
+def _parsed(text: str, *, path: Path) -> tuple[ContainerRules, str]:
+    """The rules, and why nobody may run as somebody else with this file ("" when nothing speaks against it)."""
+    rules = read_text(text, path=path)
+    if not hocon.part(text, *CREDENTIALS.split("."), source=str(path), folder=path.parent):
+        return rules, ""
+    return rules, (
+        f"the clearml.conf of task pods has {CREDENTIALS}, which every task could read: with "
+        "agentk8sglue.useOwnerToken take them out of it"
+    )
 
 
 def find(environ: Mapping[str, str], *, home: Path | None = None) -> Path | None:

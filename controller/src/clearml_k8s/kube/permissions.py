@@ -20,6 +20,7 @@ from clearml_k8s.kube.resources import (
     NODES,
     PODS,
     RESOURCE_QUOTAS,
+    SECRETS,
     SERVICES,
     Resource,
 )
@@ -40,6 +41,7 @@ class Feature(Enum):
     CPU_QUOTA = "`orchestrationDashboard.cpu.reportNamespaced`"
     RESOURCE_QUOTAS = "`agentk8sglue.respectResourceQuotas`, which is on by default"
     SESSIONS = "`sessions.portModeEnabled`"
+    OWNER_TOKENS = "`agentk8sglue.useOwnerToken`"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +119,12 @@ PERMISSIONS: Final = (
         verbs=("get", "list", "create"),
         purpose="a Service for each session; it goes with its Job",
         when=Feature.SESSIONS,
+    ),
+    Permission(
+        resource=SECRETS,
+        verbs=("create",),
+        purpose="a Secret for each task, with its owner's token; none is ever read, and it goes with its Job",
+        when=Feature.OWNER_TOKENS,
     ),
 )
 

@@ -60,6 +60,8 @@ class JobRecord:
     """The worker id of its pod as a whole, where a template made it."""
     session_port: int | None = None
     """The container's port at which the SSH server of a session listens; None: no session, or not to be reached."""
+    token_secret: str | None = None
+    """The Secret with the token of its task's owner, which its pod waits for; None: it has other credentials."""
 
     @property
     def fields(self) -> Mapping[str, str | None]:
@@ -161,6 +163,7 @@ def slim_job(job: Mapping[str, Any], *, measure: Measure = NO_MEASURE) -> JobRec
         taken=_optional(annotations, names.ANNOTATION_TAKEN) or "",
         queue_name=_shared(annotations.get(names.ANNOTATION_QUEUE_NAME)),
         uses=measure(spec.get("template")),
+        token_secret=_optional(annotations, names.ANNOTATION_TOKEN_SECRET),
         session_port=_port(annotations.get(names.ANNOTATION_SESSION_PORT)),
     )
 

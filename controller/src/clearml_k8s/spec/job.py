@@ -37,6 +37,9 @@ TTL_SECONDS: Final = 24 * 3600
 MAX_MANIFEST_BYTES: Final = 1_000_000
 """etcd takes 1.5 MiB by default, and the API server adds managedFields."""
 
+SAMPLE_NONCE: Final = "sample"
+"""For Jobs that are never made."""
+
 _TASK_NAME_LIMIT: Final = 256
 _KEPT_BY_AUTOSCALERS: Final = {
     "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
@@ -63,11 +66,13 @@ def build_job(
     taken: str = "",
     edited: Mapping[str, Any] | None = None,
     rules: ContainerRules = NO_RULES,
+    nonce: str = SAMPLE_NONCE,
 ) -> BuiltJob:
     """The Job that runs `task` in the attempt `attempt` (its `status_changed` at the enqueue).
 
     `taken`: when it was taken out of its queue (ISO 8601), for people; "" when that is not known. `edited`: what a
-    template module has made of `pod_template`. `rules`: those of clearml.conf for its container.
+    template module has made of `pod_template`. `rules`: those of clearml.conf for its container. `nonce`: what no other
+    Job of the task has, for the name of the Secret with its owner's token.
 
     The same arguments always give the same manifest, and no secret is in it. Raises `errors.SpecError`, naming the
     setting, when the task or the template cannot become a Job.
@@ -102,13 +107,16 @@ def build_job(
         worker_template, config=config, queue=queue, task=task, job_name=job_name, worker_id=worker_id
     )
 
+    token_secret = names.token_secret_name(task.id, nonce=nonce) if config.clearml.owner_tokens else ""
     container: dict[str, Any] = {
         "name": names.TASK_CONTAINER,
         "image": image,
         **({} if entrypoint else {"command": _command(config, task)}),
         **parts.container,
         "env": [
-            *environment.identity(config=config, task=task, attempt=attempt, reports_as=reports_as),
+            *environment.identity(
+                config=config, task=task, attempt=attempt, reports_as=reports_as, token_secret=token_secret
+            ),
             *(env_entries({ENV_SDK_TASK_ID: task.id}) if entrypoint else []),
             *merge_env(
                 environment.defaults(config),
@@ -134,6 +142,7 @@ def build_job(
         **({names.ANNOTATION_REPORTS_AS: reports_as} if worker_template else {}),
         names.ANNOTATION_TASK_NAME: encodable(task.name)[:_TASK_NAME_LIMIT],
         **session_port.annotation(task, on=config.sessions is not None),
+        **({names.ANNOTATION_TOKEN_SECRET: token_secret} if token_secret else {}),
         **({names.ANNOTATION_TAKEN: taken} if taken else {}),
     }
     manifest = {
