@@ -80,10 +80,10 @@ class OwnerTokens:
 
     # ---- before a task is taken -------------------------------------------------------------------------------------
 
-    def unsuitable(self) -> str:
+    async def unsuitable(self) -> str:
         """Why no task at all can have one, and what to write instead; "" when that is not known to be so."""
         if self._conf is not None:
-            self._conf.look()
+            await self._conf.look()
             if self._conf.credentials:
                 return self._conf.credentials
         return "" if self._session.info is None else owners.unsuitable(self._session.info)
@@ -91,7 +91,7 @@ class OwnerTokens:
     async def refusal(self, task: TaskView) -> str:
         """Why the server gives no token of the task's owner; "" when it does. Errors as `Session.call` where it does
         not say."""
-        if why := self.unsuitable():
+        if why := await self.unsuitable():
             return why
         owner = (task.user, task.company)
         now = self._clock.monotonic()

@@ -233,7 +233,7 @@ class ServedQueues:
             await self._conf.look(now=True)
             if not self._conf.usable:
                 return f"which image its tasks get is not known: {self._conf.problem}", State.TEMPLATE_INVALID
-        if self._owners is not None and (problem := self._owners.unsuitable()):
+        if self._owners is not None and (problem := await self._owners.unsuitable()):
             return problem, State.OWNER_TOKENS_UNAVAILABLE
         for variant in variants(config=self._config, queue=queue.config):
             problem, kind = await self._variant_problem(variant, replace(queue, config=variant.queue))
