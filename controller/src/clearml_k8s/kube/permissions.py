@@ -23,6 +23,7 @@ from clearml_k8s.kube.resources import (
     SERVICES,
     Resource,
 )
+from clearml_k8s.kube.workload import WORKLOADS
 
 
 class Only(Enum):
@@ -40,6 +41,7 @@ class Feature(Enum):
     CPU_QUOTA = "`orchestrationDashboard.cpu.reportNamespaced`"
     RESOURCE_QUOTAS = "`agentk8sglue.respectResourceQuotas`, which is on by default"
     SESSIONS = "`sessions.portModeEnabled`"
+    KUEUE = "`agentk8sglue.kueue.queueName`, or that of a queue"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +119,12 @@ PERMISSIONS: Final = (
         verbs=("get", "list", "create"),
         purpose="a Service for each session; it goes with its Job",
         when=Feature.SESSIONS,
+    ),
+    Permission(
+        resource=WORKLOADS,
+        verbs=("list", "watch"),
+        purpose="what Kueue says of a Job",
+        when=Feature.KUEUE,
     ),
 )
 

@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from clearml_k8s.backoff import Backoff
-from clearml_k8s.errors import KubeExpired, KubeForbidden, KubeRefused, KubeUnanswered, Refused, Unanswered, trimmed
+from clearml_k8s.errors import (
+    KubeExpired,
+    KubeForbidden,
+    KubeRefused,
+    KubeUnanswered,
+    Refused,
+    Unanswered,
+    trimmed,
+)
 from clearml_k8s.kube import status as statuses
 from clearml_k8s.kube.client import PAGE_SIZE, KubeClient
 from clearml_k8s.kube.resources import Resource
@@ -123,6 +131,9 @@ class Watch(Generic[T]):
                 why, text = "forbidden", self._missing(error)
             except KubeRefused as error:
                 why, text = "throttled" if error.code == 429 else "refused", str(error)
+                if error.code == 404:
+                    # The resource itself is not there (any more), as a CustomResourceDefinition may be.
+                    self._version = None
                 await self._clock.sleep(error.retry_after or 0.0)
             except (Refused, Unanswered) as error:
                 why, text = "lost", str(error)
