@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from chaos_agent import Agents
+from chaos_controller import config
 from chaos_counts import statuses, until
-from chaos_kube import Kube, KubeError
+from chaos_kube import MERGE_PATCH, Kube, KubeError
 from chaos_scene import Scene
+from clearml_k8s.flow.decide import SIGTERM_REASON
 from real_kueue import GROUP, cluster_queue, kueue, local_queue, priority
 
 LIMIT = 90.0
@@ -49,9 +53,43 @@ async def team(kube: Kube, cluster_kubeconfig: Path, namespaces: tuple[str, str]
         await kube.request("DELETE", f"{GROUP}/clusterqueues/{namespace}")
 
 
-def settings(scene: Scene, **more: Any) -> dict[str, Any]:
+@asynccontextmanager
+async def kubelet(scene: Scene, *, namespace: str, reports: bool) -> AsyncIterator[None]:
+    """Pods that are being deleted end, as on a real node; ``reports``: their agents tell the server first, as of a
+    SIGTERM."""
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+
+    async def end(pod: dict[str, Any]) -> None:
+        name, task = pod["metadata"]["name"], pod["metadata"]["labels"]["clearml-task-id"]
+        if reports and status_of(scene, task) == "in_progress":
+            told = {"status_reason": SIGTERM_REASON, "status_message": "Changed by clearml_agent"}
+            scene.server.call("tasks.stopped", task=task, **told)
+        body = {"status": {"phase": "Failed", "containerStatuses": []}}
+        await scene.kube.request("PATCH", f"{pods}/{name}/status", body=body, kind=MERGE_PATCH)
+        await scene.kube.request("DELETE", f"{pods}/{name}", body={"gracePeriodSeconds": 0})
+
+    async def run() -> None:
+        while True:
+            for pod in (await scene.kube.request("GET", f"{pods}?labelSelector=clearml-task-id"))["items"]:
+                if "deletionTimestamp" in pod["metadata"]:
+                    with contextlib.suppress(KubeError):  # it went meanwhile
+                        await end(pod)
+            await asyncio.sleep(0.2)
+
+    running = asyncio.create_task(run())
+    try:
+        yield
+        assert not running.done(), running
+    finally:
+        running.cancel()
+
+
+def settings(*, delete_after: str = "0s", **more: Any) -> dict[str, Any]:
     """Of a controller whose tasks take one CPU each and wait in the LocalQueue `team`."""
-    template = scene.controller("unused", limits={}).document["basePodTemplate"]
+    known = config(
+        release="", namespace="", api_server="", queues={}, max_pods=None, delete_after=delete_after
+    )  # fmt: skip
+    template = known["basePodTemplate"]
     return {"kueue": {"queueName": "team"}, "basePodTemplate": {**template, **ONE_CPU}, **more}
 
 
@@ -83,7 +121,7 @@ async def test_three_tasks_and_a_quota_for_one(scene: Scene, kube: Kube, team: s
     """One runs at a time, the others are told why they wait; one of them is aborted, another comes in its place."""
     server, work = scene.server, Work()
     tasks = server.bulk_tasks(3, queue="alpha")
-    async with scene.agents(work=work) as agents, scene.controller("team", limits={"alpha": None}, **settings(scene)):
+    async with scene.agents(work=work) as agents, scene.controller("team", limits={"alpha": None}, **settings()):
         await until(lambda: len(work.going) == 1, lambda: f"one runs: {work}", limit=LIMIT)
         (first,) = work.going
         others = [task for task in tasks if task != first]
@@ -113,7 +151,7 @@ async def test_a_local_queue_that_is_not_there(scene: Scene, kube: Kube, team: s
     server, work = scene.server, Work()
     (task,) = server.bulk_tasks(1, queue="alpha")
     work.free.add(task)
-    own = settings(scene, kueue={"queueName": "nowhere"})
+    own = settings(kueue={"queueName": "nowhere"})
     async with scene.agents(work=work) as agents, scene.controller("team", limits={"alpha": None}, **own):
         why = "LocalQueue nowhere doesn't exist. Correct kueue.queueName of the queue"
         await until(lambda: why in said(scene, task), lambda: f"told: {said(scene, task)}", limit=LIMIT)
@@ -122,15 +160,19 @@ async def test_a_local_queue_that_is_not_there(scene: Scene, kube: Kube, team: s
         assert starts(agents) == [task]
 
 
-@pytest.mark.parametrize("most", [1, 0])
-async def test_a_task_that_kueue_preempts(scene: Scene, kube: Kube, team: str, most: int) -> None:
+@pytest.mark.parametrize(("most", "reports"), [(1, True), (1, False), (0, True)])
+async def test_a_task_that_kueue_preempts(scene: Scene, kube: Kube, team: str, most: int, reports: bool) -> None:
     """It runs once more when the other one is done, or is failed with the reason: as `maxRequeues` says."""
     server, work = scene.server, Work()
     await priority(kube, "high", value=1000)
     (low,) = server.bulk_tasks(1, queue="alpha")
-    own = settings(scene, maxRequeues={"preempted": most})
+    own = settings(delete_after="1h", maxRequeues={"preempted": most})
     own["queues"] = {"alpha": {}, "beta": {"queueSettings": {"kueue": {"priorityClass": "high"}}}}
-    async with scene.agents(work=work) as agents, scene.controller("team", limits={}, **own):
+    async with (
+        scene.agents(work=work) as agents,
+        kubelet(scene, namespace=team, reports=reports),
+        scene.controller("team", limits={}, **own),
+    ):
         await until(lambda: low in work.going, lambda: f"the first runs: {work}", limit=LIMIT)
         (high,) = server.bulk_tasks(1, queue="beta")
         await until(lambda: work.going == {high}, lambda: f"the other took its place: {work}", limit=LIMIT)
