@@ -176,6 +176,13 @@ async def unscheduled(made: Made) -> Moments:
     yield
 
 
+async def other_scheduler(made: Made) -> Moments:
+    """One that does not run: nobody looks at the pod, and nothing in its status says so."""
+    await made.create(made.manifest(schedulerName="volcano"))
+    await made.until(lambda s: bool(s.pods), "the pod is there")
+    yield
+
+
 async def starting(made: Made) -> Moments:
     await made.place()
     yield
@@ -402,7 +409,7 @@ WAYS: dict[str, tuple[Way, ...]] = {
     "no pod: LimitRange": (limit_range,),
     "no pod: Pod Security": (pod_security,),
     "no pod: admission": (admission_policy, admission_webhook),
-    "pod unscheduled": (unscheduled,),
+    "pod unscheduled": (unscheduled, other_scheduler),
     "pod starting": (starting,),
     "image name": (waits("InvalidImageName"), waits("ErrImageNeverPull")),
     "image pull": (waits("ErrImagePull", "connection refused"), waits("ImagePullBackOff", "Back-off pulling image")),
