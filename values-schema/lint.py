@@ -33,6 +33,7 @@ OPEN_OBJECTS = {
 #: Keys that templates hand over as a whole, so that no template names the keys below.
 PASSED_WHOLE = {
     ("agentk8sglue", "basePodTemplate"): "goes to the controller as it is",
+    ("agentk8sglue", "kueue"): "goes to the controller as it is",
     ("agentk8sglue", "maxRequeues"): "goes to the controller as it is",
     ("agentk8sglue", "monitoredResources"): "goes to the controller as it is",
     ("agentk8sglue", "orchestrationDashboard"): "goes to the controller in the newest of its names",
@@ -57,6 +58,8 @@ NOT_IN_EVERYTHING = {
     ("metrics", "serviceMonitor", "enabled"): "not every cluster has the types of Prometheus' operator",
     ("metrics", "podMonitor", "enabled"): "the same",
     ("metrics", "prometheusRule", "enabled"): "the same",
+    ("agentk8sglue", "kueue", "queueName"): "not every cluster has Kueue",
+    ("agentk8sglue", "kueue", "priorityClass"): "the same",
     ("agentk8sglue", "queue"): "stands against queues",
     ("agentk8sglue", "createQueueIfNotExists"): "is another name of createQueues",
     ("agentk8sglue", "orchestrationDashboard", "reportMaxGpu"): "is another name of gpu.reportMax",

@@ -34,6 +34,8 @@ class Tool:
     name: str
     pinned_by: str
     programs: tuple[Program, ...]
+    data: tuple[str, ...] = ()
+    """Folders of the pinned module that come beside the programs, under their last name."""
 
     @property
     def folder(self) -> Path:
@@ -76,6 +78,7 @@ def _kubernetes(name: str, *version_args: str) -> Program:
 _CT = "github.com/helm/chart-testing/v3"
 _KUBECONFORM = "github.com/yannh/kubeconform"
 _HELM_DOCS = "github.com/norwoodj/helm-docs"
+_KUEUE = "sigs.k8s.io/kueue"
 _ACTIONLINT = "github.com/rhysd/actionlint"
 TOOLS = (
     Tool("pause", "", (Program("pause", "clearml-k8s.local/ci/tools/pause"),)),
@@ -94,6 +97,7 @@ TOOLS = (
     ),
     Tool("coredns", "github.com/coredns/coredns", (Program("coredns", "github.com/coredns/coredns", ("-version",)),)),
     Tool("kwok", "sigs.k8s.io/kwok", (Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),)),
+    Tool("kueue", _KUEUE, (Program("kueue", f"{_KUEUE}/cmd/kueue"),), data=("config/components/crd/bases",)),
     Tool("helm4", "helm.sh/helm/v4", (Program("helm4", "helm.sh/helm/v4/cmd/helm", ("version",), "helm"),)),
     Tool("helm3", "helm.sh/helm/v3", (Program("helm3", "helm.sh/helm/v3/cmd/helm", ("version",), "helm"),)),
     # The schema engine of Helm up to 3.17, which many users have.

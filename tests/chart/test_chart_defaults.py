@@ -202,6 +202,7 @@ def test_whole_config_file(render: Render) -> None:
             "priorityClasses": [],
         },
         "respectResourceQuotas": True,
+        "kueue": {"queueName": "", "priorityClass": ""},
         "patienceSeconds": {
             "imageName": 0,
             "imagePull": 300,

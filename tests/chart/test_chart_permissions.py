@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 from chart_render import FULLNAME, NAMESPACE, ROOT, Rendered
+from clearml_k8s.config.file import config_from_document
 from clearml_k8s.kube.permissions import BY_DEFAULT, PERMISSIONS, Feature, Permission, markdown, wanted
 
 Render = Callable[..., Rendered]
@@ -97,6 +99,33 @@ def test_sessions_need_a_rule(render: Render) -> None:
     )
     services = set(of_the_table(wanted({Feature.SESSIONS}))) - set(of_the_table(wanted(())))
     assert services == {("", "services", None, verb) for verb in ("get", "list", "create")}
+
+
+OFF, OWN = {"queueSettings": {"kueue": {"queueName": ""}}}, {"queueSettings": {"kueue": {"queueName": "own"}}}
+PRIORITY = {"queueSettings": {"kueue": {"priorityClass": "high"}}}
+
+
+@pytest.mark.parametrize(
+    ("general", "queues", "used"),
+    [
+        ("team", None, True),
+        ("team", {"a": {}, "b": OFF}, True),
+        ("team", {"a": PRIORITY}, True),
+        ("team", {"a": OFF, "b": OFF}, False),
+        ("", {"a": OWN, "b": {}}, True),
+        (None, {"a": {"queueSettings": {"kueue": None}}, "b": OFF}, False),
+        ("", None, False),
+    ],
+)
+def test_kueue_needs_a_rule_where_some_queue_has_it(
+    render: Render, general: str | None, queues: dict[str, Any] | None, used: bool
+) -> None:
+    rendered = render({"agentk8sglue": {"kueue": {"queueName": general}, "queues": queues}})
+    features = {*BY_DEFAULT, *([Feature.KUEUE] if used else [])}
+    assert sorted(of_the_role(rendered), key=str) == sorted(of_the_table(wanted(features)), key=str)
+    assert config_from_document(rendered.config, source="rendered").uses_kueue is used
+    workloads = set(of_the_table(wanted({Feature.KUEUE}))) - set(of_the_table(wanted(())))
+    assert workloads == {("kueue.x-k8s.io", "workloads", None, verb) for verb in ("list", "watch")}
 
 
 def test_the_quota_of_another_namespace_needs_a_role_there(render: Render) -> None:

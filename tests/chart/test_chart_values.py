@@ -265,6 +265,19 @@ def controllers_conf(rendered: Rendered) -> Any:
     return found
 
 
+def of_workloads(rendered: Rendered) -> list[str]:
+    """What the controller may do with Kueue's Workloads."""
+    rules = [rule for rule in rendered.one("Role")["rules"] if "kueue.x-k8s.io" in rule["apiGroups"]]
+    assert all(rule["resources"] == ["workloads"] for rule in rules)
+    return [verb for rule in rules for verb in rule["verbs"]]
+
+
+def suspended(rendered: Rendered) -> tuple[bool | None, str | None]:
+    """Whether a task's Job waits for Kueue, and in which LocalQueue."""
+    job = job_of(rendered)
+    return job["spec"].get("suspend"), job["metadata"]["labels"].get("kueue.x-k8s.io/queue-name")
+
+
 def empty(*names: str) -> dict[str, Any]:
     return {name: {"templateOverrides": {}, "queueSettings": {}} for name in names}
 
@@ -542,6 +555,14 @@ CASES = [
       for key, value, absent in SESSIONS),
     Case(key="sessions.portModeEnabled", value=True, given=["get", "list", "create"], absent=[],
          look=lambda rendered: [verb for rule in rendered.one("Role")["rules"] if "services" in rule["resources"] for verb in rule["verbs"]]),
+    Case(key="agentk8sglue.kueue.queueName", value="team", look=config("kueue.queueName"), given="team", absent=""),
+    Case(key="agentk8sglue.kueue.queueName", value="team", given=["list", "watch"], absent=[], look=of_workloads),
+    Case(key="agentk8sglue.kueue.queueName", value="team", given=(True, "team"), absent=(None, None), look=suspended),
+    Case(key="agentk8sglue.kueue.priorityClass", value="high", base=at("agentk8sglue.kueue.queueName", "team"),
+         look=lambda rendered: job_of(rendered)["metadata"]["labels"].get("kueue.x-k8s.io/priority-class"), given="high", absent=None),
+    Case(key="agentk8sglue.queues", value={"a": {"queueSettings": {"kueue": {"queueName": "own", "priorityClass": None}}}, "b": {}},
+         look=lambda rendered: rendered.config["queues"]["a"]["queueSettings"]["kueue"] if "a" in rendered.config["queues"] else {},
+         given={"queueName": "own", "priorityClass": None}, absent={}),
     Case(key="agentk8sglue.respectResourceQuotas", value=False, look=config("respectResourceQuotas"), given=False, absent=True),
     Case(key="agentk8sglue.monitoredResources.maxResources", value=2.5, look=config("monitoredResources.maxResources"), given=2.5, absent=0),
     Case(key="agentk8sglue.monitoredResources.minResourcesFieldName", value="metadata|labels|least",

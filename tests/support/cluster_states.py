@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import chaos_counts
+import real_kueue
 from chaos_controller import config
 from chaos_kube import MERGE_PATCH, STRATEGIC_PATCH, Kube, KubeError
 from clearml_k8s import names
@@ -21,9 +23,10 @@ from clearml_k8s.config.file import config_from_document
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.events import events_of
 from clearml_k8s.kube.resources import JOBS, PODS
-from clearml_k8s.kube.slim import JobRecord, PodRecord, slim_job, slim_pod
+from clearml_k8s.kube.slim import Condition, JobRecord, PodRecord, slim_job, slim_pod
 from clearml_k8s.kube.store import Store
 from clearml_k8s.kube.watch import Watch
+from clearml_k8s.kube.workload import slim_workload
 from clearml_k8s.spec.job import build_job, pod_of
 from flow_parts import ATTEMPT
 from reconcile_states import Shown
@@ -60,6 +63,8 @@ class Made:
         self._jobs: Store[JobRecord] = Store(keep_gone=True)
         self._pods: Store[PodRecord] = Store(keep_gone=True)
         self._made = AsyncExitStack()
+        self._workload = ""
+        """The path of its Workload, where there is one."""
         self.host = cluster.existing().host_ip
         """This machine's address, as the API server sees it."""
 
@@ -87,10 +92,10 @@ class Made:
     # ---- the Job ----------------------------------------------------------------------------------------------------
 
     def manifest(
-        self, *, annotations: dict[str, str] | None = None, owner_token: bool = False, **template: Any
+        self, *, annotations: dict[str, str] | None = None, owner_token: bool = False, kueue: str = "", **template: Any
     ) -> dict[str, Any]:
         """The Job that the builder makes of the task; ``template``: further keys of the queue's pod template;
-        ``owner_token``: its pod waits for a Secret with one."""
+        ``owner_token``: its pod waits for a Secret with one; ``kueue``: a LocalQueue."""
         document = config(
             release=RELEASE, namespace=self.namespace, api_server="http://127.0.0.1:1", queues={}, max_pods=None
         )
@@ -103,7 +108,8 @@ class Made:
             "nodeSelector": {**base["nodeSelector"], **template.get("nodeSelector", {})},
             "annotations": {**base["annotations"], **(annotations or {})},
         }
-        built_of = config_from_document({**document, "queues": {"default": {}}}, source="the test")
+        document |= {"queues": {"default": {}}, "kueue": {"queueName": kueue}}
+        built_of = config_from_document(document, source="the test")
         return build_job(
             config=built_of,
             queue=ResolvedQueue(config=built_of.queues["default"], id="id-default", name="default"),
@@ -118,9 +124,11 @@ class Made:
         await self.kube.request("POST", f"/apis/batch/v1/namespaces/{self.namespace}/jobs", body=manifest)
         await chaos_counts.until(lambda: bool(self._jobs.of_task(self.task)), "the watch shows the Job", limit=LIMIT)
 
-    async def run(self, *, annotations: dict[str, str] | None = None, **template: Any) -> None:
-        """Made, and its pod runs."""
-        await self.create(self.manifest(annotations=annotations, **template))
+    async def run(self, *, annotations: dict[str, str] | None = None, kueue: str = "", **template: Any) -> None:
+        """Made, and its pod runs; with ``kueue`` it was let in."""
+        await self.create(self.manifest(annotations=annotations, kueue=kueue, **template))
+        if kueue:
+            await self.change(self.job_path, {"spec": {"suspend": False}})
         await self.until(lambda s: any(c.running for pod in s.pods for c in pod.containers), "the pod runs")
 
     async def place(self, *, annotations: dict[str, str] | None = None, **template: Any) -> None:
@@ -141,6 +149,10 @@ class Made:
             for event in await events_of(self._client, uid, namespace=self.namespace)
         ]
         events.sort(key=lambda event: (event.last, event.uid))
+        if self._workload:
+            found = slim_workload(await self.kube.request("GET", self._workload))
+            assert (found.task, found.job) == (self.task, job.uid)
+            job = dataclasses.replace(job, workload=found)
         return Shown(job=job, pods=pods, gone=gone, events=tuple(events))
 
     async def until(self, condition: Callable[[Shown], bool], what: str, *, limit: float = LIMIT) -> Shown:
@@ -166,7 +178,36 @@ class Made:
         (pod,) = (await self.until(lambda s: len(s.pods) == 1, "there is one pod")).pods
         return pod.name
 
+    async def says(self, conditions: Sequence[Condition], *, active: bool = True) -> None:
+        """A Workload of the Job, of Kueue's own type; Kueue itself does not run here."""
+        await real_kueue.install(self.kube)
+        job = await self.kube.request("GET", self.job_path)
+        template = {key: job["spec"]["template"][key] for key in ("metadata", "spec")}
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": self.job, "uid": job["metadata"]["uid"]}
+        body = {
+            "apiVersion": "kueue.x-k8s.io/v1beta2",
+            "kind": "Workload",
+            "metadata": {"name": self.name, "ownerReferences": [{**owner, "controller": True}]},
+            "spec": {
+                "active": active,
+                "queueName": "team",
+                "podSets": [{"name": "main", "count": 1, "template": template}],
+            },
+        }
+        collection = f"{real_kueue.GROUP}/namespaces/{self.namespace}/workloads"
+        await self.beside(collection, body)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        told = [{**dataclasses.asdict(one), "lastTransitionTime": now} for one in conditions]
+        for one in told:
+            del one["since"]
+        self._workload = f"{collection}/{self.name}"
+        await self.change(f"{self._workload}/status", {"status": {"conditions": told}})
+
     # ---- what others do ---------------------------------------------------------------------------------------------
+
+    @property
+    def job_path(self) -> str:
+        return f"/apis/batch/v1/namespaces/{self.namespace}/jobs/{self.job}"
 
     def path(self, kind: str, name: str = "") -> str:
         """Of a core object in the namespace."""

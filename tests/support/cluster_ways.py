@@ -7,6 +7,7 @@ everything else is done by the API server, the controllers and the scheduler the
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import Any
 from chaos_cluster import out_of_service
 from chaos_counts import until
 from chaos_kube import KubeError
+from clearml_k8s.kube.slim import Condition
 from cluster_states import LIMIT, STAYS, Made, ended
+from kueue_objects import PREEMPTED_TEXT, evicted, pending_workload, readmitted
 from reconcile_states import ENDS, GIVEN, LACKS
 from refusing_webhook import refusing
 
@@ -35,6 +38,72 @@ async def suspended(made: Made) -> Moments:
     await made.create(manifest)
     await made.until(lambda s: any(c.type == "Suspended" for c in s.job.conditions), "the Job controller has seen it")
     yield
+
+
+async def suspended_by_kueue(made: Made) -> Moments:
+    await made.create(made.manifest(kueue="team"))
+    await made.until(lambda s: any(c.type == "Suspended" for c in s.job.conditions), "the Job controller has seen it")
+    await made.says(pending_workload("insufficient unused quota"))
+    yield
+
+
+async def suspended_while_it_ends(made: Made) -> Moments:
+    await made.run(annotations=STAYS)
+    await _suspended(made)
+    yield
+
+
+async def suspended_pod_gone(made: Made) -> Moments:
+    await made.run(annotations=STAYS)
+    await _suspended(made)
+    await _killed(made)
+    yield
+
+
+def evicted_by_kueue(said: tuple[Condition, ...], *, active: bool = True) -> Way:
+    """Its Job was let in, and is suspended again; its pod ends."""
+
+    async def way(made: Made) -> Moments:
+        await made.run(annotations=STAYS, kueue="team")
+        await made.says(said, active=active)
+        await _suspended(made)
+        await made.report(ended(143, "Error"), phase="Failed")
+        await made.finished()
+        yield
+        await _killed(made, reported=True)
+        yield
+
+    return way
+
+
+async def let_in_again(made: Made) -> Moments:
+    """While its pod still ends, as Kueue does not wait for that."""
+    await made.run(annotations=STAYS, kueue="team")
+    await _suspended(made)
+    await made.change(made.job_path, {"spec": {"suspend": False}})
+    await made.says(readmitted("Preempted", PREEMPTED_TEXT))
+    await made.until(lambda s: s.job.resumed > s.pods[0].created, "the Job controller has seen that it was resumed")
+    await made.report(ended(143, "Error"), phase="Failed")
+    await made.finished()
+    yield
+    await _killed(made, reported=True)
+    yield
+
+
+async def _suspended(made: Made) -> None:
+    """The Job of a pod that runs, a second after that at least, which is as exact as times are."""
+    await asyncio.sleep(1.1)
+    await made.change(made.job_path, {"spec": {"suspend": True}})
+    await made.until(lambda s: s.pods[0].deleted is not None, "the Job controller ends the pod")
+
+
+async def _killed(made: Made, *, reported: bool = False) -> None:
+    """The pod, which is being deleted, ends and is gone."""
+    pod = made.path("pods", await made.pod())
+    if not reported:
+        await made.report(ended(143, "Error"), phase="Failed")
+    await made.delete(pod, force=True)
+    await made.until(lambda s: not s.pods and s.job.finished, "the pod is gone, the Job has failed")
 
 
 async def no_pod_yet(made: Made) -> Moments:
@@ -105,6 +174,13 @@ async def unscheduled(made: Made) -> Moments:
         lambda s: any(pod.scheduled is not None and pod.scheduled.status == "False" for pod in s.pods),
         "the scheduler has no node for it",
     )
+    yield
+
+
+async def other_scheduler(made: Made) -> Moments:
+    """One that does not run: nobody looks at the pod, and nothing in its status says so."""
+    await made.create(made.manifest(schedulerName="volcano"))
+    await made.until(lambda s: bool(s.pods), "the pod is there")
     yield
 
 
@@ -331,12 +407,21 @@ async def _refused_job(made: Made, manifest: dict[str, Any], said: str) -> None:
 
 WAYS: dict[str, tuple[Way, ...]] = {
     "suspended": (suspended,),
+    "suspended by Kueue": (suspended_by_kueue,),
+    "suspended, pod ending": (suspended_while_it_ends,),
+    "suspended, pod gone": (suspended_pod_gone,),
+    "failed: evicted by Kueue": (evicted_by_kueue(evicted("PodsReadyTimeout", "Exceeded the timeout")),),
+    "failed: preempted by Kueue": (evicted_by_kueue(evicted("Preempted", PREEMPTED_TEXT)),),
+    "failed: evicted, let in again": (let_in_again,),
+    "failed: stopped in Kueue": (
+        evicted_by_kueue(evicted("Deactivated", "The workload is deactivated"), active=False),
+    ),
     "no pod yet": (no_pod_yet, webhook_away),
     "no pod: quota": (quota,),
     "no pod: LimitRange": (limit_range,),
     "no pod: Pod Security": (pod_security,),
     "no pod: admission": (admission_policy, admission_webhook),
-    "pod unscheduled": (unscheduled,),
+    "pod unscheduled": (unscheduled, other_scheduler),
     "pod starting": (starting,),
     **dict.fromkeys((LACKS, GIVEN, ENDS), (without_owner_token,)),
     "image name": (waits("InvalidImageName"), waits("ErrImageNeverPull")),

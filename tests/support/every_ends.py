@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from clearml_k8s.config import QueueConfig, QueueSettings
+from clearml_k8s.config.kueue import KueueConfig
 from clearml_k8s.kube.slim import Condition
 from every_parts import Act, begins_and_takes, reconciles, waiting
 from every_play import Scenario
@@ -100,6 +102,21 @@ async def without_a_node(world: World) -> None:
     world.see()
 
 
+async def evicted_by_kueue(world: World) -> None:
+    """Its Job was let in and suspended again before the task began, and has failed of its pod's end."""
+    managed = QueueConfig(name="default", settings=QueueSettings(kueue=KueueConfig(queue_name="team")))
+    await waiting(queues={"default": managed})(world)
+    await begins_and_takes(world)
+    world.reconciles = True
+    (task,) = world.tasks
+    (job,) = world.cluster.objects["jobs"].values()
+    job["status"] = {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}
+    world.cluster._bump("jobs", job, "MODIFIED")
+    over = make_container(terminated="Error", exit_code=143, finished_at="2026-01-01T00:00:10Z")
+    pod(world, task, over, phase="Failed", deleted="2026-01-01T00:00:30Z", grace_seconds=30)
+    world.see()
+
+
 SCENARIOS = {
     "out of memory": Scenario(
         prepare=running(out_of_memory), act=reconciles, ends={"failed: Kubernetes: oom-killed": 1}
@@ -113,6 +130,7 @@ SCENARIOS = {
     "evicted, to be put back": Scenario(
         prepare=running(evicted, max_requeues={"evicted": 2}), act=reconciles, ends={"job": 1}
     ),
+    "evicted by Kueue before it began": Scenario(prepare=evicted_by_kueue, act=reconciles, ends={"job": 1}),
     "its pod was deleted": Scenario(prepare=running(told_to_end), act=reconciles, ends={"stopped": 1}),
     "its image cannot be pulled": Scenario(
         prepare=bad_image(), act=reconciles, ends={"failed: Kubernetes: image-pull": 1}

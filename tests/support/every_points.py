@@ -388,6 +388,15 @@ POINTS = {
         ends.delete DELETE jobs
         tell.flush events.add_batch
     """,
+    "evicted by Kueue before it began": """
+        reads.refresh tasks.get_all
+        reads._serve tasks.get_all
+        requeue.requeue tasks.get_all
+        requeue._enqueue tasks.enqueue
+        requeue._finish queues.move_task_to_front
+        ends.delete DELETE jobs
+        tell.flush events.add_batch
+    """,
     "its pod was deleted": """
         reads.refresh tasks.get_all
         reads._serve tasks.get_all

@@ -8,7 +8,9 @@ from clearml_k8s.flow.reads import TaskReads
 from clearml_k8s.flow.reconcile import Reconciler
 from clearml_k8s.flow.workqueue import WorkQueue
 from clearml_k8s.kube.slim import JobRecord
+from clearml_k8s.kube.store import Store
 from clearml_k8s.kube.watch import Gone, Upsert
+from clearml_k8s.kube.workload import WorkloadRecord
 from clearml_server.process import DevServer
 from flow_parts import Side, make_container, make_pod
 
@@ -23,6 +25,7 @@ class Loop:
         self.pods = side.pods
         self.work: WorkQueue[str] = WorkQueue(clock=side.clock)
         self.reads = TaskReads(session=side.session, owners=side.owners is not None)
+        self.workloads: Store[WorkloadRecord] = Store()
         self.reconciler = Reconciler(
             config=side.config,
             session=side.session,
@@ -38,6 +41,7 @@ class Loop:
             pending_queue=lambda: side.served.pending_queue,
             queue=side.served.by_id,
             owners=side.owners,
+            workloads=self.workloads,
         )
 
     async def launched(self) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.flow.decide import ABORTING, SIGTERM_REASON, TOLD, Decision, decide
 from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.slim import Condition, JobRecord, PodRecord
 from flow_parts import LATER, make_container, make_job, make_pod, make_task
+from kueue_objects import PREEMPTED_TEXT, evicted, make_workload, pending_workload, readmitted
 
 WORKER = "w:task"
 LACKS, GIVEN, ENDS = "no owner's token", "no owner's token, made", "no owner's token, none made any more"
@@ -54,8 +57,37 @@ _RUNNING_SINCE = {"container": {"running": True, "started_at": "2026-01-15T07:00
 _UNSCHEDULED = (Condition(type="PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes"),)
 _OOM = {"terminated": "OOMKilled", "exit_code": 137}
 
+_ENDING = {"deleted": "2026-01-15T07:00:30Z", "grace_seconds": 30}
+_KILLED = {"container": {"terminated": "Error", "exit_code": 143}, "phase": "Failed", **_ENDING}
+
+
+def _in_kueue(pod: dict[str, Any] | None = None, **workload: Any) -> Shown:
+    """A Job that Kueue holds suspended; with a ``pod`` it was let in before, and has failed of that pod's end."""
+    found = make_workload(**workload)
+    if pod is None:
+        return Shown(job=make_job(suspend=True, local_queue="team", workload=found))
+    job = make_job(suspend=True, finished="Failed", local_queue="team", workload=found)
+    return Shown(job=job, pods=_pod(**pod).pods)
+
+
+def _let_in_again() -> Shown:
+    shown = _in_kueue(_KILLED, conditions=readmitted("Preempted", PREEMPTED_TEXT))
+    resumed = Condition(type="Suspended", status="False", reason="JobResumed", since="2026-01-15T07:00:40Z")
+    job = dataclasses.replace(shown.job, suspend=False, conditions=(*shown.job.conditions, resumed))
+    return dataclasses.replace(shown, job=job)
+
+
+_STOPPED = evicted("Deactivated", "The workload is deactivated")
+
 CLUSTER: dict[str, Shown] = {
     "suspended": Shown(job=make_job(suspend=True)),
+    "suspended by Kueue": _in_kueue(conditions=pending_workload("insufficient unused quota")),
+    "suspended, pod ending": Shown(job=make_job(suspend=True), pods=_pod(**_RUNNING, **_ENDING).pods),
+    "suspended, pod gone": Shown(job=make_job(suspend=True, finished="Failed"), gone=(make_pod(phase="Running"),)),
+    "failed: evicted by Kueue": _in_kueue(_KILLED, conditions=evicted("PodsReadyTimeout", "Exceeded the timeout")),
+    "failed: preempted by Kueue": _in_kueue(_KILLED, conditions=evicted("Preempted", PREEMPTED_TEXT)),
+    "failed: evicted, let in again": _let_in_again(),
+    "failed: stopped in Kueue": _in_kueue(_KILLED, conditions=_STOPPED, active=False),
     "no pod yet": Shown(job=make_job()),
     "no pod: quota": _refused("exceeded quota: q"),
     "no pod: LimitRange": _refused("maximum cpu usage per Container is 1"),

@@ -58,6 +58,7 @@ class Cluster:
         self.history = []
         self.oldest = 0
         self.on_list = None
+        self.groups = {"batch": ("v1",)}
         self.server = None
         self._held = asyncio.Event()
 
@@ -169,6 +170,9 @@ class Cluster:
         return None
 
     def _answer(self, seen):
+        if seen.path == "/apis":
+            groups = [{"name": n, "versions": [{"version": v} for v in found]} for n, found in self.groups.items()]
+            return 200, {"kind": "APIGroupList", "groups": groups}
         parts = seen.path.strip("/").split("/")
         at = 3 if parts[0] == "apis" else 2
         if len(parts) > at + 2 and parts[at] == "namespaces":

@@ -82,6 +82,17 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
 {{- end -}}
 {{- end -}}
 
+{{/* "yes" where the Jobs of some queue wait for Kueue, else nothing. A queue of its own may have no part in it. */}}
+{{- define "clearml-agent.usesKueue" -}}
+{{- $general := .Values.agentk8sglue.kueue.queueName | default "" -}}
+{{- $found := ternary "" $general (not (empty .Values.agentk8sglue.queues)) -}}
+{{- range $name, $queue := .Values.agentk8sglue.queues -}}
+{{- $own := get (get ($queue | default dict) "queueSettings" | default dict) "kueue" | default dict -}}
+{{- $found = $found | default (kindIs "invalid" $own.queueName | ternary $general $own.queueName) -}}
+{{- end -}}
+{{- with $found -}}yes{{- end -}}
+{{- end -}}
+
 {{/* agentk8sglue.patienceSeconds, as JSON. Helm takes away a key with a default that is set to null, which means "never". */}}
 {{- define "clearml-agent.patience" -}}
 {{- $result := dict -}}
@@ -175,6 +186,7 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
       "monitoredResources" .Values.agentk8sglue.monitoredResources
       "taskPolicy" .Values.agentk8sglue.taskPolicy
       "respectResourceQuotas" .Values.agentk8sglue.respectResourceQuotas
+      "kueue" .Values.agentk8sglue.kueue
       "patienceSeconds" (include "clearml-agent.patience" . | fromJson)
       "task" (dict
         "serviceAccountName" (include "clearml-agent.taskServiceAccountName" .)

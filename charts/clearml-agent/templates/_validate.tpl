@@ -22,6 +22,7 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.entrypoint" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.certificates" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.sessions" (dict "state" $state "sessions" .Values.sessions) -}}
+{{- include "clearml-agent.validate.kueue" (dict "state" $state "glue" .Values.agentk8sglue) -}}
 {{- include "clearml-agent.validate.networkPolicy" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.metrics" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.extraObjects" (dict "state" $state "context" .) -}}
@@ -474,8 +475,30 @@ as long as its own first bytes say (DER: 0x30, then 0x82 and two bytes, or 0x81 
 {{- range $key, $_ := $labels | default dict -}}
 {{- if or (regexMatch $reserved $key) (and (eq $place "agentk8sglue.labels") (eq $key "app.kubernetes.io/version")) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" $key "advice" "this label belongs to the chart and its controller; choose another key") -}}
+{{- else if and (ne $place "agentk8sglue.labels") (has $key (list "kueue.x-k8s.io/queue-name" "kueue.x-k8s.io/priority-class")) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $place "found" $key "advice" "write agentk8sglue.kueue or queueSettings.kueue ({queueName: NAME}) in its place: the label belongs on the Job alone") -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A priority for Kueue where Kueue has no part. Takes {state, glue}. */}}
+{{- define "clearml-agent.validate.kueue" -}}
+{{- $state := .state -}}
+{{- $general := .glue.kueue -}}
+{{- $advice := "name the LocalQueue in queueName, too" -}}
+{{- $named := ne ($general.queueName | default "") "" -}}
+{{- range $name, $queue := .glue.queues -}}
+{{- with get (get ($queue | default dict) "queueSettings" | default dict) "kueue" -}}
+{{- $own := kindIs "invalid" .queueName | ternary $general.queueName .queueName -}}
+{{- $named = or $named (ne ($own | default "") "") -}}
+{{- if and .priorityClass (not $own) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.queues.%s.queueSettings.kueue.priorityClass" $name) "found" .priorityClass "advice" $advice) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and $general.priorityClass (not $named) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" "agentk8sglue.kueue.priorityClass" "found" $general.priorityClass "advice" $advice) -}}
 {{- end -}}
 {{- end -}}
 

@@ -61,6 +61,13 @@ ANNOTATION_TAKEN: Final = PREFIX + "taken"
 ANNOTATION_HOLDER: Final = PREFIX + "holder"
 ANNOTATION_SETTLED: Final = PREFIX + "settled"
 
+# Of a Job that Kueue admits.
+KUEUE_GROUP: Final = "kueue.x-k8s.io"
+LABEL_KUEUE_QUEUE: Final = KUEUE_GROUP + "/queue-name"
+LABEL_KUEUE_PRIORITY: Final = KUEUE_GROUP + "/priority-class"
+KUEUE_LABELS: Final = frozenset({LABEL_KUEUE_QUEUE, LABEL_KUEUE_PRIORITY})
+"""Those that the controller sets on Jobs; on a pod they would make it a workload of its own."""
+
 # Set by the Job controller on the pods of a Job.
 LABEL_JOB_NAME: Final = "batch.kubernetes.io/job-name"
 LABEL_JOB_UID: Final = "batch.kubernetes.io/controller-uid"

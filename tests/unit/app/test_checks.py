@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from clearml_k8s.app.checks import check
 from clearml_k8s.clearml.keys import Credentials
-from clearml_k8s.config import ClearMLConfig, Config, QueueConfig, SecretKey
+from clearml_k8s.config import ClearMLConfig, Config, QueueConfig, QueueSettings, SecretKey
 from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.config.dashboard import DashboardConfig, GpuDiscovery
+from clearml_k8s.config.kueue import KueueConfig
 from clearml_server.process import DevServer
 from flow_parts import make_config
 from scripted_kube import Cluster, Fault, status
@@ -77,6 +78,36 @@ async def test_all_well(
     assert found[-1] == "all well"
     # Nothing stays of it.
     assert cluster.objects.get("jobs", {}) == cluster.objects.get("pods", {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("versions", "line"),
+    [
+        (None, "FAIL  Kueue is not installed in this cluster: install it, or leave kueue.queueName out"),
+        ((), "FAIL  this cluster's Kueue serves its API in no version, expected v1beta2 or v1beta1: upgrade it"),
+        (("v1alpha2",), "FAIL  this cluster's Kueue serves its API in v1alpha2, expected"),
+        (("v1beta1", "v1beta2"), "ok    Kueue: kueue.x-k8s.io/v1beta2; LocalQueues by queue: default -> team"),
+    ],
+)
+async def test_kueue(
+    server: DevServer,
+    cluster: Cluster,
+    kubeconfig: str,
+    monkeypatch: pytest.MonkeyPatch,
+    versions: tuple[str, ...] | None,
+    line: str,
+) -> None:
+    allow_all(cluster, monkeypatch)
+    if versions is not None:
+        cluster.groups["kueue.x-k8s.io"] = versions
+    settings = QueueSettings(kueue=KueueConfig(queue_name="team"))
+    config = make_config(api_server=server.url, queues={"default": QueueConfig(name="default", settings=settings)})
+    code, found = await lines(config, kubeconfig, None)
+    assert starting(found, line)
+    assert code == (0 if line.startswith("ok") else 1)
+    asked = [seen.body["spec"]["resourceAttributes"] for seen in cluster.of("POST", "selfsubjectaccessreviews")]
+    verbs = {one["verb"] for one in asked if (one["group"], one["resource"]) == ("kueue.x-k8s.io", "workloads")}
+    assert verbs == {"list", "watch"}
 
 
 async def test_without_the_server(config: Config, server: DevServer, cluster: Cluster, kubeconfig: str) -> None:

@@ -22,8 +22,9 @@ from clearml_k8s.app.heartbeat import LIMIT_SECONDS, Heartbeats
 from clearml_k8s.app.parts import Parts
 from clearml_k8s.app.process import Controller, lease_of
 from clearml_k8s.clearml.keys import Credentials
-from clearml_k8s.config import Config, QueueConfig
+from clearml_k8s.config import Config, QueueConfig, QueueSettings
 from clearml_k8s.config.dashboard import CpuDiscovery, DashboardConfig, GpuDiscovery
+from clearml_k8s.config.kueue import KueueConfig
 from clearml_k8s.config.sessions import SessionsConfig
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.marking import Marking
@@ -736,6 +737,64 @@ async def test_quotas_are_not_asked_for_where_they_do_not_count(
     await running.serving()
     await running.until(lambda: cluster.objects.get("jobs"))
     assert cluster.of("GET", "resourcequotas") == []
+
+
+def with_kueue(server: DevServer, **changes: Any) -> Config:
+    managed = QueueConfig(name="default", settings=QueueSettings(kueue=KueueConfig(queue_name="team")))
+    return make_config(api_server=server.url, **{"queues": {"default": managed}, **changes})
+
+
+async def test_without_kueue_nothing_is_taken_for_it_until_it_comes(
+    start: Start, server: DevServer, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.call("queues.create", name="plain")
+    queues = {**with_kueue(server).queues, "plain": QueueConfig(name="plain")}
+    waits, goes = server.create_task(queue="default"), server.create_task(queue="plain")
+    running = await start(with_kueue(server, queues=queues))
+    await running.serving()
+    await running.until(lambda: cluster.objects.get("jobs"))
+    missing = "Kueue is not installed in this cluster: install it, or leave kueue.queueName out"
+    why = f"Kueue: the Workloads of the namespace are not listed yet: {missing}"
+    await report_has(running, f"queue default: served; nothing is taken now: {why}")
+    await running.passes(60)
+    assert set(cluster.objects["jobs"]) == {f"clearml-id-{goes}"}
+    assert server.entries(server.queue_id("default")) == [waits]
+    assert len(told(caplog, logging.ERROR, missing)) == 1
+    assert not told(caplog, logging.WARNING, "watch restarts")
+    cluster.groups["kueue.x-k8s.io"] = ("v1beta1",)
+    await running.until(lambda: len(cluster.objects["jobs"]) == 2, step=1.0)
+    job = cluster.objects["jobs"][f"clearml-id-{waits}"]
+    assert job["spec"]["suspend"] is True
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
+    listed = [seen.path for seen in cluster.of("GET", "/workloads")]
+    assert set(listed) == {"/apis/kueue.x-k8s.io/v1beta1/namespaces/ns/workloads"}
+
+
+async def test_what_kueue_says_reaches_the_task(start: Start, server: DevServer, cluster: Cluster) -> None:
+    cluster.groups["kueue.x-k8s.io"] = ("v1beta1", "v1beta2")
+    task = server.create_task(queue="default")
+    running = await start(with_kueue(server))
+    await running.serving()
+    await running.until(lambda: cluster.objects.get("jobs"))
+    job = cluster.objects["jobs"][f"clearml-id-{task}"]
+    said = {"type": "QuotaReserved", "status": "False", "reason": "Inadmissible", "message": "LocalQueue team is gone"}
+    cluster.put(
+        "workloads",
+        "job-x",
+        metadata={"ownerReferences": [{"kind": "Job", "uid": job["metadata"]["uid"]}]},
+        spec={"podSets": [{"template": {"metadata": {"labels": {"clearml-task-id": task}}}}]},
+        status={"conditions": [said]},
+    )
+    await running.until(lambda: "LocalQueue team is gone" in server.task(task)["status_message"])
+
+
+async def test_kueue_is_not_looked_for_where_no_queue_has_it(start: Start, server: DevServer, cluster: Cluster) -> None:
+    server.create_task(queue="default")
+    running = await start()
+    await running.serving()
+    await running.until(lambda: cluster.objects.get("jobs"))
+    assert not [seen for seen in cluster.seen if seen.path == "/apis" or "workloads" in seen.path]
+    assert "suspend" not in next(iter(cluster.objects["jobs"].values()))["spec"]
 
 
 async def test_sessions_are_followed(start: Start, server: DevServer, cluster: Cluster) -> None:

@@ -102,6 +102,50 @@ def problems(text: str) -> tuple[str, ...]:
     return caught.value.problems
 
 
+@pytest.mark.parametrize(
+    ("general", "own", "found"),
+    [
+        (None, None, None),
+        ({"queueName": "", "priorityClass": ""}, None, None),
+        ({"queueName": "all", "priorityClass": "low"}, None, ("all", "low")),
+        ({"queueName": "all", "priorityClass": "low"}, {"priorityClass": "high"}, ("all", "high")),
+        ({"queueName": "all"}, {"queueName": "own"}, ("own", None)),
+        ({"queueName": "all", "priorityClass": "low"}, {"queueName": "own", "priorityClass": ""}, ("own", None)),
+        ({"queueName": "all", "priorityClass": "low"}, {"queueName": ""}, None),
+        (None, {"queueName": "own", "priorityClass": None}, ("own", None)),
+    ],
+)
+def test_kueue_of_a_queue(general: Any, own: Any, found: tuple[str, str | None] | None) -> None:
+    config = parse_config(document(**{"kueue": general or {}, "queues.big.queueSettings.kueue": own}))
+    read = config.queues["big"].settings.kueue
+    assert (read and (read.queue_name, read.priority_class)) == found
+    assert config.uses_kueue is (found is not None or bool((general or {}).get("queueName")))
+
+
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"kueue": {"priorityClass": "low"}}, "kueue.priorityClass: no queue has a LocalQueue"),
+        ({"queues.big.queueSettings.kueue": {"priorityClass": "low"}},
+         "queues.big.queueSettings.kueue.priorityClass: the queue has no LocalQueue"),
+        ({"basePodTemplate": {"labels": {QUEUE_LABEL: "a"}}}, f"basePodTemplate.labels: found {QUEUE_LABEL}; write"),
+        ({"queues.big.templateOverrides": {"labels": {"kueue.x-k8s.io/priority-class": "a"}}},
+         "queues.big.templateOverrides.labels: found kueue.x-k8s.io/priority-class; write kueue.queueName"),
+        ({"queues.big.conditionalTemplates": [{"when": {"type": "a"}, "template": {"labels": {QUEUE_LABEL: "a"}}}]},
+         f"queues.big.conditionalTemplates[0].template.labels: found {QUEUE_LABEL}"),
+        ({"conditionalTemplates": [{"when": {"type": "a"}, "template": {"labels": {QUEUE_LABEL: "a"}}}]},
+         f"conditionalTemplates[0].template.labels: found {QUEUE_LABEL}"),
+        ({"kueue": {"queueName": "Not A Name"}}, "kueue.queueName"),
+    ],
+)  # fmt: skip
+def test_what_kueue_cannot_use_is_refused(changes: dict[str, Any], said: str) -> None:
+    (problem,) = problems(document(**changes))
+    assert problem.startswith(f"config.yaml: {said}")
+
+
 def test_every_key_reaches_the_dataclass(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(FULL, encoding="utf-8")

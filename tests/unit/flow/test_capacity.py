@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from clearml_k8s.config import Config, MonitoredResources, QueueConfig, QueueSettings, ResolvedQueue
 from clearml_k8s.config.conditions import ConditionalTemplate
+from clearml_k8s.config.kueue import KueueConfig
 from clearml_k8s.flow.capacity import room
 from clearml_k8s.flow.needs import Need, measure_of, need_of
 from clearml_k8s.flow.places import Known, Place, Stage, counted, places
@@ -41,6 +42,7 @@ def left(
     quotas: tuple[QuotaRecord, ...] = (),
     pace: int = PACE,
     unknown: str = "",
+    kueue: str = "",
     **changes: Any,
 ) -> Room:
     config = limited(*queues, **changes)
@@ -53,6 +55,7 @@ def left(
         quotas=quotas,
         pace=pace,
         unknown=unknown,
+        kueue=kueue,
     )
 
 
@@ -356,6 +359,24 @@ def test_what_is_suspended_is_apart() -> None:
     taken = placed("q", 100, stage=Stage.HELD)
     assert left(queue("q"), taken=taken).of("q") == PACE
     assert left(queue("q", max_pods=101), taken=taken).of("q") == 1, "but Kueue may start it at any time"
+
+
+def test_what_waits_for_kueue_is_limited_in_its_queue_alone() -> None:
+    """Else all tasks of a queue would stand as suspended Jobs, in an order that their users cannot change."""
+    taken = placed("q", PACE - 2, stage=Stage.HELD)
+    own = {"kueue": KueueConfig(queue_name="team")}
+    found = left(queue("q", **own), queue("p", **own), taken=[*taken, *placed("q", 5)])
+    assert (found.of("q"), found.of("p")) == (2, PACE)
+    assert left(queue("q", **own, max_pending_pods=PACE - 2), taken=taken).why("q") == (
+        f"limit of {PACE - 2} tasks that wait for Kueue or for a node is reached "
+        "(agentk8sglue.queues.q.queueSettings.maxPendingPods)"
+    )
+
+
+def test_while_kueue_is_not_seen_nothing_is_taken_for_it() -> None:
+    own = {"kueue": KueueConfig(queue_name="team")}
+    found = left(queue("q", **own), queue("p"), kueue="Kueue is not installed")
+    assert (found.of("q"), found.why("q"), found.of("p")) == (0, "Kueue is not installed", PACE)
 
 
 def test_a_set_number_takes_the_place_of_the_pace() -> None:

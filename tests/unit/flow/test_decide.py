@@ -18,8 +18,9 @@ FAIL, DELETE, LATER_ON = Step.FAIL_ENDED, Step.DELETE_JOB, Step.DELETE_LATER
 LONG, LOST, REQUEUE, WHY = Step.FAIL_LONG, Step.FAIL_LOST, Step.DISRUPTED, Step.EXPLAIN_FAILURE
 ABORT = Step.END_ABORTED
 
-TELLS = ("suspended", "no pod yet", "no pod: quota", "pod unscheduled", "pod starting", "pod gone, Job not",
-         GIVEN)  # fmt: skip
+HELD = ("suspended", "suspended by Kueue")
+HELD_ENDING = ("suspended, pod ending",)
+TELLS = ("no pod yet", "no pod: quota", "pod unscheduled", "pod starting", "pod gone, Job not", GIVEN)
 TOKEN = (LACKS,)
 NO_TOKENS = (ENDS,)
 STUCK = ("no pod: LimitRange", "no pod: Pod Security", "no pod: admission", "image name", "image pull",
@@ -28,11 +29,13 @@ RUNS = ("running",)
 LIMITED = ("running, limited",)
 DELETED = ("running, being deleted",)
 OVER = ("task's container ended", "succeeded", "failed: exit code",
-        "pod gone, Job failed", "Job complete")  # fmt: skip
+        "pod gone, Job failed", "failed: stopped in Kueue", "Job complete")  # fmt: skip
 MEMORY = ("failed: OOM",)
 DEADLINE = ("failed: deadline",)
-DISRUPTED = ("failed: evicted", "failed: preempted", "failed: node lost", "failed: out of service")
-COLUMNS = (TELLS, TOKEN, NO_TOKENS, STUCK, RUNS, LIMITED, DELETED, OVER, MEMORY, DEADLINE, DISRUPTED)
+DISRUPTED = ("failed: evicted", "failed: preempted", "failed: node lost", "failed: out of service",
+             "suspended, pod gone", "failed: evicted by Kueue", "failed: preempted by Kueue",
+             "failed: evicted, let in again")  # fmt: skip
+COLUMNS = (TELLS, TOKEN, NO_TOKENS, STUCK, RUNS, LIMITED, DELETED, OVER, MEMORY, DEADLINE, DISRUPTED, HELD, HELD_ENDING)
 
 TABLE: dict[str, tuple[Step, ...]] = {
     #                         tells    token    none     stuck         runs     limited  deleted, the others
@@ -56,10 +59,32 @@ TABLE: dict[str, tuple[Step, ...]] = {
     "no such task":          (DELETE,) * 11,
 }  # fmt: skip
 
+SUSPENDED: dict[str, tuple[Step, ...]] = {
+    #                         held     its pod ends
+    "queued":                (TELL,    LOST),
+    "queued again":          (DELETE,  DELETE),
+    "in_progress":           (REQUEUE, LOST),
+    "in_progress, stopping": (REQUEUE, LOST),
+    "in_progress elsewhere": (NOTHING, NOTHING),
+    "created":               (DELETE,  DELETE),
+    "stopped":               (DELETE,  DELETE),
+    "stopped, SIGTERM":      (REQUEUE, REQUEUE),
+    "stopped, explained":    (DELETE,  DELETE),
+    "completed":             (LATER_ON,) * 2,
+    "failed":                (LATER_ON,) * 2,
+    "failed, explained":     (LATER_ON,) * 2,
+    "failed: preempted":     (REQUEUE,) * 2,
+    "closed":                (LATER_ON,) * 2,
+    "published":             (LATER_ON,) * 2,
+    "publishing":            (LATER_ON,) * 2,
+    "unknown status":        (NOTHING, NOTHING),
+    "no such task":          (DELETE,) * 2,
+}  # fmt: skip
+
 
 def test_the_table_is_whole() -> None:
     assert sorted(state for column in COLUMNS for state in column) == sorted(CLUSTER)
-    assert set(TABLE) == set(TASK)
+    assert set(TABLE) == set(SUSPENDED) == set(TASK)
 
 
 @pytest.mark.parametrize("task", TASK)
@@ -67,7 +92,7 @@ def test_the_table_is_whole() -> None:
 def test_the_next_step(task: str, cluster: str) -> None:
     (column,) = [index for index, group in enumerate(COLUMNS) if cluster in group]
     found = step(task, cluster)
-    assert found.step is TABLE[task][column]
+    assert found.step is (*TABLE[task], *SUSPENDED[task])[column]
     assert (found.diagnosis is not None) == (found.step not in (NOTHING, DELETE, LATER_ON, ABORT, GIVE))
 
 

@@ -158,6 +158,11 @@ def test_a_suspended_job_evicts_its_pod() -> None:
     assert (found.category, found.summary) == (Category.EVICTED, "The pod was deleted: its Job was suspended")
 
 
+def test_a_suspended_job_without_a_pod_has_lost_it() -> None:
+    for how in (ended, interrupted):
+        assert how(job=make_job(suspend=True, finished="Failed"), pods=[]).category is Category.EVICTED
+
+
 @pytest.mark.parametrize(
     ("pod", "job", "category", "patience"),
     [
@@ -191,7 +196,8 @@ def test_advice_follows_the_summary() -> None:
 
 def test_the_list_of_categories_is_stable() -> None:
     assert [c.value for c in Category] == [
-        "image-name", "image-pull", "container-config", "unschedulable", "no-pod", "suspended", "quota", "limit-range",
+        "image-name", "image-pull", "container-config", "unschedulable", "no-pod", "suspended",
+        "kueue-quota", "kueue-queue", "kueue-checks", "kueue-deactivated", "kueue-unseen", "quota", "limit-range",
         "pod-security", "admission", "volume", "sandbox", "starting", "oom-killed", "evicted", "preempted", "node-lost",
         "deadline", "deleted", "not-started", "crashed", "clean-exit", "ended",
     ]  # fmt: skip

@@ -62,6 +62,19 @@ def test_why_it_waits(pods: list[PodRecord], category: Category, patience: float
     assert words in str(found)
 
 
+def test_a_scheduler_that_is_not_there() -> None:
+    """Nobody looks at the pod, and nothing in its status says so."""
+    found = pending(job=JOB, pods=[make_pod(node=None, scheduler="volcano")], patience={Category.UNSCHEDULABLE: 60.0})
+    assert found is not None
+    assert (found.category, found.patience) == (Category.UNSCHEDULABLE, 60.0)
+    assert str(found).startswith("The scheduler volcano has not looked at the pod yet. If this lasts, it does not run")
+    looked_at = make_pod(node=None, scheduler="volcano", conditions=UNSCHEDULED)
+    for pod, words in ((looked_at, "Insufficient cpu"), (make_pod(scheduler="volcano"), "The pod is starting")):
+        seen = pending(job=JOB, pods=[pod])
+        assert seen is not None
+        assert words in seen.summary
+
+
 def test_a_suspended_job_says_so() -> None:
     """Whatever was refused before it was suspended."""
     refused = event("FailedCreate", "exceeded quota", about=JOB.uid)

@@ -40,6 +40,21 @@ def test_objects_without_any_status_are_read():
     assert slim_job({"metadata": {"uid": "u", "name": "other"}, "status": None}).task is None
 
 
+def test_another_scheduler_is_kept():
+    for name, kept in (("volcano", "volcano"), ("default-scheduler", None), (None, None), (7, None)):
+        found = slim_pod({"metadata": {"uid": "u", "name": "n"}, "spec": {"schedulerName": name}})
+        assert found.scheduler == kept
+
+
+def test_a_job_that_was_resumed():
+    told = [{"type": "Suspended", "status": "False", "reason": "JobResumed", "lastTransitionTime": "2026"}]
+    found = slim_job({"metadata": {"uid": "u", "name": "n"}, "status": {"conditions": told}})
+    assert (found.resumed, found.local_queue) == ("2026", None)
+    suspended = {"metadata": {"uid": "u", "name": "n", "labels": {"kueue.x-k8s.io/queue-name": "team"}}}
+    found = slim_job({**suspended, "spec": {"suspend": True}, "status": {"conditions": told}})
+    assert (found.resumed, found.local_queue, found.workload) == ("", "team", None)
+
+
 def test_pods_of_the_glue_are_recognised():
     record = slim_pod({"metadata": {"uid": "u", "name": "clearml-id-ab12", "labels": {"CLEARML": "agent-5c12cafb"}}})
     assert (record.task, record.job_uid) == ("ab12", None)

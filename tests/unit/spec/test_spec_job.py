@@ -270,10 +270,10 @@ def test_an_id_that_cannot_name_a_job_is_an_error(build: Build, task_id: str) ->
 
 
 def test_users_labels_reach_job_and_pod_but_never_replace_ours(build: Build) -> None:
-    labels = {"kueue.x-k8s.io/queue-name": "research", "app.kubernetes.io/name": "mine", "clearml-task-id": "mine"}
+    labels = {"example.com/cost": "research", "app.kubernetes.io/name": "mine", "clearml-task-id": "mine"}
     built = build(base={"labels": labels, "annotations": {"clearml-k8s.io/attempt": "mine", "x": "y"}})
     for metadata in (built.manifest["metadata"], built.manifest["spec"]["template"]["metadata"]):
-        assert metadata["labels"]["kueue.x-k8s.io/queue-name"] == "research"
+        assert metadata["labels"]["example.com/cost"] == "research"
         assert metadata["labels"]["app.kubernetes.io/name"] == "clearml-agent"
         assert metadata["labels"]["clearml-task-id"] == TASK_ID
         assert metadata["annotations"]["clearml-k8s.io/attempt"] == ATTEMPT

@@ -29,7 +29,7 @@ from clearml_k8s.errors import (
 from clearml_k8s.flow import clash
 from clearml_k8s.flow.edits import Edits
 from clearml_k8s.flow.task_conf import TaskConf
-from clearml_k8s.kube import access
+from clearml_k8s.kube import access, workload
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.node import NodeSlimmer
 from clearml_k8s.kube.permissions import Feature, Permission, wanted
@@ -95,6 +95,8 @@ async def check(
             if session is not None and config.worker_id:
                 await _worker_id(session, identity, lines)
             await _permissions(config, client, lines)
+            if config.uses_kueue:
+                await _kueue(config, client, lines)
             if config.cluster_access:
                 await _nodes(config, client, lines)
             edits = edits_of(config, worker_id=identity.worker_id, clock=client.clock)
@@ -233,6 +235,7 @@ def features(config: Config) -> frozenset[Feature]:
         Feature.RESOURCE_QUOTAS: config.respect_resource_quotas,
         Feature.SESSIONS: config.sessions is not None,
         Feature.OWNER_TOKENS: config.clearml.owner_tokens,
+        Feature.KUEUE: config.uses_kueue,
     }
     return frozenset(feature for feature, on in found.items() if on)
 
@@ -241,6 +244,20 @@ def _asked_namespace(row: Permission, config: Config) -> str | None:
     if row.resource == NODES:
         return None
     return config.dashboard.cpu_namespace if row.when is Feature.CPU_QUOTA else config.namespace
+
+
+async def _kueue(config: Config, client: KubeClient, lines: Lines) -> None:
+    """Whether Kueue is there; whether it has the LocalQueues, it says on each Workload."""
+    try:
+        found = await workload.served(client)
+    except KubeNotFound as error:
+        lines.bad(error.message)
+    except ClearMLK8sError as error:
+        lines.bad(f"Kueue cannot be looked for: {error}")
+    else:
+        queues_of = {queue.name: queue.settings.kueue for queue in config.queues.values()}
+        told = ", ".join(f"{name} -> {one.queue_name}" for name, one in queues_of.items() if one is not None)
+        lines.good(f"Kueue: {found.api_version}; LocalQueues by queue: {told}")
 
 
 async def _nodes(config: Config, client: KubeClient, lines: Lines) -> None:

@@ -88,6 +88,7 @@ class Loops:
             "queue lengths": self._measure(),
             **self._old_pods(),
             **({"watch of quotas": _follow(cluster.quota_watch, cluster.quotas)} if cluster.quota_watch else {}),
+            **self._workloads(),
             **({"worker id": self._look_for(parts.clash)} if parts.clash else {}),
             **({"sessions": self._follow_sessions(parts.sessions)} if parts.sessions else {}),
             **({"commands": self._follow_pods(parts.commands)} if parts.commands else {}),
@@ -117,6 +118,10 @@ class Loops:
                     await reports.quota.read()
                 await rounds.once(dashboard.report)
             await self._clock.sleep(dashboard.wait_seconds if self.serving else SERVING_SECONDS)
+
+    def _workloads(self) -> Mapping[str, Coroutine[Any, Any, None]]:
+        watch, store = self._parts.cluster.workload_watch, self._parts.cluster.workloads
+        return {} if watch is None else {"watch of workloads": _follow(watch, store)}
 
     def _old_pods(self) -> Mapping[str, Coroutine[Any, Any, None]]:
         cluster = self._parts.cluster

@@ -52,6 +52,7 @@ from clearml_k8s.kube.resources import JOBS, NODES, PODS, RESOURCE_QUOTAS
 from clearml_k8s.kube.slim import JobRecord, PodRecord, slim_job, slim_pod
 from clearml_k8s.kube.store import Store
 from clearml_k8s.kube.watch import Watch
+from clearml_k8s.kube.workload import WorkloadRecord, WorkloadWatch
 from clearml_k8s.logs import Redactor
 from clearml_k8s.metrics import Metrics
 from clearml_k8s.report.capacity import Capacity, Unknown, capacity
@@ -81,6 +82,9 @@ class Followed:
     quotas: Store[QuotaRecord]
     quota_watch: Watch[QuotaRecord] | None
     """None where quotas are not to be respected."""
+    workloads: Store[WorkloadRecord]
+    workload_watch: WorkloadWatch | None
+    """None where Kueue has no part in it."""
 
     def known(self) -> bool:
         """Listed once, and the streams not silent for long."""
@@ -90,12 +94,22 @@ class Followed:
         """Why it is not known what exists in the cluster; "" when it is."""
         if why := self.unlisted():
             return why
-        now = self.clock.monotonic()
-        for what, watch, _ in self._followed():
-            silent = now - (watch.last_seen or 0.0)
-            if silent >= STALE_SECONDS:
-                return f"nothing was heard of the {what} of the namespace for {int(silent)} s{_because(watch)}"
-        return ""
+        return next((why for what, watch, _ in self._followed() if (why := self._silent(what, watch))), "")
+
+    def kueue_unknown(self) -> str:
+        """Why it is not known what Kueue says of Jobs; "" when it is, or nobody asks."""
+        watch = self.workload_watch
+        if watch is None:
+            return ""
+        if not self.workloads.synced.is_set() or watch.last_seen is None:
+            return f"Kueue: the Workloads of the namespace are not listed yet{_because(watch)}"
+        return self._silent("Workloads", watch)
+
+    def _silent(self, what: str, watch: Watch[Any]) -> str:
+        silent = self.clock.monotonic() - (watch.last_seen or 0.0)
+        if silent < STALE_SECONDS:
+            return ""
+        return f"nothing was heard of the {what} of the namespace for {int(silent)} s{_because(watch)}"
 
     def unlisted(self) -> str:
         """What was not listed once, and why not; "" when all was."""
@@ -232,6 +246,7 @@ def make(
     pods: Store[PodRecord] = Store(dirty=changed, keep_gone=True)
     old: Store[OldPod] = Store(keep_gone=True)
     quotas: Store[QuotaRecord] = Store()
+    workloads: Store[WorkloadRecord] = Store(dirty=work.put)
     measure = measure_of(config)
     needs = Needs(config=config, session=session, measure=measure, worker_id=worker_id)
     selector = names.task_selector(release=config.release_name)
@@ -273,6 +288,8 @@ def make(
         )
         if config.respect_resource_quotas
         else None,
+        workloads=workloads,
+        workload_watch=WorkloadWatch(client=client, namespace=config.namespace) if config.uses_kueue else None,
     )
     edits = edits_of(config, worker_id=worker_id, clock=session.clock)
     owners = None
@@ -404,6 +421,7 @@ def make(
         pending_queue=lambda: served.pending_queue,
         queue=served.by_id,
         owners=owners,
+        workloads=workloads if config.uses_kueue else None,
     )
     counting = Counting(
         config=config,
@@ -417,6 +435,7 @@ def make(
         quotas=cluster.seen_quotas,
         events=reconciler.events,
         unknown=cluster.unknown,
+        kueue=cluster.kueue_unknown,
     )
     poller = Poller(
         config=config,

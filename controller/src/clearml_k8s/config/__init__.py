@@ -13,6 +13,7 @@ from typing import Any
 
 from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.config.dashboard import DashboardConfig
+from clearml_k8s.config.kueue import KueueConfig
 from clearml_k8s.config.pod_commands import PodCommandsConfig
 from clearml_k8s.config.policy import TaskPolicy
 from clearml_k8s.config.sessions import SessionsConfig
@@ -124,6 +125,8 @@ class QueueSettings:
     """Of the worker ids of this queue's tasks; None: `Config.task_worker_id`."""
     use_image_entrypoint: bool | None = None
     """The image's own entrypoint runs in place of our start script; None: `Config.use_image_entrypoint`."""
+    kueue: KueueConfig | None = None
+    """Kueue decides when its Jobs may run; None: nobody does."""
 
 
 GPU_FIELD = "resources|limits|nvidia.com/gpu"
@@ -231,6 +234,11 @@ class Config:
         """Whether the image's own entrypoint runs in the queue's task pods."""
         chosen = queue.settings.use_image_entrypoint
         return self.use_image_entrypoint if chosen is None else chosen
+
+    @property
+    def uses_kueue(self) -> bool:
+        """Whether the Jobs of some queue wait for Kueue."""
+        return any(queue.settings.kueue is not None for queue in self.queues.values())
 
     def policy_of(self, queue: QueueConfig) -> TaskPolicy:
         """What tasks of the queue may ask for."""

@@ -31,6 +31,7 @@ from clearml_k8s.config import (
     address,
     conditions,
     dashboard,
+    kueue,
     pod_commands,
     policy,
     sessions,
@@ -186,6 +187,7 @@ def _semantic_problems(document: Mapping[str, Any]) -> list[str]:
     for name, queue in document["queues"].items():
         asked = ((queue or {}).get("queueSettings") or {}).get("taskPolicy")
         problems += policy.problems(asked, place=f"queues.{name}.queueSettings.taskPolicy")
+    problems += kueue.problems(document)
     problems += sessions.problems(document.get("sessions"))
     commands = document.get(pod_commands.KEY) or {}
     for key, field in pod_commands.FIELDS.items():
@@ -238,7 +240,7 @@ def _build(document: Mapping[str, Any]) -> Config:
         ),
         monitored_resources=_monitored(given.get("monitoredResources", {})),
         queues={
-            name.strip(): _queue(name.strip(), queue or {}, task_policy=task_policy)
+            name.strip(): _queue(name.strip(), queue or {}, task_policy=task_policy, general_kueue=given.get("kueue"))
             for name, queue in given["queues"].items()
         },
         task_policy=task_policy,
@@ -306,7 +308,9 @@ def _monitored(raw: Mapping[str, Any]) -> MonitoredResources:
     return MonitoredResources(max_resources=raw.get("maxResources") or 0.0, **fields)
 
 
-def _queue(name: str, raw: Mapping[str, Any], *, task_policy: TaskPolicy) -> QueueConfig:
+def _queue(
+    name: str, raw: Mapping[str, Any], *, task_policy: TaskPolicy, general_kueue: Mapping[str, Any] | None
+) -> QueueConfig:
     settings = raw.get("queueSettings") or {}
     return QueueConfig(
         name=name,
@@ -328,6 +332,7 @@ def _queue(name: str, raw: Mapping[str, Any], *, task_policy: TaskPolicy) -> Que
             task_policy=policy.read(settings["taskPolicy"], over=task_policy) if settings.get("taskPolicy") else None,
             worker_id_template=settings.get("customWorkerIdTemplate") or None,
             use_image_entrypoint=settings.get("useImageEntrypoint"),
+            kueue=kueue.read(general_kueue, settings.get("kueue")),
         ),
     )
 

@@ -41,10 +41,11 @@ def room(
     quotas: Iterable[QuotaRecord] = (),
     pace: int,
     unknown: str = "",
+    kueue: str = "",
 ) -> Room:
     """The places left. ``counts`` of all places; ``needs`` by queue id; ``own``: by queue id, where tasks say
     themselves what they need; ``pace``: see `Pace`; ``unknown``: why it is not known what exists, so that nothing
-    may be taken, else ""."""
+    may be taken, else ""; ``kueue``: why nothing may be taken of queues whose Jobs wait for Kueue, else ""."""
     pending = config.max_pending_pods if config.max_pending_pods is not None else pace
     everything = counts.get(None, EMPTY)
     limits = dict(_shared(config, everything, pending))
@@ -70,7 +71,8 @@ def room(
             by_task[queue.id] = {task: priced[one] for task, one in mine.tasks.items()}
             at_most[queue.id] = priced[mine.most]
         strange = everything.uses.unreadable if MONITORED in dict(costs[queue.id]) else ""
-        if why := unknown or _closed(count, need, strange):
+        managed = queue.config.settings.kueue is not None
+        if why := unknown or (kueue if managed else "") or _closed(count, need, strange):
             closed[queue.id] = why
     others = tuple((key, ONE) for key in (PODS, UNDECIDED) if key in limits)
     return Room(limits=limits, costs=costs, by_task=by_task, at_most=at_most, others=others, closed=closed)
@@ -109,6 +111,8 @@ def _own(queue: ResolvedQueue, count: Count, need: Need, pace: int) -> Iterator[
     settings = queue.config.settings
     where = f"agentk8sglue.queues.{queue.config.name}.queueSettings"
     pending = settings.max_pending_pods
+    # What Kueue holds waits, too: the order of all the others stays in the users' hands.
+    held = count.of(Stage.HELD) if settings.kueue is not None else 0
     for name, most, used, cost, what, setting in (
         (PODS, settings.max_pods, Decimal(count.pods), ONE, "pods", f"{where}.maxPods"),
         (GPUS, settings.max_gpus, count.uses.gpus, need.uses.gpus, "GPUs", f"{where}.maxGpus"),
@@ -116,9 +120,9 @@ def _own(queue: ResolvedQueue, count: Count, need: Need, pace: int) -> Iterator[
         (
             PENDING,
             pace if pending is None else pending,
-            Decimal(count.pending),
+            Decimal(count.pending + held),
             ONE,
-            "pods that wait for a node",
+            "pods that wait for a node" if settings.kueue is None else "tasks that wait for Kueue or for a node",
             "agentk8sglue.maxPendingPods" if pending is None else f"{where}.maxPendingPods",
         ),
     ):

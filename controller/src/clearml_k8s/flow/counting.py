@@ -68,9 +68,12 @@ class Counting:
         quotas: Callable[[], Iterable[QuotaRecord]],
         events: Callable[[JobRecord], Sequence[EventRecord]],
         unknown: Callable[[], str],
+        kueue: Callable[[], str] = lambda: "",
     ) -> None:
         """``quotas``: none where they are not watched; ``events``: those of a Job, as far as they were read.
-        ``unknown``: why it is not known what exists in the cluster, "" when it is."""
+        ``unknown``: why it is not known what exists in the cluster, "" when it is; ``kueue``: why it is not known what
+        Kueue says, "" when it is."""
+        self._kueue = kueue
         self._config = config
         self._clock = clock
         self._needs = needs
@@ -131,6 +134,7 @@ class Counting:
             quotas=self._quotas(),
             pace=self._pace.most,
             unknown=self._unknown(),
+            kueue=self._kueue(),
         )
 
     def _places(self) -> list[Place]:

@@ -114,7 +114,9 @@ def decide(
         return Decision(step=step, why=diagnosis.category.value, diagnosis=diagnosis)
     if task.status in RUNS:
         ours = task.last_worker in (None, worker)
-        if not over:
+        # It ran, so it had a pod: Kueue has ended that, and nobody reported its end.
+        left = job.suspend and not pods and task.last_worker == worker
+        if not over and not left:
             if ours and (silent := _lost(task, pods, patience)) is not None:
                 return silent
             if ours and task.status_message == ABORTING:

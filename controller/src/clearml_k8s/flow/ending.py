@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.clock import moment
+from clearml_k8s.flow import kueue
 from clearml_k8s.flow.diagnosis import PATIENCE, Category, Diagnosis, Patience, newest
 from clearml_k8s.kube.slim import JobRecord, PodRecord
 
@@ -44,8 +45,8 @@ def ended(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord
                 summary="The pod could not ask the ClearML server whether to start the task",
                 advice="See the pod's last lines",
             )
-    if pod is not None and _ended_by_deletion(pod, gone=pod in gone):
-        return _deletion(job)
+    if (pod is None and job.suspend) or (pod is not None and _ended_by_deletion(pod, gone=pod in gone)):
+        return _deletion(job, pod)
     for container in pod.containers if pod else ():
         if container.terminated is not None and container.exit_code:
             how = f"signal {container.signal}" if container.signal else f"exit code {container.exit_code}"
@@ -87,8 +88,8 @@ def interrupted(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[Pod
     found = _disruption(job, pod)
     if found is not None:
         return found
-    if pod is not None and (pod.deleted is not None or pod in gone):
-        found = _deletion(job)
+    if by_suspension(job, pod) or (pod is not None and (pod.deleted is not None or pod in gone)):
+        found = _deletion(job, pod)
     else:
         found = Diagnosis(
             category=Category.ENDED, summary="The pod was told to end (SIGTERM); nothing in the cluster says by whom"
@@ -152,9 +153,23 @@ def _out_of_service(pod: PodRecord) -> bool:
     return not containers or any(container.terminated is None for container in containers)
 
 
-def _deletion(job: JobRecord) -> Diagnosis:
+def by_suspension(job: JobRecord, pod: PodRecord | None) -> bool:
+    """The pod was ended because its Job was suspended, as Kueue does it.
+
+    Kueue may have let the Job in again since, as it does not wait for the pod's end: then the pod is older than that.
+    """
     if job.suspend:
-        return Diagnosis(category=Category.EVICTED, summary="The pod was deleted: its Job was suspended")
+        return True
+    if job.workload is None or job.workload.condition("Evicted") is None or pod is None:
+        return False
+    made, resumed = moment(pod.created), moment(job.resumed)
+    return made is not None and resumed is not None and made < resumed
+
+
+def _deletion(job: JobRecord, pod: PodRecord | None) -> Diagnosis:
+    if by_suspension(job, pod):
+        suspended = Diagnosis(category=Category.EVICTED, summary="The pod was deleted: its Job was suspended")
+        return kueue.evicted(job.workload) or suspended
     return Diagnosis(category=Category.DELETED, summary="The pod was deleted")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from clearml_k8s.flow import kueue
 from clearml_k8s.flow.diagnosis import PATIENCE, Category, Diagnosis, Patience, newest
 from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.slim import Condition, ContainerRecord, JobRecord, PodRecord
@@ -61,6 +62,8 @@ def pending(
         return None if job.finished else _without_pod(job, events, patience)
     if pod.finished or any(c.running and not c.init for c in pod.containers):
         return None
+    if job.suspend and not job.finished:
+        return _suspended(job)  # whatever its pod, which is being ended, was waiting for
     if lacks_secret(job, pod):
         summary = "The Secret with the token of the task's owner is not there yet"
         advice = "The controller makes it, and tells here what keeps it from that"
@@ -73,6 +76,10 @@ def pending(
     scheduled = pod.scheduled
     if pod.node is None and scheduled is not None and scheduled.status == "False":
         return _unscheduled(scheduled, own, patience)
+    if pod.node is None and pod.scheduler is not None and scheduled is None:
+        summary = f"The scheduler {pod.scheduler} has not looked at the pod yet"
+        advice = "If this lasts, it does not run: correct schedulerName of the queue's template, or start it"
+        return _of(Category.UNSCHEDULABLE, patience, summary=summary, advice=advice)
     return _held_up(own, patience) or Diagnosis(category=Category.STARTING, summary="The pod is starting")
 
 
@@ -90,7 +97,7 @@ def _of(category: Category, patience: Patience, *, summary: str, advice: str = "
 
 def _without_pod(job: JobRecord, events: Sequence[EventRecord], patience: Patience) -> Diagnosis:
     if job.suspend:
-        return Diagnosis(category=Category.SUSPENDED, summary="The Job is suspended")
+        return _suspended(job)
     refused = next((e for e in reversed(events) if e.about == job.uid and e.reason == "FailedCreate"), None)
     if refused is None:
         return _of(Category.NO_POD, patience, summary="Kubernetes has not made the pod yet")
@@ -99,6 +106,12 @@ def _without_pod(job: JobRecord, events: Sequence[EventRecord], patience: Patien
         if pattern.search(refused.message):
             return _of(category, patience, summary=f"Kubernetes does not take the pod: {said}", advice=advice)
     return _of(Category.NO_POD, patience, summary=f"Kubernetes has not made the pod yet: {said}")
+
+
+def _suspended(job: JobRecord) -> Diagnosis:
+    if job.local_queue is not None:
+        return kueue.waits(job)
+    return Diagnosis(category=Category.SUSPENDED, summary="The Job is suspended")
 
 
 def _stuck(container: ContainerRecord, patience: Patience) -> Diagnosis | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from clearml_k8s import names
 from clearml_k8s.clearml.session import Session
@@ -17,7 +18,8 @@ from clearml_k8s.errors import Refused, Unanswered
 from clearml_k8s.flow import decide as rules
 from clearml_k8s.flow import overview
 from clearml_k8s.flow.decide import Decision, Step
-from clearml_k8s.flow.diagnosis import Diagnosis, max_run_minutes, most_requeues, patience
+from clearml_k8s.flow.diagnosis import Diagnosis, max_run_minutes, most_requeues, newest, patience
+from clearml_k8s.flow.ending import by_suspension
 from clearml_k8s.flow.ends import Ends
 from clearml_k8s.flow.explain import Explainer
 from clearml_k8s.flow.happenings import AGAIN_SECONDS, EXPLAINED_BY_EVENTS, Happenings
@@ -35,6 +37,7 @@ from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.slim import JobRecord, PodRecord
 from clearml_k8s.kube.store import Store
+from clearml_k8s.kube.workload import WorkloadRecord
 from clearml_k8s.logs import kv
 
 log = logging.getLogger(__name__)
@@ -70,10 +73,12 @@ class Reconciler:
         pending_queue: Callable[[], str | None],
         queue: Callable[[str], ResolvedQueue | None],
         owners: OwnerTokens | None = None,
+        workloads: Store[WorkloadRecord] | None = None,
     ) -> None:
         """``pending_queue``: its id, if known. ``queue``: the served queue of an id, if there is one. ``owners``: where
-        pods get tokens of them."""
+        pods get tokens of them. ``workloads``: what Kueue says of the Jobs; None where it has no part in it."""
         self._owners = owners
+        self._workloads = workloads
         self._config = config
         self._clock = session.clock
         self._jobs = jobs
@@ -157,6 +162,7 @@ class Reconciler:
         for job in self._jobs:
             if job.task is not None and job.controller == self._controller:
                 pods = self._pods_of(job)
+                job = self._joined(job)
                 why = pending(job=job, pods=pods, events=self._happenings.of(job))
                 yield overview.row(job=job, pods=pods, diagnosis=why)
 
@@ -168,7 +174,7 @@ class Reconciler:
         for job in self._jobs.of_task(task):
             if job.deleted is not None or job.controller != self._controller:
                 continue
-            waits = [await self._step(job), None if self._owners is None else self._owners.due(job)]
+            waits = [await self._step(self._joined(job)), None if self._owners is None else self._owners.due(job)]
             again += [wait for wait in waits if wait is not None]
         if not self._jobs.of_task(task):
             # The last one alone: those of older attempts went before it was made.
@@ -236,6 +242,7 @@ class Reconciler:
         known = self._jobs.get(job.uid)
         if known is None or known.deleted is not None:
             return None
+        known = self._joined(known)
         again = self._decide(latest.task, known)
         if again.step is not decision.step or (latest.task is None) is not (seen.task is None):
             return 0.0
@@ -280,9 +287,13 @@ class Reconciler:
         """Put the task back, or fail it."""
         if (doubt := self._requeuer.doubt(job)) > 0:
             return doubt
-        most = most_requeues(config=self._config, queue=self._queue(job.queue or ""), category=diagnosis.category)
+        most: int | None = most_requeues(
+            config=self._config, queue=self._queue(job.queue or ""), category=diagnosis.category
+        )
+        if task.status in rules.WAITS and job.local_queue is not None and self._suspended(job):
+            most = None  # nothing was lost: it waits for Kueue again
         found = Requeued.NOT
-        if most > 0:
+        if most is None or most > 0:
             found = await self._requeuer.requeue(job, task, diagnosis, most=most)
         if found is Requeued.CHANGED:
             return CHANGED_SECONDS
@@ -313,7 +324,7 @@ class Reconciler:
             task=task,
             job=job,
             pods=self._pods_of(job),
-            gone=[pod for pod in self._pods.gone_of_task(job.task or "") if pod.job_uid == job.uid],
+            gone=self._gone_of(job),
             worker=self._worker_of(job),
             explained=job.uid in self._explained,
             aborting=job.uid in self._aborting,
@@ -324,11 +335,25 @@ class Reconciler:
             lacks_token=self._owners is not None and self._owners.lacks(job, self._pods_of(job)),
         )
 
+    def _joined(self, job: JobRecord) -> JobRecord:
+        """With what Kueue says of it."""
+        if self._workloads is None or job.local_queue is None:
+            return job
+        workload = next((one for one in self._workloads.of_task(job.task or "") if one.job == job.uid), None)
+        return job if workload is None else replace(job, workload=workload)
+
+    def _suspended(self, job: JobRecord) -> bool:
+        """Its pod was ended by its suspension."""
+        return by_suspension(job, newest([*self._pods_of(job), *self._gone_of(job)]))
+
     def _worker_of(self, job: JobRecord) -> str:
         return job.reports_as or names.task_worker_id(worker_id=job.worker or self._worker_id, task_id=job.task or "")
 
     def _pods_of(self, job: JobRecord) -> list[PodRecord]:
         return [pod for pod in self._pods.of_task(job.task or "") if pod.job_uid == job.uid]
+
+    def _gone_of(self, job: JobRecord) -> list[PodRecord]:
+        return [pod for pod in self._pods.gone_of_task(job.task or "") if pod.job_uid == job.uid]
 
     async def _tell(self, job: JobRecord, diagnosis: Diagnosis | None) -> float | None:
         if diagnosis is None:
@@ -375,6 +400,8 @@ class Reconciler:
         self._explain.forget(task)
         self._pods.forget(task)
         self._jobs.forget(task)
+        if self._workloads is not None:
+            self._workloads.forget(task)
         tokens = 0 if self._owners is None else len(self._owners)
         if len(self._lasting) + len(self._explained) + len(self._aborting) + tokens > 4 * len(self._jobs) + 100:
             uids = {job.uid for job in (*self._jobs, *self._jobs.gone())}

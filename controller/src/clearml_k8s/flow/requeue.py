@@ -51,10 +51,11 @@ class Requeuer:
         """Forget all but these Jobs (uids)."""
         self._sent = {uid: sent for uid, sent in self._sent.items() if uid in jobs}
 
-    async def requeue(self, job: JobRecord, seen: TaskView, diagnosis: Diagnosis, *, most: int) -> Requeued:
+    async def requeue(self, job: JobRecord, seen: TaskView, diagnosis: Diagnosis, *, most: int | None) -> Requeued:
         """Put the task, as it was ``seen``, back into the queue that the Job is of, if it was less than ``most`` times.
 
-        Errors as `Session.call`: it may be done half-way, and is to be called again.
+        ``most`` None: it had not begun, so that this is not counted. Errors as `Session.call`: it may be done half-way,
+        and is to be called again.
         """
         attempt, queue = job.attempt or "", job.queue or ""
         if not attempt or not queue:
@@ -65,7 +66,7 @@ class Requeuer:
         before = Tally.read(task.properties.get(names.PROPERTY_REQUEUES, ""))
         if task.status == "failed" and not before.begun(attempt):
             return Requeued.NOT
-        tally = before.after(attempt, most=most)
+        tally = before.after(attempt, most=most) if most is not None else before
         if tally is None:
             return Requeued.NOT
         if tally != before:
@@ -76,19 +77,20 @@ class Requeuer:
             if task.status in RUNS:
                 # Not by force: whoever has ended the task meanwhile wants it ended.
                 await tasks.failed(self._session, task.id, reason=reason, message=str(diagnosis))
-            message = f"{TOLD}{diagnosis.summary}; put back, time {tally.count} of {most}"
+            time = "" if most is None else f", time {tally.count} of {most}"
+            message = f"{TOLD}{diagnosis.summary}; put back{time}"
             await self._enqueue(job, task.id, queue=queue, reason=reason, message=message)
         except InvalidStatus:
             return Requeued.CHANGED
         except NotFound as error:
             log.warning("task not put back", extra=kv(**job.fields, why=str(error)))
             return Requeued.NOT
-        self._teller.say(
-            task.id, f"{diagnosis}. Put back to the front of its queue, time {tally.count} of {most}", level="WARNING"
-        )
+        self._teller.say(task.id, f"{diagnosis}. Put back to the front of its queue{time}", level="WARNING")
         self._measures.requeued(job.queue, diagnosis.category)
         log.warning("task put back", extra=kv(**job.fields, why=diagnosis.summary, time=tally.count))
-        await self._finish(task.id, queue=queue, tally=tally)
+        # One that had not begun goes on with the count of its former attempts, if there is one.
+        counted = most is not None or (tally.count > 0 and tally.made == attempt)
+        await self._finish(task.id, queue=queue, tally=tally if counted else None)
         return Requeued.DONE
 
     async def _enqueue(self, job: JobRecord, task: str, *, queue: str, reason: str, message: str) -> None:
@@ -101,10 +103,12 @@ class Requeuer:
             self._sent[job.uid] = self._session.clock.monotonic()
             raise
 
-    async def _finish(self, task: str, *, queue: str, tally: Tally) -> None:
-        """Its place, and which attempt this made: no task is lost without them."""
+    async def _finish(self, task: str, *, queue: str, tally: Tally | None) -> None:
+        """Its place, and which attempt this made, if it is counted: no task is lost without them."""
         try:
             await queues.move_task_to_front(self._session, queue, task)
+            if tally is None:
+                return
             # Read: the answer to the enqueue has the time in another precision than the task.
             now = (await tasks.get_many(self._session, [task])).get(task)
             if now is not None and now.status == "queued":

@@ -24,6 +24,7 @@ from clearml_k8s.kube.resources import (
     SERVICES,
     Resource,
 )
+from clearml_k8s.kube.workload import WORKLOADS
 
 
 class Only(Enum):
@@ -42,6 +43,7 @@ class Feature(Enum):
     RESOURCE_QUOTAS = "`agentk8sglue.respectResourceQuotas`, which is on by default"
     SESSIONS = "`sessions.portModeEnabled`"
     OWNER_TOKENS = "`agentk8sglue.useOwnerToken`"
+    KUEUE = "`agentk8sglue.kueue.queueName`, or that of a queue"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,6 +127,12 @@ PERMISSIONS: Final = (
         verbs=("create",),
         purpose="a Secret for each task, with its owner's token; none is ever read, and it goes with its Job",
         when=Feature.OWNER_TOKENS,
+    ),
+    Permission(
+        resource=WORKLOADS,
+        verbs=("list", "watch"),
+        purpose="what Kueue says of a Job",
+        when=Feature.KUEUE,
     ),
 )
 

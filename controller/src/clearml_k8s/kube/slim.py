@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from clearml_k8s import names
 from clearml_k8s.errors import KubeUnanswered, trimmed
@@ -18,7 +18,11 @@ from clearml_k8s.kube.uses import NOTHING as USES_NOTHING
 from clearml_k8s.kube.uses import Measure, Uses
 from clearml_k8s.wire import NOTHING, got
 
+if TYPE_CHECKING:
+    from clearml_k8s.kube.workload import WorkloadRecord
+
 MESSAGE_LIMIT = 1024
+DEFAULT_SCHEDULER: Final = "default-scheduler"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +66,10 @@ class JobRecord:
     """The container's port at which the SSH server of a session listens; None: no session, or not to be reached."""
     token_secret: str | None = None
     """The Secret with the token of its task's owner, which its pod waits for; None: it has other credentials."""
+    local_queue: str | None = None
+    """The LocalQueue of Kueue that it waits in; None: Kueue has no part in it."""
+    workload: WorkloadRecord | None = None
+    """What Kueue says of it, which the reconciler joins; None: nothing, or nothing that was seen."""
 
     @property
     def fields(self) -> Mapping[str, str | None]:
@@ -76,6 +84,12 @@ class JobRecord:
     def finished(self) -> bool:
         """True when the Job controller has ended it (Complete or Failed)."""
         return self.condition("Complete") is not None or self.condition("Failed") is not None
+
+    @property
+    def resumed(self) -> str:
+        """When it was resumed after a suspension; "" when it was not."""
+        found = next((c for c in self.conditions if c.type == "Suspended" and c.status == "False"), None)
+        return found.since if found is not None and not self.suspend else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +136,8 @@ class PodRecord:
     uses: Uses = USES_NOTHING
     host_ip: str | None = None
     """The address of its node; None until it has one."""
+    scheduler: str | None = None
+    """The name of its scheduler, where that is not Kubernetes' own."""
 
     def condition(self, kind: str) -> Condition | None:
         """The condition of this type when it is "True"."""
@@ -159,12 +175,13 @@ def slim_job(job: Mapping[str, Any], *, measure: Measure = NO_MEASURE) -> JobRec
         suspend=spec.get("suspend") is True,
         created=_optional(meta, "creationTimestamp") or "",
         deleted=_optional(meta, "deletionTimestamp"),
-        conditions=_conditions(status),
+        conditions=slim_conditions(status),
         taken=_optional(annotations, names.ANNOTATION_TAKEN) or "",
         queue_name=_shared(annotations.get(names.ANNOTATION_QUEUE_NAME)),
         uses=measure(spec.get("template")),
         token_secret=_optional(annotations, names.ANNOTATION_TOKEN_SECRET),
         session_port=_port(annotations.get(names.ANNOTATION_SESSION_PORT)),
+        local_queue=_shared(labels.get(names.LABEL_KUEUE_QUEUE)),
     )
 
 
@@ -190,7 +207,7 @@ def slim_pod(pod: Mapping[str, Any], *, measure: Measure = NO_MEASURE) -> PodRec
         phase=_shared(status.get("phase")) or "Pending",
         reason=_shared(status.get("reason")) or "",
         message=_message(status),
-        conditions=_conditions(status),
+        conditions=slim_conditions(status),
         containers=(
             *(_container(c, init=True) for c in _items(status, "initContainerStatuses")),
             *(_container(c, init=False) for c in _items(status, "containerStatuses")),
@@ -198,6 +215,7 @@ def slim_pod(pod: Mapping[str, Any], *, measure: Measure = NO_MEASURE) -> PodRec
         uses=measure(pod),
         queue_name=_shared(annotations.get(names.ANNOTATION_QUEUE_NAME)),
         host_ip=_shared(status.get("hostIP")),
+        scheduler=_foreign(spec.get("schedulerName")),
     )
 
 
@@ -230,6 +248,10 @@ def _optional(source: Mapping[str, Any], key: str) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
+def _foreign(scheduler: object) -> str | None:
+    return None if scheduler == DEFAULT_SCHEDULER else _shared(scheduler)
+
+
 def _shared(value: object) -> str | None:
     """The string, one copy for all records that hold it."""
     return sys.intern(value) if isinstance(value, str) and value else None
@@ -244,7 +266,8 @@ def _true(conditions: tuple[Condition, ...], kind: str) -> Condition | None:
     return next((c for c in conditions if c.type == kind and c.status == "True"), None)
 
 
-def _conditions(status: Mapping[str, Any]) -> tuple[Condition, ...]:
+def slim_conditions(status: Mapping[str, Any]) -> tuple[Condition, ...]:
+    """Those of an object's status."""
     return tuple(
         Condition(
             type=_shared(c.get("type")) or "",

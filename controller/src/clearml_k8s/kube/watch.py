@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from clearml_k8s.backoff import Backoff
-from clearml_k8s.errors import KubeExpired, KubeForbidden, KubeRefused, KubeUnanswered, Refused, Unanswered, trimmed
+from clearml_k8s.errors import (
+    KubeExpired,
+    KubeForbidden,
+    KubeNotFound,
+    KubeRefused,
+    KubeUnanswered,
+    Refused,
+    Unanswered,
+    trimmed,
+)
 from clearml_k8s.kube import status as statuses
 from clearml_k8s.kube.client import PAGE_SIZE, KubeClient
 from clearml_k8s.kube.resources import Resource
@@ -80,6 +89,7 @@ class Watch(Generic[T]):
         self._page_size = page_size
         self._permission = permission
         self._forbidden = ""
+        self._told = ""
         self._version: str | None = None
         self._last_seen: float | None = None
         self._problem = ""
@@ -113,7 +123,7 @@ class Watch(Generic[T]):
                     yield Listed(items=items, version=self._version)
                     began = self._clock.monotonic()
                 async with self._client.stream(self._path(), params=self._params(self._version)) as chunks:
-                    self._problem = self._forbidden = ""
+                    self._problem = self._forbidden = self._told = ""
                     async for event in self._changes(chunks):
                         yield event
                 why, text = "closed", ""
@@ -121,8 +131,12 @@ class Watch(Generic[T]):
                 self._version, why, text = None, "expired", str(error)
             except KubeForbidden as error:
                 why, text = "forbidden", self._missing(error)
+            except KubeNotFound as error:
+                self._version, why, text = None, "missing", error.message
             except KubeRefused as error:
                 why, text = "throttled" if error.code == 429 else "refused", str(error)
+                if error.code == 404:  # as it is answered where the resource itself went
+                    self._version = None
                 await self._clock.sleep(error.retry_after or 0.0)
             except (Refused, Unanswered) as error:
                 why, text = "lost", str(error)
@@ -193,11 +207,11 @@ class Watch(Generic[T]):
         self._problem = text
         if self._client.metrics:
             self._client.metrics.watch_restarts.labels(resource=self._resource.plural, reason=why).inc()
-        if why == "forbidden":
-            # Told once: it is asked until somebody changes the Role, which may be never.
-            if text != self._forbidden:
+        if why in ("forbidden", "missing"):
+            # Told once: it is asked until somebody changes the Role, or installs what is missing, which may be never.
+            if text != self._told:
                 log.error("%s", text)
-            self._forbidden = text
+            self._told, self._forbidden = text, text if why == "forbidden" else ""
             return
         level = logging.DEBUG if why in ("closed", "expired") else logging.WARNING
         log.log(level, "watch restarts", extra=kv(resource=self._resource.plural, reason=why, error=text or None))

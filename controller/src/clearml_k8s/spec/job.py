@@ -12,7 +12,7 @@ from typing import Any, Final
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue, SecretKey, strings, worker_ids
-from clearml_k8s.spec import environment, own_resources, prepared, session_port
+from clearml_k8s.spec import environment, kueue, own_resources, prepared, session_port
 from clearml_k8s.spec.asks import lay_over
 from clearml_k8s.spec.container import check_image, env_entries
 from clearml_k8s.spec.container_match import Chosen, choose
@@ -131,6 +131,7 @@ def build_job(
         _mount_config(spec, container, config.clearml.config_secret)
     prepared.add(spec, container, config=config.task)
 
+    managed = queue.config.settings.kueue
     labels = _labels(parts, config=config, queue=queue, task=task, controller_id=controller_id)
     annotations = {
         **_KEPT_BY_AUTOSCALERS,
@@ -151,10 +152,11 @@ def build_job(
         "metadata": {
             "name": job_name,
             "namespace": config.namespace,
-            "labels": labels,
+            "labels": {**labels, **kueue.labels(managed)},
             "annotations": annotations,
         },
         "spec": {
+            **kueue.spec(managed),
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
             "ttlSecondsAfterFinished": TTL_SECONDS + int(60 * _kept_minutes(config)),
@@ -281,7 +283,7 @@ def _labels(
     parts: PodParts, *, config: Config, queue: ResolvedQueue, task: TaskView, controller_id: str
 ) -> dict[str, str]:
     return {
-        **parts.labels,
+        **{key: value for key, value in parts.labels.items() if key not in names.KUEUE_LABELS},
         **names.common_labels(release=config.release_name, controller=controller_id),
         names.LABEL_TASK_ID: task.id,
         names.LABEL_QUEUE: names.label_value(queue.id),
@@ -291,7 +293,7 @@ def _labels(
 
 
 def _reserved_metadata(parts: PodParts, labels: Mapping[str, str]) -> list[Ignored]:
-    ours = [f"label {key}" for key, value in parts.labels.items() if labels[key] != value]
+    ours = [f"label {key}" for key, value in parts.labels.items() if labels.get(key) != value]
     ours += [f"annotation {key}" for key in parts.annotations if key.startswith(names.PREFIX)]
     return [Ignored(source="template", argument=argument, why="set by the controller") for argument in ours]
 
