@@ -191,9 +191,7 @@ async def test_the_pace_is_that_of_the_cluster(scene: Scene, capsys: pytest.Capt
     tasks, began = scene.server.bulk_tasks(240, queue="alpha"), time.monotonic()
     queues = {"alpha": {"templateOverrides": {"nodeSelector": {"type": "kwok"}}}}
     # With the real time limits: a create that is cut off is answered after all, and is then not written down whole.
-    controller = scene.controller(
-        RELEASE, limits={}, maxPendingPods=None, queues=queues, grace_seconds=GRACE_SECONDS
-    )
+    controller = scene.controller(RELEASE, limits={}, maxPendingPods=None, queues=queues, grace_seconds=GRACE_SECONDS)
     async with scene.agents() as agents, controller:
         await scene.settled(tasks, releases={RELEASE: scene.namespaces[0]}, agents=agents, limit=330)
     found = paced(seen(scene.audit.events()), seconds=WINDOW_SECONDS + LATE_SECONDS)

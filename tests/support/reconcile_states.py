@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from clearml_k8s.clearml.tasks import TaskView
@@ -11,6 +12,8 @@ from clearml_k8s.kube.slim import Condition, JobRecord, PodRecord
 from flow_parts import LATER, make_container, make_job, make_pod, make_task
 
 WORKER = "w:task"
+TOGETHER = 1800.0
+"""Seconds that the first of several pods may wait for the others."""
 LIMITED = "running, limited"
 """The row whose queue has a `maxRunMinutes`."""
 
@@ -48,6 +51,17 @@ _RUNNING_SINCE = {"container": {"running": True, "started_at": "2026-01-15T07:00
 _UNSCHEDULED = (Condition(type="PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes"),)
 _OOM = {"terminated": "OOMKilled", "exit_code": 137}
 
+_SUCCEEDED = {"container": {"terminated": "Completed", "exit_code": 0}, "phase": "Succeeded"}
+
+
+def _ranks(*ranks: dict[str, object]) -> Shown:
+    """A Job of several pods, each as `_pod` makes it."""
+    pods = tuple(
+        dataclasses.replace(_pod(**fields).pods[0], uid=f"pod-{rank}", rank=rank) for rank, fields in enumerate(ranks)
+    )
+    return Shown(job=make_job(pods=len(ranks), ranked=True), pods=pods)
+
+
 CLUSTER: dict[str, Shown] = {
     "suspended": Shown(job=make_job(suspend=True)),
     "no pod yet": Shown(job=make_job()),
@@ -75,6 +89,19 @@ CLUSTER: dict[str, Shown] = {
     "pod gone, Job failed": Shown(job=make_job(finished="Failed"), gone=(make_pod(phase="Running"),)),
     "pod gone, Job not": Shown(job=make_job(), gone=(make_pod(phase="Running"),)),
     "Job complete": Shown(job=make_job(finished="Complete")),
+    "ranks: some without a node": _ranks(_RUNNING, {"node": None, "conditions": _UNSCHEDULED}),
+    "ranks: all run": _ranks(_RUNNING, _RUNNING),
+    "ranks: 1 ended well": _ranks(_RUNNING, _SUCCEEDED),
+    "ranks: 0 ended well": _ranks(_SUCCEEDED, _RUNNING),
+    "ranks: 1 failed": _ranks(
+        {**_RUNNING, "deleted": "2026-01-15T07:00:31Z", "grace_seconds": 30},
+        {"container": {"terminated": "Error", "exit_code": 3}, "phase": "Failed"},
+    ),
+    "ranks: 1 being deleted": _ranks(_RUNNING, {**_RUNNING, "deleted": "2026-01-15T07:00:30Z", "grace_seconds": 30}),
+    "ranks: 1 evicted, gone": Shown(
+        job=make_job(finished="Failed", pods=2, ranked=True),
+        gone=(make_pod(phase="Running"), make_pod(uid="pod-1", rank=1, phase="Failed", reason="Evicted")),
+    ),
 }
 """Of the Job of the task's attempt; a Job that is being deleted, or is not this controller's, is left alone."""
 
@@ -117,4 +144,5 @@ def step_of(task: str, shown: Shown, *, limited: bool = False) -> Decision:
         worker=WORKER,
         events=shown.events,
         limited=limited,
+        together=TOGETHER,
     )

@@ -189,6 +189,7 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
       "templateModule" (include "clearml-agent.templateModule" . | fromJson)
       "taskWorkerId" (.Values.agentk8sglue.taskWorkerIdOverride | default nil)
       "orchestrationDashboard" (include "clearml-agent.dashboard" . | fromJson)
+      "multiNode" .Values.agentk8sglue.multiNode
       "sessions" (omit .Values.sessions "dynamicSvcs" "setInteractiveQueuesTag") -}}
 {{- toYaml $config -}}
 {{- end -}}

@@ -12,44 +12,48 @@ from flow_parts import LATER, make_container, make_job, make_pod, make_task
 from reconcile_page import PAGE, page
 from reconcile_states import CLUSTER, TASK, WORKER, step
 
-NOTHING, TELL, FAIL_WAITING, EXPLAIN = Step.NOTHING, Step.TELL, Step.FAIL_WAITING, Step.EXPLAIN_STOP
-FAIL, DELETE, LATER_ON = Step.FAIL_ENDED, Step.DELETE_JOB, Step.DELETE_LATER
+NONE, TELL, WAITS, WHO = Step.NOTHING, Step.TELL, Step.FAIL_WAITING, Step.EXPLAIN_STOP
+FAIL, DELETE, KEEP = Step.FAIL_ENDED, Step.DELETE_JOB, Step.DELETE_LATER
 LONG, LOST, REQUEUE, WHY = Step.FAIL_LONG, Step.FAIL_LOST, Step.DISRUPTED, Step.EXPLAIN_FAILURE
-ABORT = Step.END_ABORTED
+ABORT, BACK = Step.END_ABORTED, Step.GIVE_BACK
 
 TELLS = ("suspended", "no pod yet", "no pod: quota", "pod unscheduled", "pod starting", "pod gone, Job not")
 STUCK = ("no pod: LimitRange", "no pod: Pod Security", "no pod: admission", "image name", "image pull",
          "container config")  # fmt: skip
-RUNS = ("running",)
+RUNS = ("running", "ranks: all run")
 LIMITED = ("running, limited",)
 DELETED = ("running, being deleted",)
 OVER = ("task's container ended", "succeeded", "failed: exit code",
-        "pod gone, Job failed", "Job complete")  # fmt: skip
+        "pod gone, Job failed", "Job complete", "ranks: 0 ended well")  # fmt: skip
 MEMORY = ("failed: OOM",)
-DEADLINE = ("failed: deadline",)
-DISRUPTED = ("failed: evicted", "failed: preempted", "failed: node lost", "failed: out of service")
-COLUMNS = (TELLS, STUCK, RUNS, LIMITED, DELETED, OVER, MEMORY, DEADLINE, DISRUPTED)
+DEADLINE = ("failed: deadline", "ranks: 1 failed")
+DISRUPTED = ("failed: evicted", "failed: preempted", "failed: node lost", "failed: out of service",
+             "ranks: 1 evicted, gone")  # fmt: skip
+RANKS_WAIT = ("ranks: some without a node",)
+RANK_DONE = ("ranks: 1 ended well",)
+RANK_DELETED = ("ranks: 1 being deleted",)
+COLUMNS = (TELLS, STUCK, RUNS, LIMITED, DELETED, OVER, MEMORY, DEADLINE, DISRUPTED, RANKS_WAIT, RANK_DONE, RANK_DELETED)
 
 TABLE: dict[str, tuple[Step, ...]] = {
-    #                         tells    stuck         runs     limited  deleted  over      memory    deadline  disrupted
-    "queued":                (TELL,    FAIL_WAITING, NOTHING, NOTHING, LOST,    FAIL,     FAIL,     FAIL,     REQUEUE),
-    "queued again":          (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  DELETE,   DELETE,   DELETE,   DELETE),
-    "in_progress":           (NOTHING, NOTHING,      NOTHING, LONG,    LOST,    FAIL,     FAIL,     FAIL,     REQUEUE),
-    "in_progress, stopping": (ABORT,   ABORT,        ABORT,   ABORT,   LOST,    FAIL,     FAIL,     FAIL,     REQUEUE),
-    "in_progress elsewhere": (NOTHING, NOTHING,      NOTHING, NOTHING, NOTHING, LATER_ON, LATER_ON, LATER_ON, LATER_ON),
-    "created":               (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON, LATER_ON),
-    "stopped":               (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON, LATER_ON),
-    "stopped, SIGTERM":      (EXPLAIN, EXPLAIN,      EXPLAIN, EXPLAIN, EXPLAIN, EXPLAIN,  EXPLAIN,  FAIL,     REQUEUE),
-    "stopped, explained":    (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON, LATER_ON),
-    "completed":             (LATER_ON,) * 9,
-    "failed":                (*(LATER_ON,) * 6, WHY, LATER_ON, LATER_ON),
-    "failed, explained":     (LATER_ON,) * 9,
-    "failed: preempted":     (REQUEUE,) * 9,
-    "closed":                (LATER_ON,) * 9,
-    "published":             (LATER_ON,) * 9,
-    "publishing":            (LATER_ON,) * 9,
-    "unknown status":        (NOTHING, NOTHING,      NOTHING, NOTHING, NOTHING, LATER_ON, LATER_ON, LATER_ON, LATER_ON),
-    "no such task":          (DELETE,) * 9,
+    #                         tells    stuck    runs     limited  deleted  over     memory   deadline disrupt  r: wait  r: done  r: deleted
+    "queued":                (TELL,    WAITS,   NONE,    NONE,    LOST,    FAIL,    FAIL,    FAIL,    REQUEUE, BACK,    FAIL,    LOST),
+    "queued again":          (DELETE,) * 12,
+    "in_progress":           (NONE,    NONE,    NONE,    LONG,    LOST,    FAIL,    FAIL,    FAIL,    REQUEUE, NONE,    NONE,    LOST),
+    "in_progress, stopping": (ABORT,   ABORT,   ABORT,   ABORT,   LOST,    FAIL,    FAIL,    FAIL,    REQUEUE, ABORT,   ABORT,   LOST),
+    "in_progress elsewhere": (NONE,    NONE,    NONE,    NONE,    NONE,    KEEP,    KEEP,    KEEP,    KEEP,    NONE,    NONE,    NONE),
+    "created":               (DELETE,  DELETE,  DELETE,  DELETE,  DELETE,  KEEP,    KEEP,    KEEP,    KEEP,    DELETE,  DELETE,  DELETE),
+    "stopped":               (DELETE,  DELETE,  DELETE,  DELETE,  DELETE,  KEEP,    KEEP,    KEEP,    KEEP,    DELETE,  DELETE,  DELETE),
+    "stopped, SIGTERM":      (WHO,     WHO,     WHO,     WHO,     WHO,     WHO,     WHO,     FAIL,    REQUEUE, WHO,     WHO,     FAIL),
+    "stopped, explained":    (DELETE,  DELETE,  DELETE,  DELETE,  DELETE,  KEEP,    KEEP,    KEEP,    KEEP,    DELETE,  DELETE,  DELETE),
+    "completed":             (KEEP,) * 12,
+    "failed":                (*(KEEP,) * 6, WHY, *(KEEP,) * 5),
+    "failed, explained":     (KEEP,) * 12,
+    "failed: preempted":     (REQUEUE,) * 12,
+    "closed":                (KEEP,) * 12,
+    "published":             (KEEP,) * 12,
+    "publishing":            (KEEP,) * 12,
+    "unknown status":        (NONE,    NONE,    NONE,    NONE,    NONE,    KEEP,    KEEP,    KEEP,    KEEP,    NONE,    NONE,    NONE),
+    "no such task":          (DELETE,) * 12,
 }  # fmt: skip
 
 
@@ -64,7 +68,7 @@ def test_the_next_step(task: str, cluster: str) -> None:
     (column,) = [index for index, group in enumerate(COLUMNS) if cluster in group]
     found = step(task, cluster)
     assert found.step is TABLE[task][column]
-    assert (found.diagnosis is not None) == (found.step not in (NOTHING, DELETE, LATER_ON, ABORT))
+    assert (found.diagnosis is not None) == (found.step not in (NONE, DELETE, KEEP, ABORT))
 
 
 def test_the_documented_table_is_what_the_code_says() -> None:
@@ -79,12 +83,12 @@ def test_a_task_whose_worker_is_not_known_is_failed() -> None:
 
 def test_the_pod_of_another_job_says_nothing() -> None:
     ended = make_pod("t", phase="Failed", job_uid="another")
-    assert decide(task=make_task("in_progress"), job=make_job(), pods=[ended], worker=WORKER).step is NOTHING
+    assert decide(task=make_task("in_progress"), job=make_job(), pods=[ended], worker=WORKER).step is NONE
 
 
 def test_a_sidecar_that_runs_on_is_no_end() -> None:
     pod = make_pod("t", make_container(terminated="Error", exit_code=1), make_container("sidecar", running=True))
-    assert decide(task=make_task("in_progress"), job=make_job(), pods=[pod], worker=WORKER).step is NOTHING
+    assert decide(task=make_task("in_progress"), job=make_job(), pods=[pod], worker=WORKER).step is NONE
 
 
 def test_an_init_container_that_ended_is_no_end() -> None:

@@ -220,6 +220,7 @@ def features(config: Config) -> frozenset[Feature]:
         Feature.CPU_QUOTA: config.dashboard.reads_quota,
         Feature.RESOURCE_QUOTAS: config.respect_resource_quotas,
         Feature.SESSIONS: config.sessions is not None,
+        Feature.MULTI_NODE: config.multi_node is not None,
     }
     return frozenset(feature for feature, on in found.items() if on)
 

@@ -14,6 +14,8 @@ from clearml_k8s.clock import in_turns
 from clearml_k8s.flow.adopt import LOOK_SECONDS as OLD_PODS_SECONDS
 from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.clash import WorkerClash
+from clearml_k8s.flow.ranks import LOOK_SECONDS as RANKS_SECONDS
+from clearml_k8s.flow.ranks import Ranks
 from clearml_k8s.flow.reconcile import WORKERS
 from clearml_k8s.flow.sessions import LOOK_SECONDS as SESSIONS_SECONDS
 from clearml_k8s.flow.sessions import Sessions
@@ -86,6 +88,7 @@ class Loops:
             **({"watch of quotas": _follow(cluster.quota_watch, cluster.quotas)} if cluster.quota_watch else {}),
             **({"worker id": self._look_for(parts.clash)} if parts.clash else {}),
             **({"sessions": self._follow_sessions(parts.sessions)} if parts.sessions else {}),
+            **({"ranks": self._follow_ranks(parts.ranks)} if parts.ranks else {}),
             **self._reports(parts.reports),
         }
 
@@ -135,6 +138,13 @@ class Loops:
             await self._clock.sleep(SESSIONS_SECONDS)
             if self.serving and self._parts.may_begin():
                 await rounds.once(sessions.look)
+
+    async def _follow_ranks(self, ranks: Ranks) -> None:
+        rounds = Rounds("following tasks on several nodes", level=logging.WARNING)
+        while True:
+            await self._clock.sleep(RANKS_SECONDS)
+            if self.serving and self._parts.may_begin():
+                await rounds.once(ranks.look)
 
     async def _take(self) -> None:
         parts = self._parts

@@ -28,6 +28,7 @@ from clearml_k8s.flow.marking import Marking
 from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.needs import Needs, measure_of
 from clearml_k8s.flow.poll import Poller, Watched
+from clearml_k8s.flow.ranks import Ranks
 from clearml_k8s.flow.reads import TaskReads
 from clearml_k8s.flow.reconcile import Reconciler
 from clearml_k8s.flow.recover import Recovery
@@ -185,6 +186,8 @@ class Parts:
     reports: Reports
     sessions: Sessions | None
     """None where sessions are not to be reached."""
+    ranks: Ranks | None
+    """None where no task runs on several nodes."""
 
 
 def edits_of(config: Config, *, worker_id: str, clock: Clock) -> Edits:
@@ -441,6 +444,9 @@ def make(
             teller=teller,
             controller=controller,
         ),
+        ranks=None
+        if config.multi_node is None
+        else Ranks(config=config, client=client, jobs=jobs, teller=teller, controller=controller),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.config.dashboard import DashboardConfig
+from clearml_k8s.config.multi_node import MultiNodeConfig
 from clearml_k8s.config.policy import TaskPolicy
 from clearml_k8s.config.sessions import SessionsConfig
 
@@ -115,6 +116,8 @@ class QueueSettings:
     """Of the worker ids of this queue's tasks; None: `Config.task_worker_id`."""
     use_image_entrypoint: bool | None = None
     """The image's own entrypoint runs in place of our start script; None: `Config.use_image_entrypoint`."""
+    multi_node: tuple[int, ...] = ()
+    """GPUs of each node of a task; (): its tasks run in one pod unless they say otherwise."""
 
 
 GPU_FIELD = "resources|limits|nvidia.com/gpu"
@@ -216,6 +219,8 @@ class Config:
     template_module: TemplateModuleConfig | None = None
     sessions: SessionsConfig | None = None
     """How the SSH servers of clearml-session are reached from outside; None: not at all."""
+    multi_node: MultiNodeConfig | None = None
+    """How tasks run on several nodes; None: none does."""
 
     def runs_entrypoint(self, queue: QueueConfig) -> bool:
         """Whether the image's own entrypoint runs in the queue's task pods."""

@@ -31,6 +31,7 @@ from clearml_k8s.config import (
     address,
     conditions,
     dashboard,
+    multi_node,
     policy,
     sessions,
     start_script,
@@ -180,6 +181,7 @@ def _semantic_problems(document: Mapping[str, Any]) -> list[str]:
         asked = ((queue or {}).get("queueSettings") or {}).get("taskPolicy")
         problems += policy.problems(asked, place=f"queues.{name}.queueSettings.taskPolicy")
     problems += sessions.problems(document.get("sessions"))
+    problems += multi_node.problems(document)
     problems += dashboard.problems(
         document.get("orchestrationDashboard"), cluster_access=bool(document.get("clusterAccess"))
     )
@@ -237,6 +239,7 @@ def _build(document: Mapping[str, Any]) -> Config:
         task_worker_id=given.get("taskWorkerId") or None,
         template_module=_template_module(given.get("templateModule")),
         sessions=sessions.read(given.get("sessions")),
+        multi_node=multi_node.read(given.get("multiNode")),
         dashboard=dashboard.read(given.get("orchestrationDashboard"), namespace=given["namespace"]),
         **optional,
     )
@@ -312,6 +315,7 @@ def _queue(name: str, raw: Mapping[str, Any], *, task_policy: TaskPolicy) -> Que
             task_policy=policy.read(settings["taskPolicy"], over=task_policy) if settings.get("taskPolicy") else None,
             worker_id_template=settings.get("customWorkerIdTemplate") or None,
             use_image_entrypoint=settings.get("useImageEntrypoint"),
+            multi_node=tuple(settings.get("multiNode") or ()),
         ),
     )
 

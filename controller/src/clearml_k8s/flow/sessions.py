@@ -224,7 +224,11 @@ class Sessions:
             return service.ingress
         if service.kind == "ClusterIP":
             return f"{service.name}.{self._config.namespace}.svc"
-        pods = (pod for pod in self._pods.of_task(job.task or "") if pod.job_uid == job.uid and not pod.finished)
+        pods = (
+            pod
+            for pod in self._pods.of_task(job.task or "")
+            if pod.job_uid == job.uid and not pod.finished and pod.rank == 0
+        )
         return next((pod.host_ip for pod in pods if pod.host_ip is not None), None)
 
     async def _tell_all(self, ways: list[tuple[JobRecord, Way]]) -> None:

@@ -40,6 +40,7 @@ class Feature(Enum):
     CPU_QUOTA = "`orchestrationDashboard.cpu.reportNamespaced`"
     RESOURCE_QUOTAS = "`agentk8sglue.respectResourceQuotas`, which is on by default"
     SESSIONS = "`sessions.portModeEnabled`"
+    MULTI_NODE = "`agentk8sglue.multiNode.enabled`"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +118,12 @@ PERMISSIONS: Final = (
         verbs=("get", "list", "create"),
         purpose="a Service for each session; it goes with its Job",
         when=Feature.SESSIONS,
+    ),
+    Permission(
+        resource=SERVICES,
+        verbs=("get", "list", "create"),
+        purpose="a headless Service for each task on several nodes; it goes with its Job",
+        when=Feature.MULTI_NODE,
     ),
 )
 

@@ -60,6 +60,10 @@ class JobRecord:
     """The worker id of its pod as a whole, where a template made it."""
     session_port: int | None = None
     """The container's port at which the SSH server of a session listens; None: no session, or not to be reached."""
+    pods: int = 1
+    """How many it makes, all of them at one time."""
+    ranked: bool = False
+    """Its pods have ranks, and talk to rank 0: a task on several nodes."""
 
     @property
     def fields(self) -> Mapping[str, str | None]:
@@ -120,6 +124,8 @@ class PodRecord:
     uses: Uses = USES_NOTHING
     host_ip: str | None = None
     """The address of its node; None until it has one."""
+    rank: int = 0
+    """Its number among the pods of its Job."""
 
     def condition(self, kind: str) -> Condition | None:
         """The condition of this type when it is "True"."""
@@ -162,6 +168,7 @@ def slim_job(job: Mapping[str, Any], *, measure: Measure = NO_MEASURE) -> JobRec
         queue_name=_shared(annotations.get(names.ANNOTATION_QUEUE_NAME)),
         uses=measure(spec.get("template")),
         session_port=_port(annotations.get(names.ANNOTATION_SESSION_PORT)),
+        **_ranks(spec),
     )
 
 
@@ -195,6 +202,7 @@ def slim_pod(pod: Mapping[str, Any], *, measure: Measure = NO_MEASURE) -> PodRec
         uses=measure(pod),
         queue_name=_shared(annotations.get(names.ANNOTATION_QUEUE_NAME)),
         host_ip=_shared(status.get("hostIP")),
+        rank=_rank(labels.get(names.LABEL_POD_INDEX) or annotations.get(names.LABEL_POD_INDEX)),
     )
 
 
@@ -279,3 +287,14 @@ def _number(value: object) -> int | None:
 def _port(value: object) -> int | None:
     number = int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 5 else 0
     return number if 1 <= number <= 65535 else None
+
+
+def _rank(value: object) -> int:
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 9 else 0
+
+
+def _ranks(spec: Mapping[str, Any]) -> dict[str, Any]:
+    if spec.get("completionMode") != "Indexed":
+        return {}
+    pods = _number(spec.get("parallelism"))
+    return {"pods": max(1, pods or 1), "ranked": True}
