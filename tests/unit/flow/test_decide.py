@@ -13,8 +13,8 @@ from reconcile_page import PAGE, page
 from reconcile_states import CLUSTER, TASK, WORKER, step
 
 NONE, TELL, WAITS, WHO = Step.NOTHING, Step.TELL, Step.FAIL_WAITING, Step.EXPLAIN_STOP
-FAIL, DELETE, KEEP = Step.FAIL_ENDED, Step.DELETE_JOB, Step.DELETE_LATER
-LONG, LOST, REQUEUE, WHY = Step.FAIL_LONG, Step.FAIL_LOST, Step.DISRUPTED, Step.EXPLAIN_FAILURE
+FAIL, GONE, KEEP = Step.FAIL_ENDED, Step.DELETE_JOB, Step.DELETE_LATER
+LONG, LOST, AGAIN, WHY = Step.FAIL_LONG, Step.FAIL_LOST, Step.DISRUPTED, Step.EXPLAIN_FAILURE
 ABORT, BACK = Step.END_ABORTED, Step.GIVE_BACK
 
 TELLS = ("suspended", "no pod yet", "no pod: quota", "pod unscheduled", "pod starting", "pod gone, Job not")
@@ -35,25 +35,25 @@ RANK_DELETED = ("ranks: 1 being deleted",)
 COLUMNS = (TELLS, STUCK, RUNS, LIMITED, DELETED, OVER, MEMORY, DEADLINE, DISRUPTED, RANKS_WAIT, RANK_DONE, RANK_DELETED)
 
 TABLE: dict[str, tuple[Step, ...]] = {
-    #                         tells    stuck    runs     limited  deleted  over     memory   deadline disrupt  r: wait  r: done  r: deleted
-    "queued":                (TELL,    WAITS,   NONE,    NONE,    LOST,    FAIL,    FAIL,    FAIL,    REQUEUE, BACK,    FAIL,    LOST),
-    "queued again":          (DELETE,) * 12,
-    "in_progress":           (NONE,    NONE,    NONE,    LONG,    LOST,    FAIL,    FAIL,    FAIL,    REQUEUE, NONE,    NONE,    LOST),
-    "in_progress, stopping": (ABORT,   ABORT,   ABORT,   ABORT,   LOST,    FAIL,    FAIL,    FAIL,    REQUEUE, ABORT,   ABORT,   LOST),
-    "in_progress elsewhere": (NONE,    NONE,    NONE,    NONE,    NONE,    KEEP,    KEEP,    KEEP,    KEEP,    NONE,    NONE,    NONE),
-    "created":               (DELETE,  DELETE,  DELETE,  DELETE,  DELETE,  KEEP,    KEEP,    KEEP,    KEEP,    DELETE,  DELETE,  DELETE),
-    "stopped":               (DELETE,  DELETE,  DELETE,  DELETE,  DELETE,  KEEP,    KEEP,    KEEP,    KEEP,    DELETE,  DELETE,  DELETE),
-    "stopped, SIGTERM":      (WHO,     WHO,     WHO,     WHO,     WHO,     WHO,     WHO,     FAIL,    REQUEUE, WHO,     WHO,     FAIL),
-    "stopped, explained":    (DELETE,  DELETE,  DELETE,  DELETE,  DELETE,  KEEP,    KEEP,    KEEP,    KEEP,    DELETE,  DELETE,  DELETE),
+    #                         tells  stuck  runs   limit  del    over   memory time   disr   ranks  r.done r.del
+    "queued":                (TELL,  WAITS, NONE,  NONE,  LOST,  FAIL,  FAIL,  FAIL,  AGAIN, BACK,  FAIL,  LOST),
+    "queued again":          (GONE,) * 12,
+    "in_progress":           (NONE,  NONE,  NONE,  LONG,  LOST,  FAIL,  FAIL,  FAIL,  AGAIN, NONE,  NONE,  LOST),
+    "in_progress, stopping": (ABORT, ABORT, ABORT, ABORT, LOST,  FAIL,  FAIL,  FAIL,  AGAIN, ABORT, ABORT, LOST),
+    "in_progress elsewhere": (NONE,  NONE,  NONE,  NONE,  NONE,  KEEP,  KEEP,  KEEP,  KEEP,  NONE,  NONE,  NONE),
+    "created":               (GONE,  GONE,  GONE,  GONE,  GONE,  KEEP,  KEEP,  KEEP,  KEEP,  GONE,  GONE,  GONE),
+    "stopped":               (GONE,  GONE,  GONE,  GONE,  GONE,  KEEP,  KEEP,  KEEP,  KEEP,  GONE,  GONE,  GONE),
+    "stopped, SIGTERM":      (WHO,   WHO,   WHO,   WHO,   WHO,   WHO,   WHO,   FAIL,  AGAIN, WHO,   WHO,   FAIL),
+    "stopped, explained":    (GONE,  GONE,  GONE,  GONE,  GONE,  KEEP,  KEEP,  KEEP,  KEEP,  GONE,  GONE,  GONE),
     "completed":             (KEEP,) * 12,
     "failed":                (*(KEEP,) * 6, WHY, *(KEEP,) * 5),
     "failed, explained":     (KEEP,) * 12,
-    "failed: preempted":     (REQUEUE,) * 12,
+    "failed: preempted":     (AGAIN,) * 12,
     "closed":                (KEEP,) * 12,
     "published":             (KEEP,) * 12,
     "publishing":            (KEEP,) * 12,
-    "unknown status":        (NONE,    NONE,    NONE,    NONE,    NONE,    KEEP,    KEEP,    KEEP,    KEEP,    NONE,    NONE,    NONE),
-    "no such task":          (DELETE,) * 12,
+    "unknown status":        (NONE,  NONE,  NONE,  NONE,  NONE,  KEEP,  KEEP,  KEEP,  KEEP,  NONE,  NONE,  NONE),
+    "no such task":          (GONE,) * 12,
 }  # fmt: skip
 
 
@@ -68,7 +68,7 @@ def test_the_next_step(task: str, cluster: str) -> None:
     (column,) = [index for index, group in enumerate(COLUMNS) if cluster in group]
     found = step(task, cluster)
     assert found.step is TABLE[task][column]
-    assert (found.diagnosis is not None) == (found.step not in (NONE, DELETE, KEEP, ABORT))
+    assert (found.diagnosis is not None) == (found.step not in (NONE, GONE, KEEP, ABORT))
 
 
 def test_the_documented_table_is_what_the_code_says() -> None:
@@ -110,7 +110,7 @@ SIGTERM = make_task("stopped", status_reason=SIGTERM_REASON, status_message="Cha
 )
 def test_what_is_our_own_doing_or_no_sigterm_needs_no_explanation(task: TaskView, explained: bool) -> None:
     pod = make_pod("t", make_container(running=True), phase="Running")
-    assert decide(task=task, job=make_job(), pods=[pod], worker=WORKER, explained=explained).step is DELETE
+    assert decide(task=task, job=make_job(), pods=[pod], worker=WORKER, explained=explained).step is GONE
 
 
 def test_the_reason_is_taken_from_a_pod_that_is_gone() -> None:
