@@ -445,4 +445,13 @@ POINTS = {
         sessions._tell tasks.edit_hyper_params
         tell.flush events.add_batch
     """,
+    "a task's pods get their Service": """
+        ranks._list GET services
+        ranks._create POST services
+    """,
+    "a task's pods have their Service already": """
+        ranks._list GET services
+        ranks._create POST services
+        ranks._create GET services
+    """,
 }

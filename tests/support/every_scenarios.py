@@ -5,6 +5,7 @@ from __future__ import annotations
 import every_claims
 import every_ends
 import every_old_pods
+import every_ranks
 import every_recoveries
 import every_sessions
 import every_stops
@@ -16,4 +17,5 @@ SCENARIOS = {
     **every_ends.SCENARIOS,
     **every_old_pods.SCENARIOS,
     **every_sessions.SCENARIOS,
+    **every_ranks.SCENARIOS,
 }
