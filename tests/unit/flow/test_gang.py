@@ -43,7 +43,7 @@ def nowhere(rank: int) -> PodRecord:
     return pod(rank, node=None, conditions=UNSCHEDULED)
 
 
-# ---- what is read ---------------------------------------------------------------------------------------------------
+# ---- what is read ------------------------------------------------------------------------------------------
 
 
 def test_ranks_are_read_of_an_indexed_job_alone() -> None:
@@ -66,7 +66,7 @@ def test_of_each_rank_the_newest_pod() -> None:
     assert [one.uid for one in ranks([pod(2), old, pod(1), pod(0)])] == ["pod-0", "pod-1", "pod-2"]
 
 
-# ---- why it waits ---------------------------------------------------------------------------------------------------
+# ---- why it waits ------------------------------------------------------------------------------------------
 
 
 def why(*pods: PodRecord, **fields: Any) -> tuple[Category, str] | None:
@@ -126,7 +126,7 @@ def test_events_are_read_of_a_few_pods() -> None:
     assert _to_explain([pod(0, RUNS)]) == [pod(0, RUNS)]
 
 
-# ---- how it ended -----------------------------------------------------------------------------------------------------
+# ---- how it ended --------------------------------------------------------------------------------------------
 
 FOLLOWS = pod(0, died(143, at="2026-01-15T07:10:02Z"), phase="Failed", deleted="2026-01-15T07:10:31Z", grace_seconds=30)
 
@@ -204,7 +204,7 @@ def test_a_rank_beyond_its_pods_is_somebody_else() -> None:
     assert decide(task=task, job=TWO, pods=[pod(1, died(), phase="Failed")], worker=WORKER).step is Step.DELETE_LATER
 
 
-# ---- places -------------------------------------------------------------------------------------------------------------
+# ---- places ----------------------------------------------------------------------------------------------------
 
 
 def stages(*pods: PodRecord, job: Any = TWO, **given: Any) -> Counter[str]:
@@ -247,7 +247,7 @@ def test_what_was_found_is_kept_for_the_next_count() -> None:
         assert Counter(places(**given, known=known)) == Counter(places(**given))
 
 
-# ---- taking -------------------------------------------------------------------------------------------------------------
+# ---- taking ----------------------------------------------------------------------------------------------------
 
 
 def several(server: DevServer, *, limits: dict[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
@@ -311,7 +311,11 @@ async def test_the_queues_own_request_counts(new_side: Any, cluster: Cluster, se
 async def test_quotas_count_pods_and_one_job(new_side: Any, cluster: Cluster, server: DevServer) -> None:
     side = await new_side(cluster, config=make_config(**several(server)))
     hard = {"pods": Decimal(5), "count/jobs.batch": Decimal(2), "requests.nvidia.com/gpu": Decimal(4)}
-    side.quotas.apply(Listed(items=(QuotaRecord(uid="q", name="q", hard=hard, used={}, scopes=()),), version="1"))
+    side.quotas.apply(
+        Listed(
+            items=(QuotaRecord(uid="q", name="q", resource_version="1", hard=hard, used={}, scopes=()),), version="1"
+        )
+    )
     for _ in range(3):
         ask(server, "[1, 2]")
     assert await side.poll() == 2, "four GPUs, two Jobs, four pods"
@@ -345,7 +349,7 @@ async def test_a_bad_request_fails_its_task_with_the_reason(new_side: Any, clust
     assert len(side.created(good)) == 1
 
 
-# ---- giving back ----------------------------------------------------------------------------------------------------
+# ---- giving back -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -401,7 +405,8 @@ async def test_all_placed_in_time_go_on(loop: Loop, server: DevServer) -> None:
     await loop.look(task)
     await clock.advance(599)
     job = loop.job(task)
-    loop.pods.apply(Upsert(item=pod(1, RUNS, phase="Running", task=task, job_uid=job.uid, uid=f"{job.uid}-1")))
+    there = pod(1, RUNS, phase="Running", job_uid=job.uid, uid=f"{job.uid}-1")
+    loop.pods.apply(Upsert(item=dataclasses.replace(there, task=task)))
     await loop.look(task)
     await clock.advance(600)
     assert await loop.look(task) is None

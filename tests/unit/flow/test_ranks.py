@@ -140,7 +140,8 @@ async def test_without_the_right_each_user_is_told_and_the_log(world: World, cap
         await world.look()
     (line,) = await world.console(task)
     assert line.endswith("the agent may not make Services in this cluster; its administrator can allow it")
-    assert "agentk8sglue.multiNode.enabled: true" in caplog.text
+    (record,) = [record for record in caplog.records if record.name == "clearml_k8s.flow.ranks"]
+    assert "agentk8sglue.multiNode.enabled: true" in str(record.__dict__)
 
 
 async def test_the_former_attempts_service_goes_first(world: World) -> None:

@@ -134,12 +134,13 @@ class Ranks:
     def _no_right(self, jobs: Iterable[JobRecord], error: KubeForbidden) -> None:
         for job in jobs:
             if job.uid not in self._there:
-                self._waits(job, "the agent may not make Services in this cluster; its administrator can allow it")
-                self._trouble(job, f"{error}; the chart's Role gives it with agentk8sglue.multiNode.enabled: true")
+                why = "the agent may not make Services in this cluster; its administrator can allow it"
+                role = f"{error}; the chart's Role gives it with agentk8sglue.multiNode.enabled: true"
+                self._waits(job, why, log_as=role)
 
-    def _waits(self, job: JobRecord, why: str) -> None:
+    def _waits(self, job: JobRecord, why: str, *, log_as: str = "") -> None:
         self._teller.say(job.task or "", f"Waiting: its pods cannot find each other: {why}", level="WARNING")
-        self._trouble(job, why)
+        self._trouble(job, log_as or why)
 
     def _trouble(self, job: JobRecord, why: str) -> None:
         """Told once as long as it stays the same."""
