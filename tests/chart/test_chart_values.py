@@ -88,7 +88,7 @@ SESSIONS: list[tuple[str, Any, Any]] = [
 
 
 TASK_PODS = {
-    "app.kubernetes.io/instance": "gpu",
+    "app.kubernetes.io/instance": "rel",
     "app.kubernetes.io/component": "task",
     "app.kubernetes.io/managed-by": "clearml-agent",
 }
