@@ -36,6 +36,7 @@ PASSED_WHOLE = {
     ("agentk8sglue", "kueue"): "goes to the controller as it is",
     ("agentk8sglue", "maxRequeues"): "goes to the controller as it is",
     ("agentk8sglue", "monitoredResources"): "goes to the controller as it is",
+    ("agentk8sglue", "multiNode"): "goes to the controller as it is",
     ("agentk8sglue", "orchestrationDashboard"): "goes to the controller in the newest of its names",
     ("agentk8sglue", "patienceSeconds"): "goes to the controller as it is",
     ("agentk8sglue", "podCommands"): "goes to the controller as it is",

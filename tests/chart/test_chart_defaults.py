@@ -253,6 +253,7 @@ def test_whole_config_file(render: Render) -> None:
                 "reportNamespaceOverride": None,
             },
         },
+        "multiNode": {"enabled": False, "startTimeoutMinutes": 30, "maxGiveBacks": 3},
         "sessions": {
             "portModeEnabled": False,
             "svcAnnotations": {},

@@ -160,6 +160,14 @@ USES: list[tuple[str, str, str, Callable[[Pod], Any], Any, int]] = [
         {"runAsUser": 1042, "runAsGroup": 100},
         0,
     ),
+    (
+        "Training on four nodes",
+        "four-nodes",
+        "",
+        lambda pod: (variables(pod)["WORLD_SIZE"], container(pod)["resources"], "podAntiAffinity" in pod["affinity"]),
+        ("32", {"limits": {"nvidia.com/gpu": 8}}, True),
+        0,
+    ),
 ]
 
 

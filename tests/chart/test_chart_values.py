@@ -87,6 +87,13 @@ SESSIONS: list[tuple[str, Any, Any]] = [
 ]
 
 
+TASK_PODS = {
+    "app.kubernetes.io/instance": "rel",
+    "app.kubernetes.io/component": "task",
+    "app.kubernetes.io/managed-by": "clearml-agent",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """`look` gives `given` when the key has `value`, and `absent` when it is left out; both beside the values `base`."""
@@ -563,6 +570,19 @@ CASES = [
     Case(key="agentk8sglue.queues", value={"a": {"queueSettings": {"kueue": {"queueName": "own", "priorityClass": None}}}, "b": {}},
          look=lambda rendered: rendered.config["queues"]["a"]["queueSettings"]["kueue"] if "a" in rendered.config["queues"] else {},
          given={"queueName": "own", "priorityClass": None}, absent={}),
+    *(Case(key=f"agentk8sglue.multiNode.{key}", value=value, look=config(f"multiNode.{key}"), given=value, absent=absent)
+      for key, value, absent in (("enabled", True, False), ("startTimeoutMinutes", 0.5, 30), ("maxGiveBacks", 0, 3))),
+    Case(key="agentk8sglue.multiNode.enabled", value=True, given=["get", "list", "create"], absent=[],
+         look=lambda rendered: [verb for rule in rendered.one("Role")["rules"] if "services" in rule["resources"] for verb in rule["verbs"]]),
+    Case(key="agentk8sglue.multiNode.enabled", value=True, base=at("networkPolicy.tasks.enabled", True), absent=[],
+         given=[{"from": [{"podSelector": {"matchLabels": TASK_PODS}}]}],
+         look=lambda rendered: rendered.one("NetworkPolicy")["spec"]["ingress"]),
+    Case(key="agentk8sglue.multiNode.enabled", value=True, absent=1, given=2,
+         base=merged(at("networkPolicy.tasks.enabled", True), at("networkPolicy.tasks.egress", [{"ports": [{"port": 443}]}])),
+         look=lambda rendered: len(rendered.one("NetworkPolicy")["spec"]["egress"]) - 1),
+    Case(key="agentk8sglue.queues", look=config("queues"), absent=empty("default"), base=at("agentk8sglue.multiNode.enabled", True),
+         value={"big": {"templateOverrides": {"resources": {"limits": {"nvidia.com/gpu": 2}}}, "queueSettings": {"multiNode": [4, 2]}}},
+         given={"big": {"templateOverrides": {"resources": {"limits": {"nvidia.com/gpu": 2}}}, "queueSettings": {"multiNode": [4, 2]}}}),
     Case(key="agentk8sglue.respectResourceQuotas", value=False, look=config("respectResourceQuotas"), given=False, absent=True),
     Case(key="agentk8sglue.monitoredResources.maxResources", value=2.5, look=config("monitoredResources.maxResources"), given=2.5, absent=0),
     Case(key="agentk8sglue.monitoredResources.minResourcesFieldName", value="metadata|labels|least",

@@ -527,4 +527,27 @@ POINTS = {
         explain._say_waiting tasks.update
         tell.flush events.add_batch
     """,
+    "a task's pods are given back": """
+        reads.refresh tasks.get_all
+        explain._say_waiting tasks.update
+        happenings.read GET events
+        reads._serve tasks.get_all
+        requeue.requeue tasks.get_all
+        requeue.requeue tasks.edit_hyper_params
+        requeue._enqueue tasks.enqueue
+        requeue._finish queues.move_task_to_front
+        requeue._finish tasks.get_all
+        requeue._finish tasks.edit_hyper_params
+        ends.delete DELETE jobs
+        tell.flush events.add_batch
+    """,
+    "a task's pods get their Service": """
+        ranks._list GET services
+        ranks._create POST services
+    """,
+    "a task's pods have their Service already": """
+        ranks._list GET services
+        ranks._create POST services
+        ranks._create GET services
+    """,
 }

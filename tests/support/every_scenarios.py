@@ -7,6 +7,7 @@ import every_commands
 import every_ends
 import every_old_pods
 import every_owner_tokens
+import every_ranks
 import every_recoveries
 import every_sessions
 import every_stops
@@ -20,4 +21,5 @@ SCENARIOS = {
     **every_sessions.SCENARIOS,
     **every_commands.SCENARIOS,
     **every_owner_tokens.SCENARIOS,
+    **every_ranks.SCENARIOS,
 }

@@ -11,9 +11,10 @@ from clearml_k8s import names
 from clearml_k8s.clearml.token import read
 from clearml_k8s.errors import Refused, Unanswered
 from clearml_k8s.flow.clash import WorkerClash
+from clearml_k8s.flow.ranks import Ranks
 from clearml_k8s.flow.sessions import Sessions
 from clearml_k8s.kube.old_pod import slim_old_pod
-from clearml_k8s.kube.service import manifest
+from clearml_k8s.kube.service import headless, manifest
 from clearml_k8s.kube.token_secret import manifest as token_secret
 from clearml_k8s.kube.watch import Gone, Listed, Upsert
 from clearml_server.app import Server
@@ -78,6 +79,11 @@ class World:
                 config=side.config, sessions=side.config.sessions, session=side.session, client=side.client,
                 jobs=side.jobs, pods=self.loop.pods, teller=side.teller, controller=side.controller,
             )  # fmt: skip
+        self.ranks = None
+        if side.config.multi_node is not None:
+            self.ranks = Ranks(
+                config=side.config, client=side.client, jobs=side.jobs, teller=side.teller, controller=side.controller
+            )
         await self._patiently(self.side.session.login)
         self.see()
         await self._patiently(self.side.record.open)
@@ -164,6 +170,7 @@ class World:
             self.look_for_clash,
             self.follow_sessions,
             self.follow_commands,
+            self.follow_ranks,
             side.teller.flush,
         ):
             self.see()
@@ -204,6 +211,26 @@ class World:
             for what, found in (("made", self.made), ("applied", self.applied), ("owed", owed))
             if found != there
         ]
+
+    async def follow_ranks(self) -> None:
+        if self.ranks is not None:
+            await self.ranks.look()
+
+    def ranks_body(self, task: str) -> dict[str, Any]:
+        """The Service that the present life would make for the pods of the task's Job."""
+        config, (job,) = self.side.config, self.side.jobs.of_task(task)
+        return headless(job, namespace=config.namespace, release=config.release_name, controller=self.side.controller)
+
+    def _without_service(self) -> list[str]:
+        """Tasks on several nodes that have a Job and no Service of it."""
+        services = self.cluster.objects.get("services", {})
+        found = [f"{len(services)} Services for {len(self.tasks)} tasks"] if len(services) > len(self.tasks) else []
+        for task in (task for task in self.tasks if self.place(task) == "job"):
+            service = services.get(names.nodes_name(task))
+            (job,) = self.side.jobs.of_task(task)
+            if service is None or service["metadata"]["ownerReferences"][0]["uid"] != job.uid:
+                found.append(f"the pods of task {task} have no Service")
+        return found
 
     def sessions_body(self, task: str) -> dict[str, Any]:
         """The Service that the present life would make of the task's Job."""
@@ -361,6 +388,7 @@ class World:
             found.append("a clash of worker ids is not told" if self.clashes else self.clash.problem)
         found += self._without_token() if self.side.owners is not None else []
         found += self._unreached() if self.sessions is not None else []
+        found += self._without_service() if self.ranks is not None else []
         if flight := self.side.book.in_flight():
             found.append(f"in flight for ever: {flight}")
         return found

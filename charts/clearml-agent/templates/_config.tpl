@@ -206,6 +206,7 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
       "podCommands" .Values.agentk8sglue.podCommands
       "taskWorkerId" (.Values.agentk8sglue.taskWorkerIdOverride | default nil)
       "orchestrationDashboard" (include "clearml-agent.dashboard" . | fromJson)
+      "multiNode" .Values.agentk8sglue.multiNode
       "sessions" (omit .Values.sessions "dynamicSvcs" "setInteractiveQueuesTag") -}}
 {{- toYaml $config -}}
 {{- end -}}

@@ -23,6 +23,7 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.certificates" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.sessions" (dict "state" $state "sessions" .Values.sessions) -}}
 {{- include "clearml-agent.validate.kueue" (dict "state" $state "glue" .Values.agentk8sglue) -}}
+{{- include "clearml-agent.validate.multiNode" (dict "state" $state "glue" .Values.agentk8sglue) -}}
 {{- include "clearml-agent.validate.networkPolicy" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.metrics" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.extraObjects" (dict "state" $state "context" .) -}}
@@ -417,6 +418,61 @@ as long as its own first bytes say (DER: 0x30, then 0x82 and two bytes, or 0x81 
 {{- $last := add .sessions.startingPort .sessions.maxServices -}}
 {{- if and .sessions.portModeEnabled (eq .sessions.svcType "NodePort") (or (lt $first 30000) (gt $last 32767)) -}}
 {{- include "clearml-agent.validate.add" (dict "state" .state "key" "sessions.startingPort" "found" (printf "%d, which with maxServices %d gives the ports %d to %d" (int .sessions.startingPort) (int .sessions.maxServices) $first $last) "advice" "with svcType NodePort choose both so that all ports are in 30000 to 32767, those that Kubernetes gives away") -}}
+{{- end -}}
+{{- end -}}
+
+{{/* All pods of a task are alike: each has the greatest common divisor of the GPUs of its nodes. */}}
+{{- define "clearml-agent.validate.multiNode" -}}
+{{- $state := .state -}}
+{{- $glue := .glue -}}
+{{- range $name, $queue := $glue.queues -}}
+{{- $settings := get ($queue | default dict) "queueSettings" | default dict -}}
+{{- with get $settings "multiNode" -}}
+{{- $key := printf "agentk8sglue.queues.%s.queueSettings.multiNode" $name -}}
+{{- $found := printf "[%s]" (join ", " .) -}}
+{{- if not $glue.multiNode.enabled -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" $found "advice" "set agentk8sglue.multiNode.enabled: true, or leave it out") -}}
+{{- end -}}
+{{- if get $settings "useImageEntrypoint" -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" (printf "%s with useImageEntrypoint: true" $found) "advice" "keep one of the two: pods of one task wait for each other in our start script") -}}
+{{- end -}}
+{{- $divisor := 0 -}}
+{{- $total := 0 -}}
+{{- $none := false -}}
+{{- range . -}}
+{{- $total = add $total (int .) -}}
+{{- $none = or $none (eq (int .) 0) -}}
+{{- $other := int . -}}
+{{- range until 20 -}}
+{{- if gt $other 0 -}}
+{{- $rest := mod $divisor $other -}}
+{{- $divisor = $other -}}
+{{- $other = int $rest -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and $none (gt $total 0) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" $found "advice" "a node without GPUs cannot stand beside others: leave the 0 out") -}}
+{{- else -}}
+{{- $pods := len . -}}
+{{- if gt $divisor 0 -}}
+{{- $pods = div $total $divisor -}}
+{{- end -}}
+{{- $resources := get (get ($queue | default dict) "templateOverrides" | default dict) "resources" | default $glue.basePodTemplate.resources | default dict -}}
+{{- $limit := 0 -}}
+{{- range $resource, $amount := get $resources "limits" | default dict -}}
+{{- if regexMatch "(/gpu([.].*)?$)|(^nvidia[.]com/mig-)|(^gpu[.]intel[.]com/)|(^habana[.]ai/gaudi$)" $resource -}}
+{{- $limit = ternary (add $limit (int $amount)) -1000000 (regexMatch "^[0-9]+$" (toString $amount)) -}}
+{{- end -}}
+{{- end -}}
+{{- if gt (int $pods) 512 -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" $found "advice" (printf "that makes %d pods; 512 are the most that one task may have" (int $pods))) -}}
+{{- else if and (ge (int $limit) 0) (ne (int $limit) (int $divisor)) -}}
+{{- $advice := ternary "leave GPUs out of templateOverrides.resources.limits" (printf "write templateOverrides.resources.limits with nvidia.com/gpu: %d" (int $divisor)) (eq (int $divisor) 0) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" $found "advice" (printf "that makes %d pods of %d GPUs (the greatest common divisor), and the template's limit is %d: %s" (int $pods) (int $divisor) (int $limit) $advice)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

@@ -13,6 +13,7 @@ import yaml
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import Container, TaskView
 from clearml_k8s.config import ClearMLConfig, Config, QueueConfig, QueueSettings, ResolvedQueue, SecretKey
+from clearml_k8s.config.multi_node import MultiNodeConfig
 from clearml_k8s.spec.environment import ENV_ENVIRONMENT_SECTION
 from clearml_k8s.spec.job import build_job, pod_of, template_probe_job
 from clearml_k8s.spec.script import start_command
@@ -52,12 +53,12 @@ OVERRIDE: dict[str, Any] = {
 }
 
 
-def check_golden(name: str, manifest: dict[str, Any]) -> None:
+def check_golden(name: str, manifest: dict[str, Any], *, gathers: bool = False) -> None:
     """Compares with golden/<name>.yaml; UPDATE_GOLDEN=1 in the environment rewrites it."""
     shown = json.loads(json.dumps(manifest))
     container = shown["spec"]["template"]["spec"]["containers"][0]
-    assert container["command"] == list(start_command())
-    container["command"][3:] = ["<start.sh>", "<start_check.py.txt>"]
+    assert container["command"] == list(start_command(gathers=gathers))
+    container["command"][3:] = ["<start.sh>", "<start_check.py.txt>", *(["", "", "<gather.py.txt>"] if gathers else [])]
     path = GOLDEN / f"{name}.yaml"
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(yaml.safe_dump(shown, sort_keys=False, width=120), encoding="utf-8")
@@ -108,6 +109,18 @@ def test_files_of_the_template(build: Build) -> None:
     assert pod_spec(built)["volumes"][-1]["secret"] == {"secretName": "one-fm"}
     assert [mount["mountPath"] for mount in task_container(built)["volumeMounts"]] == ["/data", "/dev/shm", "/c"]
     assert "volumes" not in pod_spec(build())
+
+
+def test_golden_two_nodes(build: Build, config: Config) -> None:
+    built = build(
+        config=dataclasses.replace(config, multi_node=MultiNodeConfig()),
+        queue=QueueConfig(
+            name="default",
+            template_overrides={"resources": {"limits": {"nvidia.com/gpu": 4}}},
+            settings=QueueSettings(multi_node=(4, 4)),
+        ),
+    )
+    check_golden("two-nodes", built.manifest, gathers=True)
 
 
 def test_golden_whole_pod_spec(build: Build, config: Config) -> None:

@@ -236,6 +236,7 @@ def features(config: Config) -> frozenset[Feature]:
         Feature.SESSIONS: config.sessions is not None,
         Feature.OWNER_TOKENS: config.clearml.owner_tokens,
         Feature.KUEUE: config.uses_kueue,
+        Feature.MULTI_NODE: config.multi_node is not None,
     }
     return frozenset(feature for feature, on in found.items() if on)
 

@@ -18,6 +18,8 @@ from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.clash import WorkerClash
 from clearml_k8s.flow.commands import LOOK_SECONDS as COMMANDS_SECONDS
 from clearml_k8s.flow.commands import Commands
+from clearml_k8s.flow.ranks import LOOK_SECONDS as RANKS_SECONDS
+from clearml_k8s.flow.ranks import Ranks
 from clearml_k8s.flow.reconcile import WORKERS
 from clearml_k8s.flow.sessions import LOOK_SECONDS as SESSIONS_SECONDS
 from clearml_k8s.flow.sessions import Sessions
@@ -92,6 +94,7 @@ class Loops:
             **({"worker id": self._look_for(parts.clash)} if parts.clash else {}),
             **({"sessions": self._follow_sessions(parts.sessions)} if parts.sessions else {}),
             **({"commands": self._follow_pods(parts.commands)} if parts.commands else {}),
+            **({"ranks": self._follow_ranks(parts.ranks)} if parts.ranks else {}),
             **self._reports(parts.reports),
         }
 
@@ -162,6 +165,13 @@ class Loops:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+
+    async def _follow_ranks(self, ranks: Ranks) -> None:
+        rounds = Rounds("following tasks on several nodes", level=logging.WARNING)
+        while True:
+            await self._clock.sleep(RANKS_SECONDS)
+            if self.serving and self._parts.may_begin():
+                await rounds.once(ranks.look)
 
     async def _take(self) -> None:
         parts = self._parts

@@ -30,6 +30,7 @@ from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.needs import Needs, measure_of
 from clearml_k8s.flow.owner_tokens import OwnerTokens
 from clearml_k8s.flow.poll import Poller, Watched
+from clearml_k8s.flow.ranks import Ranks
 from clearml_k8s.flow.reads import TaskReads
 from clearml_k8s.flow.reconcile import Reconciler
 from clearml_k8s.flow.recover import Recovery
@@ -204,6 +205,8 @@ class Parts:
     """None where sessions are not to be reached."""
     commands: Commands | None
     """None where no command is configured."""
+    ranks: Ranks | None
+    """None where no task runs on several nodes."""
 
 
 def edits_of(config: Config, *, worker_id: str, clock: Clock) -> Edits:
@@ -494,6 +497,9 @@ def make(
             teller=teller,
             controller=controller,
         ),
+        ranks=None
+        if config.multi_node is None
+        else Ranks(config=config, client=client, jobs=jobs, teller=teller, controller=controller),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.config.dashboard import DashboardConfig
 from clearml_k8s.config.kueue import KueueConfig
+from clearml_k8s.config.multi_node import MultiNodeConfig
 from clearml_k8s.config.pod_commands import PodCommandsConfig
 from clearml_k8s.config.policy import TaskPolicy
 from clearml_k8s.config.sessions import SessionsConfig
@@ -127,6 +128,8 @@ class QueueSettings:
     """The image's own entrypoint runs in place of our start script; None: `Config.use_image_entrypoint`."""
     kueue: KueueConfig | None = None
     """Kueue decides when its Jobs may run; None: nobody does."""
+    multi_node: tuple[int, ...] = ()
+    """GPUs of each node of a task; (): its tasks run in one pod unless they say otherwise."""
 
 
 GPU_FIELD = "resources|limits|nvidia.com/gpu"
@@ -229,6 +232,8 @@ class Config:
     pod_commands: PodCommandsConfig = field(default_factory=PodCommandsConfig)
     sessions: SessionsConfig | None = None
     """How the SSH servers of clearml-session are reached from outside; None: not at all."""
+    multi_node: MultiNodeConfig | None = None
+    """How tasks run on several nodes; None: none does."""
 
     def runs_entrypoint(self, queue: QueueConfig) -> bool:
         """Whether the image's own entrypoint runs in the queue's task pods."""

@@ -32,6 +32,7 @@ from clearml_k8s.config import (
     conditions,
     dashboard,
     kueue,
+    multi_node,
     pod_commands,
     policy,
     sessions,
@@ -193,6 +194,7 @@ def _semantic_problems(document: Mapping[str, Any]) -> list[str]:
     for key, field in pod_commands.FIELDS.items():
         found = pod_commands.problems(commands.get(key) or "", field=field)
         problems += [f"{pod_commands.KEY}.{key}: {problem}" for problem in found]
+    problems += multi_node.problems(document)
     problems += dashboard.problems(
         document.get("orchestrationDashboard"), cluster_access=bool(document.get("clusterAccess"))
     )
@@ -251,6 +253,7 @@ def _build(document: Mapping[str, Any]) -> Config:
         template_module=_template_module(given.get("templateModule")),
         pod_commands=pod_commands.read(given.get(pod_commands.KEY)),
         sessions=sessions.read(given.get("sessions")),
+        multi_node=multi_node.read(given.get("multiNode")),
         dashboard=dashboard.read(given.get("orchestrationDashboard"), namespace=given["namespace"]),
         **optional,
     )
@@ -333,6 +336,7 @@ def _queue(
             worker_id_template=settings.get("customWorkerIdTemplate") or None,
             use_image_entrypoint=settings.get("useImageEntrypoint"),
             kueue=kueue.read(general_kueue, settings.get("kueue")),
+            multi_node=tuple(settings.get("multiNode") or ()),
         ),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -51,7 +51,7 @@ class Diagnosis:
     """What is the matter, in words for the task's user.
 
     ``patience``: seconds this may last before it is acted on, None for as long as it takes, 0 at once. ``since``: when
-    that time begins anew, another value.
+    that time begins anew, another value. ``rank``: of which of the task's pods, None where there is one alone.
     """
 
     category: Category
@@ -59,6 +59,7 @@ class Diagnosis:
     advice: str = ""
     patience: float | None = None
     since: str = ""
+    rank: int | None = None
 
     def __str__(self) -> str:
         return f"{self.summary.rstrip('.')}. {self.advice}" if self.advice else self.summary
@@ -122,3 +123,18 @@ def key_of(category: Category) -> str:
 def newest(pods: Sequence[PodRecord]) -> PodRecord | None:
     """The pod made last."""
     return max(pods, key=lambda pod: (pod.created, pod.uid), default=None)
+
+
+def ranks(pods: Sequence[PodRecord]) -> list[PodRecord]:
+    """Of each rank the pod made last, rank 0 first; of a task in one pod that pod alone."""
+    found: dict[int, PodRecord] = {}
+    for pod in sorted(pods, key=lambda pod: (pod.created, pod.uid)):
+        found[pod.rank] = pod
+    return [found[rank] for rank in sorted(found)]
+
+
+def of_rank(diagnosis: Diagnosis, pod: PodRecord | None, *, pods: int) -> Diagnosis:
+    """The same, of this one of so many pods."""
+    if pods == 1 or pod is None:
+        return diagnosis
+    return replace(diagnosis, summary=f"Rank {pod.rank} of {pods}: {diagnosis.summary}", rank=pod.rank)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from clearml_k8s.flow import kueue
-from clearml_k8s.flow.diagnosis import PATIENCE, Category, Diagnosis, Patience, newest
+from clearml_k8s.flow.diagnosis import PATIENCE, Category, Diagnosis, Patience, newest, of_rank, ranks
 from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.slim import Condition, ContainerRecord, JobRecord, PodRecord
 
@@ -57,7 +58,40 @@ def pending(
 
     ``events``: those of the Job and its pods, oldest first, as far as they were read.
     """
-    pod = newest(pods)
+    if job.pods > 1 and pods:
+        return _of_ranks(job, ranks(pods), events, patience)
+    return _of_one(job, newest(pods), events, patience)
+
+
+def placed(pods: Sequence[PodRecord]) -> int:
+    """How many ranks have a node."""
+    return sum(pod.node is not None for pod in ranks(pods))
+
+
+def _of_ranks(
+    job: JobRecord, pods: Sequence[PodRecord], events: Sequence[EventRecord], patience: Patience
+) -> Diagnosis | None:
+    """Of all that is the matter with several pods that what ends the task first, else what will not pass by itself."""
+    found = [
+        of_rank(one, pod, pods=job.pods) for pod in pods if (one := _of_one(job, pod, events, patience)) is not None
+    ]
+    if len(pods) < job.pods and not job.finished:
+        found.append(_without_pod(job, events, patience))
+    if not found:
+        return None
+
+    def order(one: Diagnosis) -> tuple[float, bool]:
+        return float("inf") if one.patience is None else one.patience, one.category is Category.STARTING
+
+    worst = min(found, key=order)
+    if (there := placed(pods)) == job.pods:
+        return worst
+    return replace(worst, summary=f"{there} of {job.pods} pods have a node. {worst.summary}")
+
+
+def _of_one(
+    job: JobRecord, pod: PodRecord | None, events: Sequence[EventRecord], patience: Patience
+) -> Diagnosis | None:
     if pod is None:
         return None if job.finished else _without_pod(job, events, patience)
     if pod.finished or any(c.running and not c.init for c in pod.containers):

@@ -46,6 +46,9 @@ WORKERS = 16
 STATE_SECONDS = 4.0
 """Between two looks at the states of all tasks that have a Job."""
 
+WAITING = (Step.FAIL_WAITING, Step.GIVE_BACK)
+"""Steps that end a wait: until they are due, its reason is told."""
+
 AGAIN, CHANGED_SECONDS = 0.0, 1.0
 """When to look again: there is a next step; somebody was faster, and how it is now shows in a moment."""
 
@@ -218,7 +221,7 @@ class Reconciler:
             # It ends nothing, so what was read a moment ago will do.
             await self._owners.give(job, seen.task)
             return AGAIN
-        if decision.diagnosis is not None and decision.step in (Step.TELL, Step.FAIL_WAITING):
+        if decision.diagnosis is not None and decision.step in (Step.TELL, *WAITING):
             decision = await self._look_closer(job, seen.task, decision)
         if decision.step is Step.TELL:
             return await self._tell(job, decision.diagnosis)
@@ -226,11 +229,11 @@ class Reconciler:
             self._explain.over(job, seen.task, self._pods_of(job))
         left = self._left(job, seen.task, decision)
         if left > 0:
-            if decision.step is Step.FAIL_WAITING and decision.diagnosis is not None:
+            if decision.step in WAITING and decision.diagnosis is not None:
                 told = await self._waits(job, decision.diagnosis)
                 return left if told is None else min(left, told)
             return left
-        if decision.step is Step.FAIL_WAITING and (wait := await self._news(job, decision.diagnosis)) > 0:
+        if decision.step in WAITING and (wait := await self._news(job, decision.diagnosis)) > 0:
             return wait
         if seen.task is None and (doubt := await self._presence.doubt(job, since=seen.at)) is not None:
             return doubt
@@ -249,7 +252,7 @@ class Reconciler:
         left = self._left(known, latest.task, again)
         if left > 0:
             # At once where there is news that its user is to be told.
-            return 0.0 if again.step is Step.FAIL_WAITING else left
+            return 0.0 if again.step in WAITING else left
         return await self._end(known, latest.task, again)
 
     async def _end(self, job: JobRecord, task: TaskView | None, decision: Decision) -> float | None:
@@ -274,6 +277,8 @@ class Reconciler:
                 return 0.0
             case Step.DISRUPTED:
                 return await self._disrupted(job, task, decision, diagnosis)
+            case Step.GIVE_BACK:
+                return await self._give_back(job, task, diagnosis)
             case Step.FAIL_WAITING:
                 failed = await self._fail(job, task, diagnosis, why="it cannot start")
                 if failed:
@@ -301,6 +306,26 @@ class Reconciler:
             if task.status != "failed" and not await self._fail(job, task, diagnosis, why=decision.why):
                 return CHANGED_SECONDS
             self._explained.add(job.uid)
+        await self._reads.fresh(task.id)
+        return AGAIN
+
+    async def _give_back(self, job: JobRecord, task: TaskView, diagnosis: Diagnosis) -> float:
+        """Put the task back, so that others get what its pods hold in vain; or fail it, so that it ends some time."""
+        if (doubt := self._requeuer.doubt(job)) > 0:
+            return doubt
+        multi_node = self._config.multi_node
+        minutes, most = (multi_node.start_timeout_minutes, multi_node.max_give_backs) if multi_node else (0.0, 0)
+        late = replace(
+            diagnosis, summary=f"Not all of its pods had a node after {minutes:g} minutes. {diagnosis.summary}"
+        )
+        found = await self._requeuer.requeue(job, task, late, most=most) if most > 0 else Requeued.NOT
+        if found is Requeued.CHANGED:
+            return CHANGED_SECONDS
+        if found is Requeued.NOT:
+            if not await self._fail(job, task, late, why="it cannot start"):
+                return CHANGED_SECONDS
+            self._explained.add(job.uid)
+            await self._ends.delete(job, late.summary)
         await self._reads.fresh(task.id)
         return AGAIN
 
@@ -333,6 +358,7 @@ class Reconciler:
             limited=max_run_minutes(config=self._config, queue=queue) is not None,
             tokens=self._owners is not None,
             lacks_token=self._owners is not None and self._owners.lacks(job, self._pods_of(job)),
+            together=None if self._config.multi_node is None else 60 * self._config.multi_node.start_timeout_minutes,
         )
 
     def _joined(self, job: JobRecord) -> JobRecord:

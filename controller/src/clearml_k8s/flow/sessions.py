@@ -135,7 +135,11 @@ class Sessions:
             return service.ingress
         if service.kind == "ClusterIP":
             return f"{service.name}.{self._config.namespace}.svc"
-        pods = [pod for pod in self._pods.of_task(job.task or "") if pod.job_uid == job.uid and pod.host_ip]
+        pods = [
+            pod
+            for pod in self._pods.of_task(job.task or "")
+            if pod.job_uid == job.uid and pod.host_ip and pod.rank == 0
+        ]
         # One that has ended is the last of its Job: what the task says stays.
         return min(pods, key=lambda pod: pod.finished).host_ip if pods else None
 

@@ -44,6 +44,7 @@ class Feature(Enum):
     SESSIONS = "`sessions.portModeEnabled`"
     OWNER_TOKENS = "`agentk8sglue.useOwnerToken`"
     KUEUE = "`agentk8sglue.kueue.queueName`, or that of a queue"
+    MULTI_NODE = "`agentk8sglue.multiNode.enabled`"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,6 +134,12 @@ PERMISSIONS: Final = (
         verbs=("list", "watch"),
         purpose="what Kueue says of a Job",
         when=Feature.KUEUE,
+    ),
+    Permission(
+        resource=SERVICES,
+        verbs=("get", "list", "create"),
+        purpose="a headless Service for each task on several nodes; it goes with its Job",
+        when=Feature.MULTI_NODE,
     ),
 )
 

@@ -6,13 +6,13 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue, SecretKey, strings, worker_ids
-from clearml_k8s.spec import environment, kueue, own_resources, prepared, session_port
+from clearml_k8s.spec import environment, kueue, multi_node, own_resources, prepared, session_port
 from clearml_k8s.spec.asks import lay_over
 from clearml_k8s.spec.container import check_image, env_entries
 from clearml_k8s.spec.container_match import Chosen, choose
@@ -90,7 +90,11 @@ def build_job(
         parts = of_pod(edited, parts=parts, namespace=config.namespace)
         image = check_image(str(parts.container.pop("image", "") or image), setting="the template module's image")
     entrypoint = config.runs_entrypoint(queue.config)
+    gang = multi_node.gang_of(task, config=config, queue=queue)
     reserved = RESERVED_ENV | {ENV_SDK_TASK_ID} if entrypoint else RESERVED_ENV
+    if gang is not None:
+        multi_node.check_template(gang, parts.container.get("resources"))
+        reserved |= multi_node.RESERVED_ENV
     template_env, refused = environment.template_env(parts, reserved)
     policy = config.policy_of(queue.config)
     asked = lay_over(
@@ -101,6 +105,12 @@ def build_job(
         reserved_paths=_reserved_paths(config),
     )
     wants = own_resources.of_properties(task.properties, policy=policy).over(asked.wants)
+    ignored = (*asked.ignored, *multi_node.refused(task, config=config))
+    if gang is not None:
+        if wants.gpus not in (None, gang.split.gpus):
+            why = f"each pod of a task on several nodes has {gang.split.gpus} here: change {multi_node.REQUEST}"
+            ignored = (*ignored, Ignored(source="task", argument=f"{wants.gpus} GPUs", why=why))
+        wants = replace(wants, gpus=gang.split.gpus if gang.own else None)
     parts = own_resources.lay_over(asked.parts, wants)
     worker_template = queue.config.settings.worker_id_template or config.task_worker_id
     reports_as = _reports_as(
@@ -111,15 +121,16 @@ def build_job(
     container: dict[str, Any] = {
         "name": names.TASK_CONTAINER,
         "image": image,
-        **({} if entrypoint else {"command": _command(config, task)}),
+        **({} if entrypoint else {"command": _command(config, task, gathers=gang is not None)}),
         **parts.container,
         "env": [
             *environment.identity(
                 config=config, task=task, attempt=attempt, reports_as=reports_as, token_secret=token_secret
             ),
             *(env_entries({ENV_SDK_TASK_ID: task.id}) if entrypoint else []),
+            *(multi_node.environment(task, gang, namespace=config.namespace) if gang else []),
             *merge_env(
-                environment.defaults(config),
+                [*environment.defaults(config), *(multi_node.defaults(gang) if gang else [])],
                 template_env,
                 env_entries(asked.env),
                 [] if entrypoint else environment.preparation(task, wanted.setup_script, config=config),
@@ -130,6 +141,8 @@ def build_job(
     if config.clearml.config_secret is not None:
         _mount_config(spec, container, config.clearml.config_secret)
     prepared.add(spec, container, config=config.task)
+    if gang is not None:
+        multi_node.into_pod(spec, gang, task_id=task.id)
 
     managed = queue.config.settings.kueue
     labels = _labels(parts, config=config, queue=queue, task=task, controller_id=controller_id)
@@ -158,6 +171,7 @@ def build_job(
         "spec": {
             **kueue.spec(managed),
             "backoffLimit": 0,
+            **(multi_node.job_fields(gang) if gang else {}),
             "podReplacementPolicy": "Failed",
             "ttlSecondsAfterFinished": TTL_SECONDS + int(60 * _kept_minutes(config)),
             "template": {
@@ -167,7 +181,7 @@ def build_job(
         },
     }
     _check_size(manifest)
-    ignored = (*parts.ignored, *refused, *_reserved_metadata(parts, labels), *wanted.ignored, *asked.ignored)
+    ignored = (*parts.ignored, *refused, *_reserved_metadata(parts, labels), *wanted.ignored, *ignored)
     if entrypoint and wanted.setup_script.strip():
         why = "the queue's tasks start with their image's entrypoint (useImageEntrypoint): put it into the image"
         ignored = (*ignored, Ignored(source="task", argument="the setup script", why=why))
@@ -267,9 +281,11 @@ def _reports_as(
         raise errors.SpecError(f"its worker id: {error}") from None
 
 
-def _command(config: Config, task: TaskView) -> list[str]:
+def _command(config: Config, task: TaskView, *, gathers: bool) -> list[str]:
     pod = config.task
-    return list(start_command(preparation=pod.preparation_script, own=pod.start_script, task_id=task.id))
+    return list(
+        start_command(preparation=pod.preparation_script, own=pod.start_script, task_id=task.id, gathers=gathers)
+    )
 
 
 def _mount_config(spec: dict[str, Any], container: dict[str, Any], secret: SecretKey) -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Any, Final
 
+from clearml_k8s.config.gpus import is_gpu
 from clearml_k8s.config.policy import TaskPolicy
 from clearml_k8s.errors import SpecError
 from clearml_k8s.kube.quantity import quantity
-from clearml_k8s.kube.uses import is_gpu
 from clearml_k8s.spec.mounts import Otherwise, bytes_quantity, docker_size
 from clearml_k8s.spec.template import PodParts
 

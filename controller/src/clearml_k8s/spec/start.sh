@@ -1,5 +1,6 @@
 # Start of a task's pod: POSIX sh, run by bash where the image has it. $1 is the text of start_check.py.txt, $2 and $3
-# are the administrator's: a script that runs first, and one that takes the place of what follows the check.
+# are the administrator's: a script that runs first, and one that takes the place of what follows the check. $4 is the
+# text of gather.py.txt for a task on several nodes, else "".
 # Constant text: everything about the task comes from the environment, and nothing of the environment is printed.
 # All names begin with ck8s_, as scripts of others run in this shell.
 # Exit codes: 0 the task is not this pod's to run (any more), 75 the server could not be asked, 78 the image lacks
@@ -8,9 +9,12 @@
 ck8s_check=$1
 ck8s_preparation=${2:-}
 ck8s_own=${3:-}
+ck8s_gather=${4:-}
+# Of a task on several nodes rank 0 alone speaks: the agent of another one is ended without a word.
+ck8s_signal=TERM
 # What the init container of `bootstrap` has brought, or "": Python, clearml-agent and git that need nothing of the image.
 ck8s_bundle=${CLEARML_K8S_BOOTSTRAP:-}
-readonly ck8s_check ck8s_own ck8s_bundle
+readonly ck8s_check ck8s_own ck8s_gather ck8s_bundle
 ck8s_child=
 ck8s_stage="starting"
 
@@ -253,11 +257,11 @@ ck8s_run_own() {
     if command -v setsid >/dev/null 2>&1; then
         setsid "$ck8s_shell" -c "$ck8s_own" &
         ck8s_child=$!
-        trap 'kill -s TERM -- "-$ck8s_child" 2>/dev/null' TERM INT
+        trap 'kill -s "$ck8s_signal" -- "-$ck8s_child" 2>/dev/null' TERM INT
     else
         "$ck8s_shell" -c "$ck8s_own" &
         ck8s_child=$!
-        trap 'kill -s TERM "$ck8s_child" 2>/dev/null' TERM INT
+        trap 'kill -s "$ck8s_signal" "$ck8s_child" 2>/dev/null' TERM INT
     fi
     ck8s_code=0
     while :; do
@@ -270,10 +274,20 @@ ck8s_run_own() {
 }
 
 ck8s_check_task() {
-    ck8s_stage="checking the task's status"
-    ck8s_run "$ck8s_runner" -I -c "$ck8s_check"
+    if [ -n "$ck8s_gather" ]; then
+        ck8s_stage="waiting for the other pods of the task"
+        ck8s_run "$ck8s_runner" -I -c "$ck8s_gather" "$ck8s_check"
+    else
+        ck8s_stage="checking the task's status"
+        ck8s_run "$ck8s_runner" -I -c "$ck8s_check"
+    fi
     case $? in
-        0) ;;
+        0)
+            if [ -n "$ck8s_gather" ] && [ "${NODE_RANK:-0}" != 0 ]; then
+                ck8s_signal=KILL
+                export CLEARML_WORKER_ID="$CLEARML_WORKER_ID:rank$NODE_RANK"
+            fi
+            ;;
         10)
             ck8s_stage=
             exit 0
@@ -329,5 +343,15 @@ ck8s_has_agent "$ck8s_runner" || ck8s_install_agent
 
 ck8s_check_task
 
+ck8s_run_rank() {
+    ck8s_stage="running rank $NODE_RANK"
+    trap 'ck8s_stage=; kill -s KILL "$ck8s_child" 2>/dev/null; exit 143' TERM INT
+    ck8s_run "$ck8s_runner" -m clearml_agent execute @AGENT_ARGUMENTS@ --id "$CLEARML_K8S_TASK_ID"
+    ck8s_code=$?
+    ck8s_stage=
+    exit "$ck8s_code"
+}
+
 ck8s_say "starting clearml-agent"
+if [ "$ck8s_signal" = KILL ]; then ck8s_run_rank; fi
 exec "$ck8s_runner" -m clearml_agent execute @AGENT_ARGUMENTS@ --id "$CLEARML_K8S_TASK_ID"
