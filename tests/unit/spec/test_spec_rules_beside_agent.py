@@ -25,9 +25,12 @@ TEXTS = st.sampled_from(["", "a", "b", "ab", "main", "gpu-large", "examples/sub"
 EXPRESSIONS = st.sampled_from(["", "^a", "b$", "A", "^$", ".*", "gpu", "^main$", "[a-z]+", "é", "exa|b"])
 TERM = EXPRESSIONS | st.lists(EXPRESSIONS.filter(bool), max_size=2)
 # Of versions what both do alike: the agent takes 1.6 for a version that is <1.6, and knows no *.
-WANTED = st.dictionaries(st.sampled_from(["torch", "numpy"]), st.sampled_from(["", ">=1.6", "==1.6", "~=1.6"]), max_size=2)
+WANTED = st.dictionaries(
+    st.sampled_from(["torch", "numpy"]), st.sampled_from(["", ">=1.6", "==1.6", "~=1.6"]), max_size=2
+)
 REQUIRED = st.lists(
-    st.sampled_from(["torch", "numpy", "torch==1.6", "numpy==1.5 # x", "torch>=2", "# torch", "numpy[x]==1.6"]), max_size=3
+    st.sampled_from(["torch", "numpy", "torch==1.6", "numpy==1.5 # x", "torch>=2", "# torch", "numpy[x]==1.6"]),
+    max_size=3,
 ).map("\n".join)
 
 MATCH = st.fixed_dictionaries(
