@@ -705,6 +705,17 @@ def test_a_python_that_the_setup_script_brings_is_the_tasks(bundle: Bundle) -> N
     assert seen[PYTHON_BINARY] == str(hidden / "python3")
 
 
+@pytest.mark.parametrize("bootstrap", [True, False])
+def test_local_python_may_be_what_the_setup_script_brings(bundle: Bundle, bootstrap: bool) -> None:
+    python = bundle.gives("mine", agent=True).rename(bundle.pod.folder / "mine")
+    later = bundle.pod.folder / "later"
+    env = {} if bootstrap else {"CLEARML_K8S_BOOTSTRAP": "", "CLEARML_AGENT_SKIP_CONTAINER_APT": "1"}
+    brings = f"{shutil.which('ln')} -s {python} {later}"
+    code, output, seen = bundle.run(LOCAL_PYTHON=str(later), CLEARML_K8S_SETUP_SCRIPT=brings, **env)
+    assert code == 0, output
+    assert seen is not None
+
+
 def test_bootstrap_keeps_what_the_template_says(bundle: Bundle, certificate: Path) -> None:
     own = f"{certificate}.crt"
     code, output, seen = bundle.run(**{PYTHON_BINARY: "/own", PIP_VERSION: "<30", "SSL_CERT_FILE": own})

@@ -115,7 +115,7 @@ ck8s_use_bundle() {
     ck8s_stage="looking at what bootstrap has brought"
     PATH=${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin}
     command -v git >/dev/null 2>&1 || PATH="$PATH:$ck8s_bundle/git/bin"
-    ck8s_find_python || PATH="$PATH:$ck8s_bundle/python/bin"
+    [ -n "${LOCAL_PYTHON:-}" ] || ck8s_find_python || PATH="$PATH:$ck8s_bundle/python/bin"
     ck8s_takes_files "${HOME:-}" || HOME="$ck8s_bundle-work/home"
     ck8s_takes_files "${TMPDIR:-/tmp}" || export TMPDIR="$ck8s_bundle-work/tmp"
     export PATH HOME
@@ -169,9 +169,11 @@ ck8s_install_system_packages() {
     [ -z "$ck8s_bundle" ] || return 0
     ck8s_packages=
     if [ -n "${CLEARML_K8S_NEEDS_GIT:-}" ] && ! command -v git >/dev/null 2>&1; then ck8s_packages=git; fi
-    if ! ck8s_find_python; then
+    if [ -n "${LOCAL_PYTHON:-}" ]; then
+        : # the setup script may bring it
+    elif ! ck8s_find_python; then
         ck8s_packages="git python3 python3-pip"
-    elif [ -z "${LOCAL_PYTHON:-}" ] && ! ck8s_has_agent "$ck8s_python" && ! ck8s_has_pip "$ck8s_python" && ! ck8s_ensures_pip "$ck8s_python"; then
+    elif ! ck8s_has_agent "$ck8s_python" && ! ck8s_has_pip "$ck8s_python" && ! ck8s_ensures_pip "$ck8s_python"; then
         ck8s_packages="${ck8s_packages:+$ck8s_packages }python3-pip"
     fi
     [ -n "$ck8s_packages" ] && [ -z "${CLEARML_AGENT_SKIP_CONTAINER_APT:-}" ] && [ "$(id -u)" = 0 ] || return 0
