@@ -229,6 +229,14 @@ def test_render_says_that_no_template_module_was_called(
     assert "the template module custom_code:update is not called here" in capsys.readouterr().err
 
 
+def test_render_runs_no_commands_and_says_so(
+    config_file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLEARML_K8S_GLUE_POD_POST_DELETE_CMD", "exit 1")
+    assert cli.main(["render", "--config", config_file, "--queue", "big"]) == 0
+    assert "the commands around pods (podCommands) are not run here" in capsys.readouterr().err
+
+
 def test_render_explains_the_layers(config_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["render", "--config", config_file, "--queue", "big", "--explain"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -101,8 +101,7 @@ def _rule(number: int, entry: Any, problems: list[str]) -> Rule | None:
         problems.append(
             f"{place}.setup_shell_script: not possible here: no Job may hold a text of a Secret, and the pod, which "
             "may read it, cannot tell which rule its controller went by: write agent.extra_docker_shell_script for all "
-            "tasks; for some, let agentk8sglue.customBashScript run a variable that agentk8sglue.conditionalTemplates "
-            "set"
+            "tasks; for some, let agentk8sglue.customBashScript run a variable that a conditional template sets"
         )
     image, arguments = _container(given, place, problems)
     force = given.get("force_container_rules") or False
