@@ -75,7 +75,11 @@ def read(value: str, *, at: float) -> Token:
         found = source.get(key)
         return found if isinstance(found, str) else default
 
-    account = identity.get("service_account_type")
+    def number(source: dict[str, Any], key: str) -> int:
+        found = source.get(key)
+        short = isinstance(found, int | str) and len(str(found)) <= 3 and str(found).isdecimal()
+        return int(found) if short and found is not None else 0
+
     info = ServerInfo(
         feature_set=text(claims, "feature_set", "basic"),
         api_version=text(claims, "api_version"),
@@ -84,7 +88,7 @@ def read(value: str, *, at: float) -> Token:
         user=text(identity, "user"),
         role=text(identity, "role"),
         tenant=text(claims, "tenant"),
-        service_account_type=int(account) if isinstance(account, int | str) and str(account).isdecimal() else 0,
+        service_account_type=number(identity, "service_account_type"),
     )
     return Token(value=value, renew_at=at + life * _RENEW_AFTER, expires_at=at + life, info=info)
 
