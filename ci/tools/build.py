@@ -40,7 +40,7 @@ def say(text: str) -> None:
 
 def on_path(tool: Tool) -> dict[str, Path] | None:
     """The tool's programs on PATH, when each of them is there in the pinned version."""
-    if not tool.pinned_by or tool.data:
+    if not tool.pinned_by:
         return None
     memory_file = cache_dir() / "tools" / "on-path.json"
     try:
@@ -109,27 +109,18 @@ def _compile(tool: Tool, program: Program, output: Path, log: Path, label: str) 
     say(f"{label}: done in {time.monotonic() - started:.0f} s")
 
 
-def _copy_data(tool: Tool, folder: Path) -> None:
-    """What a tool needs of its module beside its programs; the build has downloaded that."""
-    if not tool.data:
-        return
-    command = ["go", "list", "-m", "-f", "{{.Dir}}", tool.pinned_by]
+def source(name: str) -> Path:
+    """The folder of the pinned module of the tool `name`, downloaded when needed, not built. Raises BuildError."""
+    (tool,) = select([name])
+    command = ["go", "mod", "download", "-json", tool.pinned_by]
     environment = {k: v for k, v in os.environ.items() if k != "GOFLAGS"} | {"GOWORK": "off"}
-    found = subprocess.run(command, cwd=tool.folder, env=environment, capture_output=True, text=True, check=False)
+    try:
+        found = subprocess.run(command, cwd=tool.folder, env=environment, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise BuildError(f"Go is needed to download {tool.pinned_by}, and there is no `go` on PATH") from None
     if found.returncode != 0:
-        raise BuildError(f"{' '.join(command)} in {tool.folder}: {found.stderr.strip()}")
-    for name in tool.data:
-        # The module cache is read-only; these are to be removed with the rest.
-        for source in sorted((Path(found.stdout.strip()) / name).glob("*.yaml")):
-            target = folder / Path(name).name / source.name
-            target.parent.mkdir(exist_ok=True)
-            target.write_bytes(source.read_bytes())
-
-
-def data(name: str) -> Path:
-    """The folder of the tool `name` in the cache, with its `data`; built first when needed. Raises BuildError."""
-    ensure([name])
-    return select([name])[0].home
+        raise BuildError(f"{' '.join(command)} in {tool.folder}: {(found.stderr or found.stdout).strip()[-500:]}")
+    return Path(json.loads(found.stdout)["Dir"])
 
 
 def ensure(names: Iterable[str] = ()) -> dict[str, Path]:
@@ -159,7 +150,6 @@ def ensure(names: Iterable[str] = ()) -> dict[str, Path]:
                         elapsed = time.monotonic() - started
                         label = f"[{step + i + 1}/{total}] {program.name} {tool.version} ({elapsed:.0f} s so far)"
                         _compile(tool, program, temporary / program.name, temporary / "build.log", label)
-                    _copy_data(tool, temporary)
                     temporary.rename(home)
                 finally:
                     shutil.rmtree(temporary, ignore_errors=True)

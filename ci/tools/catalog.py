@@ -34,8 +34,8 @@ class Tool:
     name: str
     pinned_by: str
     programs: tuple[Program, ...]
-    data: tuple[str, ...] = ()
-    """Folders of the pinned module that come beside the programs, under their last name."""
+    only_named: bool = False
+    """It takes long to build, and few need it: it is built when it is named, not with all."""
 
     @property
     def folder(self) -> Path:
@@ -97,7 +97,7 @@ TOOLS = (
     ),
     Tool("coredns", "github.com/coredns/coredns", (Program("coredns", "github.com/coredns/coredns", ("-version",)),)),
     Tool("kwok", "sigs.k8s.io/kwok", (Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),)),
-    Tool("kueue", _KUEUE, (Program("kueue", f"{_KUEUE}/cmd/kueue"),), data=("config/components/crd/bases",)),
+    Tool("kueue", _KUEUE, (Program("kueue", f"{_KUEUE}/cmd/kueue"),), only_named=True),
     Tool("helm4", "helm.sh/helm/v4", (Program("helm4", "helm.sh/helm/v4/cmd/helm", ("version",), "helm"),)),
     Tool("helm3", "helm.sh/helm/v3", (Program("helm3", "helm.sh/helm/v3/cmd/helm", ("version",), "helm"),)),
     # The schema engine of Helm up to 3.17, which many users have.
@@ -111,10 +111,13 @@ LINKS = {"helm": "helm4"}  # further names in the folder of --bin-dir
 
 
 def select(names: Iterable[str]) -> list[Tool]:
-    """The tools behind the names of tools or programs, in the order of `TOOLS`; all of them for no name."""
+    """The tools behind the names of tools or programs, in the order of `TOOLS`; for no name all that are not built
+    by name alone."""
     wanted = {LINKS.get(name, name) for name in names}
     known = {tool.name for tool in TOOLS} | {program.name for tool in TOOLS for program in tool.programs}
     unknown = sorted(wanted - known)
     if unknown:
         raise BuildError(f"no tool or program is called {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
-    return [t for t in TOOLS if not wanted or t.name in wanted or any(p.name in wanted for p in t.programs)]
+    if not wanted:
+        return [tool for tool in TOOLS if not tool.only_named]
+    return [tool for tool in TOOLS if tool.name in wanted or any(p.name in wanted for p in tool.programs)]

@@ -1,4 +1,7 @@
-"""Kueue itself, built of its Go module, decides when Jobs may run; its users are told, and nothing runs twice."""
+"""Kueue decides when Jobs may run; its users are told, and nothing runs twice.
+
+A stand-in plays Kueue, on objects of Kueue's own types; with `make test-long` Kueue itself, built of its Go module.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from chaos_counts import statuses, until
 from chaos_kube import MERGE_PATCH, Kube, KubeError
 from chaos_scene import Scene
 from clearml_k8s.flow.decide import SIGTERM_REASON
+from kueue_stand_in import stand_in
 from real_kueue import GROUP, cluster_queue, kueue, local_queue, priority
 
 LIMIT = 90.0
@@ -42,11 +46,21 @@ class Work:
             self.going.discard(task)
 
 
-@pytest.fixture
-async def team(kube: Kube, cluster_kubeconfig: Path, namespaces: tuple[str, str], tmp_path: Path) -> AsyncIterator[str]:
+@pytest.fixture(params=["stand-in", pytest.param("Kueue itself", marks=pytest.mark.long)])
+async def team(
+    request: pytest.FixtureRequest,
+    kube: Kube,
+    cluster_kubeconfig: Path,
+    namespaces: tuple[str, str],
+    tmp_path: Path,
+) -> AsyncIterator[str]:
     """Kueue runs; the namespace has a LocalQueue `team` of one CPU. The namespace."""
     namespace = namespaces[0]
-    async with kueue(kube=kube, kubeconfig=cluster_kubeconfig, folder=tmp_path):
+    if request.param == "stand-in":
+        plays = stand_in(kube=kube, namespace=namespace, folder=tmp_path)
+    else:
+        plays = kueue(kube=kube, kubeconfig=cluster_kubeconfig, folder=tmp_path)
+    async with plays:
         await cluster_queue(kube, namespace, cpus=1)
         await local_queue(kube, "team", namespace=namespace, cluster_queue=namespace)
         yield namespace

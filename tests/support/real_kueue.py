@@ -36,7 +36,7 @@ exec "$@"
 async def install(kube: Kube) -> None:
     """Kueue's types, as its module has them; they stay."""
     names = []
-    for file in sorted((build.data("kueue") / "bases").glob("*.yaml")):
+    for file in sorted((build.source("kueue") / "config/components/crd/bases").glob("*.yaml")):
         thing = yaml.safe_load(file.read_text())
         names.append(thing["metadata"]["name"])
         await ensure(kube, CRDS, thing)
