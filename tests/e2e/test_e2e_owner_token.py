@@ -93,7 +93,8 @@ def test_a_task_runs_with_its_owners_token_alone(
     console = server.console(task)
     assert f"RUNS AS {OWNER}" in console
     assert "FROM THE VAULT of ada" in console
-    assert "HAS ['CLEARML_AUTH_TOKEN']" in console
+    # The second is the agent's own, under the name of its forerunner.
+    assert "HAS ['CLEARML_AUTH_TOKEN', 'TRAINS_AUTH_TOKEN']" in console
     (token,) = tokens(kubectl, task)
     shown = {
         "objects": kubectl("get", "jobs,pods,configmaps,events", "-o", "json"),
