@@ -14,7 +14,7 @@ from e2e_programs import Helm, Kubectl, controller_log, until, values_for
 from e2e_tasks import WAITS_FOR_FILE, NewTask, enqueue
 from hostile import written
 
-LIMIT = 150.0
+LIMIT = 300.0
 OWNER = "ada"
 CHECK = ("clearml-k8s", "check", "--config", "/etc/clearml-k8s/config.yaml")
 QUICK = [
