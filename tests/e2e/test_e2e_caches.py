@@ -24,7 +24,7 @@ from e2e_programs import Helm, Kubectl, values_for
 from recipes import recipes
 
 QUEUE = "training"
-LIMIT = 240.0
+LIMIT = 420.0
 PROJECT = """\
 [build-system]
 requires = ["setuptools"]
