@@ -23,7 +23,7 @@ from clearml_k8s.flow.decide import SIGTERM_REASON
 from kueue_stand_in import stand_in
 from real_kueue import GROUP, cluster_queue, kueue, local_queue, priority
 
-LIMIT = 90.0
+LIMIT = 180.0
 ONE_CPU = {"resources": {"requests": {"cpu": "1"}}}
 TURN = "The task waits for its turn in Kueue (LocalQueue team)"
 
@@ -57,7 +57,7 @@ async def team(
     """Kueue runs; the namespace has a LocalQueue `team` of one CPU. The namespace."""
     namespace = namespaces[0]
     if request.param == "stand-in":
-        plays = stand_in(kube=kube, namespace=namespace, folder=tmp_path)
+        plays = stand_in(kube=kube, namespace=namespace)
     else:
         plays = kueue(kube=kube, kubeconfig=cluster_kubeconfig, folder=tmp_path)
     async with plays:

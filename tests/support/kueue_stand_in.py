@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -47,9 +46,8 @@ class _Known:
 
 
 @asynccontextmanager
-async def stand_in(*, kube: Kube, namespace: str, folder: Path) -> AsyncIterator[None]:
-    """It runs, for one namespace; ``folder`` is not needed."""
-    del folder
+async def stand_in(*, kube: Kube, namespace: str) -> AsyncIterator[None]:
+    """It runs, for one namespace."""
     await real_kueue.install(kube)
     playing = asyncio.create_task(_play(kube, namespace))
     try:

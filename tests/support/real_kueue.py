@@ -51,16 +51,23 @@ async def install(kube: Kube) -> None:
             for one in found
         )
 
-    await until(established, lambda: "Kueue's types are served", limit=60)
+    await until(established, lambda: "Kueue's types are served", limit=180)
 
 
 async def ensure(kube: Kube, collection: str, thing: dict[str, Any]) -> None:
-    """Made, unless it is there."""
-    try:
-        await kube.request("POST", collection, body=thing)
-    except KubeError as error:
-        if error.code != 409:
-            raise
+    """Made, unless it is there. Kueue's types are large: on a busy machine the answer may not come in time."""
+
+    async def made() -> bool:
+        try:
+            await kube.request("POST", collection, body=thing)
+        except TimeoutError:
+            return False
+        except KubeError as error:
+            if error.code != 409:
+                raise
+        return True
+
+    await until(made, lambda: f"{thing['metadata']['name']} is made", limit=180)
 
 
 @asynccontextmanager
