@@ -40,7 +40,8 @@ async def given_already(world: World) -> None:
 
     def made_already() -> None:
         world.wires.meet.clear()
-        world.give_token(world.tasks[0])
+        if world.server.app.store.tasks.get(world.tasks[0]):  # its user may have deleted it
+            world.give_token(world.tasks[0])
 
     world.wires.meet["owner_tokens.give POST secrets"] = made_already
     await reconciles(world)

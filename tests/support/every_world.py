@@ -152,6 +152,7 @@ class World:
     async def round(self) -> None:
         """What the process' loops do in about a minute; a loop outlives its errors."""
         side = self.side
+        self._collect()
         self.see()
         await side.session.health.ready()
         for step in (
@@ -178,6 +179,14 @@ class World:
                 await step()
             except (Refused, Unanswered):
                 await self.clock.sleep(1.0)
+
+    def _collect(self) -> None:
+        """As Kubernetes' garbage collector: what a Job owned goes after it."""
+        there = {job["metadata"]["uid"] for job in self.jobs()}
+        for collection in ("services", "secrets"):
+            for name, thing in list(self.cluster.objects.get(collection, {}).items()):
+                if not {owner["uid"] for owner in thing["metadata"].get("ownerReferences", ())} & there:
+                    self.cluster.drop(collection, name)
 
     async def _follow_old_pods(self) -> None:
         """For longer than an agent may take to end (`lasting.ENDING_SECONDS`)."""
@@ -262,7 +271,8 @@ class World:
         for task in (task for task in self.tasks if self.place(task) == "job"):
             (job,) = self.side.jobs.of_task(task)
             secret, user = secrets.get(job.token_secret), self.server.task(task)["user"]
-            if task in self.pods and secret is None:
+            _, pod = self.pods.get(task, ((), {}))
+            if pod and pod.get("attempt", job.attempt) == job.attempt and secret is None:
                 found.append(f"the pod of task {task} has no Secret {job.token_secret}")
             elif secret is not None and self.token_of(secret) != user:
                 found.append(f"the pod of task {task} has a token of {self.token_of(secret)}, not of {user}")
