@@ -67,10 +67,8 @@ def evicted_by_kueue(said: tuple[Condition, ...], *, active: bool = True) -> Way
         await made.run(annotations=STAYS, kueue="team")
         await made.says(said, active=active)
         await _suspended(made)
+        # When the Job controller says that the Job has failed may be minutes later (Kubernetes 1.37).
         await made.report(ended(143, "Error"), phase="Failed")
-        await made.finished()
-        yield
-        await _killed(made, reported=True)
         yield
 
     return way
@@ -94,7 +92,12 @@ async def _suspended(made: Made) -> None:
     """The Job of a pod that runs, a second after that at least, which is as exact as times are."""
     await asyncio.sleep(1.1)
     await made.change(made.job_path, {"spec": {"suspend": True}})
-    await made.until(lambda s: s.pods[0].deleted is not None, "the Job controller ends the pod")
+
+    def seen(shown: Any) -> bool:
+        told = any(c.type == "Suspended" and c.status == "True" for c in shown.job.conditions)
+        return told and shown.pods[0].deleted is not None
+
+    await made.until(seen, "the Job controller ends the pod, and has said so")
 
 
 async def _killed(made: Made, *, reported: bool = False) -> None:
