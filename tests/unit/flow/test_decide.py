@@ -17,7 +17,7 @@ FAIL, GONE, KEEP = Step.FAIL_ENDED, Step.DELETE_JOB, Step.DELETE_LATER
 LONG, LOST, AGAIN, WHY = Step.FAIL_LONG, Step.FAIL_LOST, Step.DISRUPTED, Step.EXPLAIN_FAILURE
 ABORT, BACK, GIVE = Step.END_ABORTED, Step.GIVE_BACK, Step.GIVE_TOKEN
 
-HELD = ("suspended", "suspended by Kueue")
+HELD = ("suspended", "suspended by Kueue", "suspended, pod gone")
 HELD_ENDING = ("suspended, pod ending",)
 TELLS = ("no pod yet", "no pod: quota", "pod unscheduled", "pod starting", "pod gone, Job not", GIVEN)
 TOKEN = (LACKS,)
@@ -32,7 +32,7 @@ OVER = ("task's container ended", "succeeded", "failed: exit code",
 MEMORY = ("failed: OOM",)
 DEADLINE = ("failed: deadline", "ranks: 1 failed")
 DISRUPTED = ("failed: evicted", "failed: preempted", "failed: node lost", "failed: out of service",
-             "suspended, pod gone", "failed: evicted by Kueue", "failed: preempted by Kueue",
+             "failed: evicted by Kueue", "failed: preempted by Kueue",
              "failed: evicted, let in again", "ranks: 1 evicted, gone")  # fmt: skip
 RANKS_WAIT = ("ranks: some without a node",)
 RANK_DONE = ("ranks: 1 ended well",)
