@@ -32,7 +32,7 @@ class _Known:
     priority: int
 
     def condition(self, kind: str) -> dict[str, Any] | None:
-        found = self.workload.get("status", {}).get("conditions", ())
+        found = self.workload.get("status", {}).get("conditions") or ()
         return next((one for one in found if one["type"] == kind), None)
 
     def true(self, kind: str) -> bool:
@@ -41,7 +41,7 @@ class _Known:
 
     @property
     def finished(self) -> bool:
-        found = self.job.get("status", {}).get("conditions", ())
+        found = self.job.get("status", {}).get("conditions") or ()
         return any(one["type"] in ("Complete", "Failed") and one["status"] == "True" for one in found)
 
 
@@ -164,7 +164,7 @@ async def _suspend(kube: Kube, one: _Known, suspend: bool) -> None:
 async def _set(kube: Kube, one: _Known, **conditions: tuple[str, str, str]) -> None:
     """Conditions of the Workload: status, reason and message by type."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    kept = [c for c in one.workload.get("status", {}).get("conditions", ()) if c["type"] not in conditions]
+    kept = [c for c in one.workload.get("status", {}).get("conditions") or () if c["type"] not in conditions]
     told = [
         {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now}
         for kind, (status, reason, message) in conditions.items()

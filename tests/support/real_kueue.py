@@ -46,7 +46,7 @@ async def install(kube: Kube) -> None:
         return all(
             any(
                 c["type"] == "Established" and c["status"] == "True"
-                for c in one.get("status", {}).get("conditions", ())
+                for c in (one.get("status", {}).get("conditions") or ())
             )
             for one in found
         )
