@@ -135,8 +135,8 @@ test-long: ## the tests marked long: every way of an upgrade
 	@$(TEST) --long cluster e2e
 
 .PHONY: bench
-bench: packages ## launch rate against a bare client's, in one run
-	@$(RUN) --tools all --cluster python -m tests.bench
+bench: packages ## launch rate against a bare client's, and how tasks start, in one run
+	@$(RUN) --tools all --images controller,task,bare --cluster python -m tests.bench
 
 .PHONY: clean
 clean: ## remove what builds and tests leave in the checkout (not the cache, not the cluster)

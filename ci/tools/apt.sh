@@ -21,6 +21,7 @@ need openssl openssl
 need skopeo skopeo
 need git git
 if [ "${1:-}" = tests ]; then
+    need busybox busybox-static
     need docker-registry docker-registry
     need gpg gnupg
     need promtool prometheus

@@ -44,6 +44,13 @@ TOOLS = ("basename", "cat", "cp", "cut", "dirname", "expr", "grep", "ls", "mkdir
          "tr", "uname", "wc")  # fmt: skip
 """What git's scripts call, as `git submodule` does in each `git clone --recursive`; an image may have none of them."""
 
+APART = """\
+import os, sys
+image = {os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path}
+sys.path[:] = [path for path in sys.path if os.path.abspath(path) not in image]
+"""
+"""Runs first in the agent's Python: PYTHONPATH is the image's and the task's, whose packages may be of another one."""
+
 GIT_WRAPPER = """\
 #!/bin/sh
 PATH="$PATH:{git}/tools"
@@ -178,6 +185,8 @@ def make_agent(target: Path, *, python: Path, shared: Path) -> Path:
     site = target / "lib" / python.name / "site-packages"
     site.mkdir(parents=True)
     (site / "python.pth").write_text(f"{shared}\n")
+    (site / "clearml_k8s_apart.py").write_text(APART)
+    (site / "apart.pth").write_text("import clearml_k8s_apart\n")
     (target / "bin").mkdir()
     for name in ("python3", "python"):
         (target / "bin" / name).symlink_to(python)

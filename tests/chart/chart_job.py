@@ -75,7 +75,7 @@ def mounted_files(rendered: Rendered, spec: dict[str, Any]) -> dict[str, str]:
     }
     found = {}
     for mount in spec["containers"][0].get("volumeMounts", []):
-        if "subPath" in mount:
+        if "subPath" in mount and mount["name"] in secrets:
             assert mount["readOnly"] is True
             found[mount["mountPath"]] = rendered.secret(secrets[mount["name"]])[mount["subPath"]]
     return found

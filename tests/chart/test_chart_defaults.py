@@ -165,6 +165,8 @@ def test_whole_config_file(render: Render) -> None:
                 "accessKeyKey": "agentk8sglue_key",
                 "secretKeyKey": "agentk8sglue_secret",
             },
+            "ownerToken": False,
+            "vaultEnvironment": True,
             "configSecret": None,
         },
         "queuePollFrequencySeconds": 5,
@@ -182,6 +184,7 @@ def test_whole_config_file(render: Render) -> None:
             "maxResourcesFieldName": "resources|limits|nvidia.com/gpu",
         },
         "templateModule": {"function": "", "timeoutSeconds": 10, "path": []},
+        "podCommands": {"preApply": "", "postApply": "", "postDelete": "", "timeoutSeconds": 30},
         "taskPolicy": {
             "sharedMemory": "",
             "hostIPC": False,
@@ -204,6 +207,7 @@ def test_whole_config_file(render: Render) -> None:
             "imageName": 0,
             "imagePull": 300,
             "containerConfig": 60,
+            "ownerToken": None,
             "unschedulable": None,
             "noPod": None,
             "quota": None,
@@ -249,6 +253,7 @@ def test_whole_config_file(render: Render) -> None:
                 "reportNamespaceOverride": None,
             },
         },
+        "multiNode": {"enabled": False, "startTimeoutMinutes": 30, "maxGiveBacks": 3},
         "sessions": {
             "portModeEnabled": False,
             "svcAnnotations": {},

@@ -82,3 +82,39 @@ def test_warnings(values: dict[str, Any], warning: str) -> None:
     text = notes(values)
     assert f"WARNING: {warning}" in text
     assert text.count("WARNING") == 1
+
+
+@pytest.mark.parametrize(
+    ("sessions", "text"),
+    [
+        (
+            {"startingPort": 31000, "maxServices": 5},
+            "at the node that each is on, TCP ports 31001 to 31005, which firewalls have to let in.",
+        ),
+        ({"externalIP": "gate.example.com", "maxServices": 5}, "at gate.example.com, TCP ports 30001 to 30005, which"),
+        (
+            {"svcType": "LoadBalancer"},
+            "at a load balancer of its own for each, TCP port 10022; at most 20 at one time.",
+        ),
+        ({"svcType": "LoadBalancer", "externalIP": None}, "at a load balancer of its own for each, TCP port 10022;"),
+        ({"svcType": "ClusterIP"}, "at session-<task id>.tasks.svc, inside the cluster, TCP port 10022; at most"),
+    ],
+)
+def test_where_sessions_are_reached(sessions: dict[str, Any], text: str) -> None:
+    found = notes({"sessions": {"portModeEnabled": True, **sessions}})
+    assert f"\n\nSessions (clearml-session) are reached {text}" in found
+    assert "get services -l app.kubernetes.io/instance=" in found
+    assert "networkPolicy" not in found
+
+
+def test_sessions_that_nobody_can_reach() -> None:
+    sessions = {"portModeEnabled": True}
+    found = notes({"sessions": sessions, "networkPolicy": {"tasks": {"enabled": True}}})
+    assert "\n\nWARNING: networkPolicy.tasks lets nobody in" in found
+    ingress = [{"ports": [{"port": 10022, "protocol": "TCP"}]}]
+    for policy in ({"enabled": True, "ingress": ingress}, {"enabled": False}):
+        assert "WARNING" not in notes({"sessions": sessions, "networkPolicy": {"tasks": policy}})
+
+
+def test_without_sessions_nothing_is_said_of_them() -> None:
+    assert "ession" not in notes({})

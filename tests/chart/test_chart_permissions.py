@@ -83,6 +83,15 @@ def test_the_quota_of_the_own_namespace_needs_a_rule(render: Render) -> None:
     assert not any(kind.startswith("Cluster") for kind, _ in rendered.names())
 
 
+def test_owner_tokens_need_a_rule_that_reads_nothing(render: Render) -> None:
+    rendered = render({"agentk8sglue": {"useOwnerToken": True}})
+    assert sorted(of_the_role(rendered), key=str) == sorted(
+        of_the_table(wanted({*BY_DEFAULT, Feature.OWNER_TOKENS})), key=str
+    )
+    secrets = set(of_the_table(wanted({Feature.OWNER_TOKENS}))) - set(of_the_table(wanted(())))
+    assert secrets == {("", "secrets", None, "create")}
+
+
 def test_sessions_need_a_rule(render: Render) -> None:
     rendered = render({"sessions": {"portModeEnabled": True}})
     assert sorted(of_the_role(rendered), key=str) == sorted(
@@ -133,9 +142,13 @@ def test_the_quota_of_another_namespace_needs_a_role_there(render: Render) -> No
 
 
 def test_the_table_gives_no_way_to_a_secret_or_to_more_rights() -> None:
+    assert not any(
+        resource == "secrets" for _, resource, _, _ in of_the_table(wanted(set(Feature) - {Feature.OWNER_TOKENS}))
+    )
     for group, resource, name, verb in of_the_table():
         assert "*" not in (group, resource, verb)
-        assert resource.split("/")[0] not in ("secrets", "serviceaccounts", "roles", "rolebindings")
+        assert resource.split("/")[0] not in ("serviceaccounts", "roles", "rolebindings")
+        assert resource != "secrets" or verb == "create"
         assert resource not in ("pods/exec", "pods/attach", "pods/ephemeralcontainers")
         assert (resource, verb) != ("pods", "create")
         assert not (resource in ("configmaps", "leases") and verb != "create" and name is None)

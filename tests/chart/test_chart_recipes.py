@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,23 +10,16 @@ from typing import Any
 
 import pytest
 import yaml
-from chart_job import asked_of, pod_of_task
+from chart_job import asked_of, mounted_files, pod_of_task
 from chart_render import CREDENTIALS, merged, render
+from clearml_k8s.clock import SystemClock
+from clearml_k8s.config import pod_commands
 from clearml_k8s.config.file import config_from_document
+from clearml_k8s.hooks.shell import Ended, Shell
+from clearml_k8s.spec.job import SAMPLE_TASK_ID
+from recipes import recipes
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/customisation.md"
 Pod = dict[str, Any]
-
-
-def recipes() -> dict[str, dict[str, Any]]:
-    """By heading: the values."""
-    text = PAGE.read_text(encoding="utf-8").partition("\n## Recipes\n")[2]
-    parts = re.split(r"^### (.+)$", text, flags=re.MULTILINE)[1:]
-    found = {}
-    for heading, body in zip(parts[::2], parts[1::2], strict=True):
-        (block,) = re.findall(r"^```yaml\n(.*?)^```$", body, flags=re.MULTILINE | re.DOTALL)
-        found[heading] = yaml.safe_load(block)
-    return found
 
 
 def container(pod: Pod) -> dict[str, Any]:
@@ -98,7 +90,13 @@ USES: list[tuple[str, str, str, Callable[[Pod], Any], Any, int]] = [
         "training",
         "",
         lambda pod: (volumes(pod), variables(pod)["CLEARML_AGENT_VENV_CACHE_PATH"]),
-        ({"/caches": {"persistentVolumeClaim": {"claimName": "caches"}}}, "/caches/venvs"),
+        (
+            {
+                "/caches": {"persistentVolumeClaim": {"claimName": "caches"}},
+                "/caches/pip/wheels": {"emptyDir": {}},
+            },
+            "/caches/venvs",
+        ),
         0,
     ),
     (
@@ -144,6 +142,15 @@ USES: list[tuple[str, str, str, Callable[[Pod], Any], Any, int]] = [
         ["SYS_PTRACE"],
         0,
     ),
+    (
+        "A claim for each task, by commands",
+        "scratch",
+        "",
+        volumes,
+        {"/scratch": {"persistentVolumeClaim": {"claimName": f"clearml-id-{SAMPLE_TASK_ID}"}}},
+        0,
+    ),
+    ("A claim for each task, by commands", "default", "", volumes, {}, 0),
     ("A debugger in the container", "default", "--cap-add SYS_PTRACE", lambda pod: "SYS_PTRACE" in str(pod), False, 1),
     (
         "Files that belong to the user",
@@ -151,6 +158,14 @@ USES: list[tuple[str, str, str, Callable[[Pod], Any], Any, int]] = [
         "-u 1042:100 -v home:/home/me",
         lambda pod: {key: container(pod)["securityContext"].get(key) for key in ("runAsUser", "runAsGroup")},
         {"runAsUser": 1042, "runAsGroup": 100},
+        0,
+    ),
+    (
+        "Training on four nodes",
+        "four-nodes",
+        "",
+        lambda pod: (variables(pod)["WORLD_SIZE"], container(pod)["resources"], "podAntiAffinity" in pod["affinity"]),
+        ("32", {"limits": {"nvidia.com/gpu": 8}}, True),
         0,
     ),
 ]
@@ -182,7 +197,8 @@ def test_the_caches_settings_are_the_agents(tmp_path: Path) -> None:
         "from clearml_agent.session import Session; from clearml_agent.definitions import ENV_VENV_CACHE_PATH as e\n"
         "from clearml_agent.backend_config import Config; c = Config(verbose=False)\n"
         "c.initialize_logging; c.reload()\n"
-        "print(c['agent.vcs_cache.path'], int(c['agent.venvs_cache.max_entries']), e.vars)"
+        "print(c['agent.vcs_cache.path'], int(c['agent.venvs_cache.max_entries']), "
+        "repr(c.get('agent.vcs_cache.clone_on_pull_fail', False)), e.vars)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -192,7 +208,7 @@ def test_the_caches_settings_are_the_agents(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert done.stdout.split()[:2] == ["/caches/vcs", "40"], done.stderr
+    assert done.stdout.split()[:3] == ["/caches/vcs", "40", "True"], done.stderr
     assert "CLEARML_AGENT_VENV_CACHE_PATH" in done.stdout
 
 
@@ -203,6 +219,56 @@ def test_the_recipe_for_sessions() -> None:
     found = config_from_document(render("helm4", merged(CREDENTIALS, recipes()[SESSIONS])).config, source="rendered")
     assert found.sessions is not None
     assert (found.sessions.node_ports, found.sessions.external_address) == (range(30501, 30511), "gpu.example.com")
+
+
+KUBECTL = """#!/bin/sh
+echo "$@" >>"$0.calls"
+[ "$1" != apply ] || cat >>"$0.calls"
+"""
+"""Writes down its arguments, and what it is to apply."""
+
+
+@pytest.mark.parametrize(("queue", "applies"), [("scratch", True), ("default", False), ("scratch; touch pwned", False)])
+async def test_the_recipe_for_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, queue: str, applies: bool
+) -> None:
+    """Rendered, read by the controller, and run by its shell with a kubectl that writes down what it is told."""
+    rendered = render("helm4", merged(CREDENTIALS, recipes()["A claim for each task, by commands"]))
+    (tools,) = [volume for volume in rendered.spec["volumes"] if volume["name"] == "tools"]
+    assert tools == {"name": "tools", "emptyDir": {}}
+    assert {"name": "tools", "mountPath": "/usr/bin/kubectl", "subPath": "kubectl", "readOnly": True} in (
+        rendered.container["volumeMounts"]
+    )
+    assert rendered.one("Role", "claims-of-tasks")["rules"][0]["resources"] == ["persistentvolumeclaims"]
+    bound = [one["roleRef"]["name"] for one in rendered.objects if one["kind"] == "RoleBinding"]
+    assert "claims-of-tasks" in bound
+    commands = config_from_document(rendered.config, source="rendered").pod_commands
+    for path, content in mounted_files(rendered, rendered.spec).items():
+        (tmp_path / Path(path).name).write_text(content, encoding="utf-8")
+    (tmp_path / "kubectl").write_text(KUBECTL, encoding="utf-8")
+    (tmp_path / "kubectl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.chdir(tmp_path)
+    shell, calls = Shell(seconds=30.0, clock=SystemClock()), tmp_path / "kubectl.calls"
+
+    async def run(command: str) -> Ended:
+        filled = pod_commands.filled(
+            command.replace("/mnt/yaml-manifests", str(tmp_path)), pod_name="clearml-id-1", namespace="ns"
+        )
+        return await shell(filled, variables=pod_commands.variables(queue_name=queue))
+
+    assert await run(commands.pre_apply) == Ended(code=0)
+    assert calls.exists() is applies
+    assert not (tmp_path / "pwned").exists()
+    if applies:
+        arguments, _, manifest = calls.read_text().partition("\n")
+        assert arguments == "apply -n ns -f -"
+        assert yaml.safe_load(manifest)["metadata"]["name"] == "clearml-id-1"
+        calls.unlink()
+    assert (await run(commands.post_delete)).code == 0
+    assert calls.read_text() == "delete pvc clearml-id-1 -n ns --ignore-not-found --wait=false\n"
+    (tmp_path / "kubectl").write_text("#!/bin/sh\nexit 3\n", encoding="utf-8")
+    assert (await run(commands.pre_apply)).code == (3 if applies else 0), "a failure of kubectl is the command's"
 
 
 def test_every_recipe_is_used() -> None:

@@ -46,7 +46,7 @@ DASHBOARD_KEYS: list[tuple[str, str | None, Any, Any, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+PEM = "-----BEGIN CERTIFICATE-----\nMIEDYWJj\n-----END CERTIFICATE-----\n"
 EXTRA = at("customCertificates.extraCerts", [{"alias": "a", "pem": PEM}])
 
 
@@ -85,6 +85,13 @@ SESSIONS: list[tuple[str, Any, Any]] = [
     ("maxServices", 5, 20),
     ("agentID", "one", ""),
 ]
+
+
+TASK_PODS = {
+    "app.kubernetes.io/instance": "rel",
+    "app.kubernetes.io/component": "task",
+    "app.kubernetes.io/managed-by": "clearml-agent",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -515,6 +522,13 @@ CASES = [
          given=["/root"], absent=[]),
     Case(key="agentk8sglue.extraEnvs", value=[{"name": "CLEARML_K8S_GLUE_TEMPLATE_MODULE", "value": "a.b:c"}],
          look=config("templateModule.function"), given="a.b:c", absent=""),
+    *(
+        Case(key=f"agentk8sglue.podCommands.{key}", value="echo {pod_name}", look=config(f"podCommands.{key}"),
+             given="echo {pod_name}", absent="")
+        for key in ("preApply", "postApply", "postDelete")
+    ),
+    Case(key="agentk8sglue.podCommands.timeoutSeconds", value=2.5, look=config("podCommands.timeoutSeconds"),
+         given=2.5, absent=30),
     Case(key="agentk8sglue.customBashScript", value="export A=1", look=config("task.preparationScript"), given="export A=1", absent=""),
     Case(key="agentk8sglue.containerCustomBashScript", value=OWN_SCRIPT, look=config("task.startScript"), given=OWN_SCRIPT, absent=""),
     Case(key="agentk8sglue.containerCustomBashScript", value=OWN_SCRIPT, absent=5, given=7,
@@ -556,6 +570,19 @@ CASES = [
     Case(key="agentk8sglue.queues", value={"a": {"queueSettings": {"kueue": {"queueName": "own", "priorityClass": None}}}, "b": {}},
          look=lambda rendered: rendered.config["queues"]["a"]["queueSettings"]["kueue"] if "a" in rendered.config["queues"] else {},
          given={"queueName": "own", "priorityClass": None}, absent={}),
+    *(Case(key=f"agentk8sglue.multiNode.{key}", value=value, look=config(f"multiNode.{key}"), given=value, absent=absent)
+      for key, value, absent in (("enabled", True, False), ("startTimeoutMinutes", 0.5, 30), ("maxGiveBacks", 0, 3))),
+    Case(key="agentk8sglue.multiNode.enabled", value=True, given=["get", "list", "create"], absent=[],
+         look=lambda rendered: [verb for rule in rendered.one("Role")["rules"] if "services" in rule["resources"] for verb in rule["verbs"]]),
+    Case(key="agentk8sglue.multiNode.enabled", value=True, base=at("networkPolicy.tasks.enabled", True), absent=[],
+         given=[{"from": [{"podSelector": {"matchLabels": TASK_PODS}}]}],
+         look=lambda rendered: rendered.one("NetworkPolicy")["spec"]["ingress"]),
+    Case(key="agentk8sglue.multiNode.enabled", value=True, absent=1, given=2,
+         base=merged(at("networkPolicy.tasks.enabled", True), at("networkPolicy.tasks.egress", [{"ports": [{"port": 443}]}])),
+         look=lambda rendered: len(rendered.one("NetworkPolicy")["spec"]["egress"]) - 1),
+    Case(key="agentk8sglue.queues", look=config("queues"), absent=empty("default"), base=at("agentk8sglue.multiNode.enabled", True),
+         value={"big": {"templateOverrides": {"resources": {"limits": {"nvidia.com/gpu": 2}}}, "queueSettings": {"multiNode": [4, 2]}}},
+         given={"big": {"templateOverrides": {"resources": {"limits": {"nvidia.com/gpu": 2}}}, "queueSettings": {"multiNode": [4, 2]}}}),
     Case(key="agentk8sglue.respectResourceQuotas", value=False, look=config("respectResourceQuotas"), given=False, absent=True),
     Case(key="agentk8sglue.monitoredResources.maxResources", value=2.5, look=config("monitoredResources.maxResources"), given=2.5, absent=0),
     Case(key="agentk8sglue.monitoredResources.minResourcesFieldName", value="metadata|labels|least",
@@ -637,6 +664,12 @@ CASES = [
     Case(key="clearml.taskCredentials", value={"accessKey": "k", "secretKey": "s"}, look=task_credentials,
          given=(f"{FULLNAME}-task-ac", {"agentk8sglue_key": "k", "agentk8sglue_secret": "s"}),
          absent=(f"{FULLNAME}-ac", None)),
+    Case(key="agentk8sglue.useOwnerToken", value=True, look=lambda r: (r.config["clearml"].get("taskCredentials"), r.config["clearml"]["ownerToken"]),
+         given=(None, True),
+         absent=({"secretName": f"{FULLNAME}-ac", "accessKeyKey": "agentk8sglue_key", "secretKeyKey": "agentk8sglue_secret"}, False)),
+    Case(key="agentk8sglue.useOwnerToken", value=True, given=["create"], absent=[],
+         look=lambda rendered: [verb for rule in rendered.one("Role")["rules"] if "secrets" in rule["resources"] for verb in rule["verbs"]]),
+    Case(key="agentk8sglue.applyVaultEnvVars", value=False, look=config("clearml.vaultEnvironment"), given=False, absent=True),
     Case(key="test.checkServer", value=False, look=lambda r: r.test_pod["spec"]["containers"][0]["args"],
          given=["check", "--config", "/etc/clearml-k8s/config.yaml", "--skip-server"],
          absent=["check", "--config", "/etc/clearml-k8s/config.yaml"]),

@@ -15,7 +15,7 @@ from clearml_k8s.flow.decide import Decision
 from clearml_k8s.kube.client import KubeClient
 from cluster_states import Made
 from cluster_ways import WAYS
-from reconcile_states import CLUSTER, LIMITED, TASK, Shown, step, step_of
+from reconcile_states import CLUSTER, TASK, Shown, step, step_of
 
 from ci.cluster.local import LocalCluster
 
@@ -44,7 +44,7 @@ def differences(row: str, shown: Shown) -> dict[str, Any]:
     found = {}
     for column in TASK:
         by_hand = essence(step(column, row), patience=patience)
-        real = essence(step_of(column, shown, limited=row == LIMITED), patience=patience)
+        real = essence(step_of(column, shown, row=row), patience=patience)
         if by_hand != real:
             found[column] = {"by hand": by_hand, "real": real}
     return found

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -95,8 +95,10 @@ class ControllerProcess:
         secret_key: str,
         grace_seconds: float = GRACE_SECONDS,
         pod: str = "",
+        variables: Mapping[str, str] | None = None,
     ) -> None:
-        """``pod``: the name of its pod, by which it knows the Lease of its earlier life."""
+        """``pod``: the name of its pod, by which it knows the Lease of its earlier life; ``variables``: further ones of
+        its environment."""
         self.pod = pod or f"{document['releaseName']}-0"
         self.log = folder / f"{self.pod}.log"
         self._config = folder / f"{self.pod}.yaml"
@@ -111,6 +113,7 @@ class ControllerProcess:
             "CLEARML_K8S_GRACE_SECONDS": str(grace_seconds),
             "CLEARML_K8S_LOG_LEVEL": "INFO",
             "CLEARML_K8S_POD_NAME": self.pod,
+            **(variables or {}),
         }
         self._blocks = folder / f"{self.pod}.blocks"
         self._process: asyncio.subprocess.Process | None = None

@@ -46,13 +46,14 @@ class Scene:
         delete_after: str = "0s",
         pod: str = "",
         grace_seconds: float = GRACE_SECONDS,
+        variables: Mapping[str, str] | None = None,
         **document: Any,
     ) -> ControllerProcess:
         """Not started. ``limits``: maxPods by queue, and in all (""); ``document``: further keys of its config.
 
         ``clearml``, ``kube``: proxies before the servers. ``namespace``: the first unless given. ``pod``: the name of
         its pod, where a release has two. ``grace_seconds``: short, so that doubts end soon, and requests are cut off
-        after half of it.
+        after half of it. ``variables``: further ones of its environment.
         """
         kubeconfig = self.kubeconfig
         if kube is not None:
@@ -74,6 +75,7 @@ class Scene:
             secret_key=self.server.secret_key,
             grace_seconds=grace_seconds,
             pod=pod,
+            variables=variables,
         )
 
     @asynccontextmanager

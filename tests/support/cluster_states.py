@@ -92,13 +92,23 @@ class Made:
     # ---- the Job ----------------------------------------------------------------------------------------------------
 
     def manifest(
-        self, *, annotations: dict[str, str] | None = None, kueue: str = "", **template: Any
+        self,
+        *,
+        annotations: dict[str, str] | None = None,
+        owner_token: bool = False,
+        kueue: str = "",
+        ranks: int = 0,
+        apart: bool = False,
+        **template: Any,
     ) -> dict[str, Any]:
         """The Job that the builder makes of the task; ``template``: further keys of the queue's pod template;
-        ``kueue``: a LocalQueue."""
+        ``owner_token``: its pod waits for a Secret with one; ``kueue``: a LocalQueue; ``ranks``: so many pods, on nodes
+        of their own (``apart``)."""
         document = config(
             release=RELEASE, namespace=self.namespace, api_server="http://127.0.0.1:1", queues={}, max_pods=None
         )
+        if owner_token:
+            document["clearml"] = {"apiServer": document["clearml"]["apiServer"], "ownerToken": True}
         base = document["basePodTemplate"]
         document["basePodTemplate"] = {
             **base,
@@ -106,12 +116,14 @@ class Made:
             "nodeSelector": {**base["nodeSelector"], **template.get("nodeSelector", {})},
             "annotations": {**base["annotations"], **(annotations or {})},
         }
-        document |= {"queues": {"default": {}}, "kueue": {"queueName": kueue}}
+        queue = {"queueSettings": {"multiNode": [0] * ranks}} if ranks else {}
+        document |= {"queues": {"default": queue}, "multiNode": {"enabled": ranks > 0}, "kueue": {"queueName": kueue}}
         built_of = config_from_document(document, source="the test")
+        kind = {"multi_node_type": "physical" if apart else "logical"}
         return build_job(
             config=built_of,
             queue=ResolvedQueue(config=built_of.queues["default"], id="id-default", name="default"),
-            task=TaskView(id=self.task, name="train", status="queued", status_changed=ATTEMPT),
+            task=TaskView(id=self.task, name="train", status="queued", status_changed=ATTEMPT, properties=kind),
             attempt=ATTEMPT,
             worker_id="w",
             controller_id="c",
@@ -237,16 +249,25 @@ class Made:
     async def change(self, path: str, body: dict[str, Any], *, kind: str = MERGE_PATCH) -> None:
         await self.kube.request("PATCH", path, body=body, kind=kind)
 
-    async def report(self, state: dict[str, Any], *, phase: str, **status: Any) -> None:
+    async def place_ranks(self, number: int = 2, *, annotations: dict[str, str] | None = None) -> None:
+        """Made with so many pods, each of which has a node that reports nothing by itself."""
+        await self.create(self.manifest(annotations={**BY_HAND, **(annotations or {})}, ranks=number))
+        await self.until(lambda s: sum(pod.node is not None for pod in s.pods) == number, "all pods have a node")
+
+    async def report(self, state: dict[str, Any], *, phase: str, rank: int | None = None, **status: Any) -> None:
         """As the pod's kubelet: the state of the task's container, and the phase; seen by our watch."""
-        pod = await self.pod()
+        if rank is None:
+            pod = await self.pod()
+        else:
+            pod = next(pod.name for pod in (await self.shown()).pods if pod.rank == rank)
         container = {"name": names.TASK_CONTAINER, "image": "x", "imageID": "", "ready": False, "restartCount": 0}
         body = {"status": {"phase": phase, "containerStatuses": [{**container, "state": state}], **status}}
         path = f"{self.path('pods', pod)}/status"
         answer = await self.kube.request("PATCH", path, body=body, kind=STRATEGIC_PATCH)
         version = answer["metadata"]["resourceVersion"]
         await self.until(
-            lambda s: not s.pods or int(s.pods[0].resource_version) >= int(version), "the watch shows the report"
+            lambda s: all(int(p.resource_version) >= int(version) for p in s.pods if p.name == pod),
+            "the watch shows the report",
         )
 
     async def refused(self, manifest: dict[str, Any]) -> None:

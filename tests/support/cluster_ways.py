@@ -17,8 +17,9 @@ from chaos_cluster import out_of_service
 from chaos_counts import until
 from chaos_kube import KubeError
 from clearml_k8s.kube.slim import Condition
-from cluster_states import LIMIT, STAYS, Made, ended
+from cluster_states import BY_HAND, LIMIT, STAYS, Made, ended
 from kueue_objects import PREEMPTED_TEXT, evicted, pending_workload, readmitted
+from reconcile_states import ENDS, GIVEN, LACKS
 from refusing_webhook import refusing
 
 Moments = AsyncGenerator[None, None]
@@ -66,10 +67,8 @@ def evicted_by_kueue(said: tuple[Condition, ...], *, active: bool = True) -> Way
         await made.run(annotations=STAYS, kueue="team")
         await made.says(said, active=active)
         await _suspended(made)
+        # When the Job controller says that the Job has failed may be minutes later (Kubernetes 1.37).
         await made.report(ended(143, "Error"), phase="Failed")
-        await made.finished()
-        yield
-        await _killed(made, reported=True)
         yield
 
     return way
@@ -93,7 +92,12 @@ async def _suspended(made: Made) -> None:
     """The Job of a pod that runs, a second after that at least, which is as exact as times are."""
     await asyncio.sleep(1.1)
     await made.change(made.job_path, {"spec": {"suspend": True}})
-    await made.until(lambda s: s.pods[0].deleted is not None, "the Job controller ends the pod")
+
+    def seen(shown: Any) -> bool:
+        told = any(c.type == "Suspended" and c.status == "True" for c in shown.job.conditions)
+        return told and shown.pods[0].deleted is not None
+
+    await made.until(seen, "the Job controller ends the pod, and has said so")
 
 
 async def _killed(made: Made, *, reported: bool = False) -> None:
@@ -187,6 +191,17 @@ async def starting(made: Made) -> Moments:
     await made.place()
     yield
     await made.report({"waiting": {"reason": "ContainerCreating"}}, phase="Pending")
+    yield
+
+
+async def without_owner_token(made: Made) -> Moments:
+    """On a real node: tests/e2e/test_e2e_owner_token.py."""
+    await made.place(owner_token=True)
+    secret = (await made.shown()).job.token_secret
+    await made.report(
+        {"waiting": {"reason": "CreateContainerConfigError", "message": f'secret "{secret}" not found'}},
+        phase="Pending",
+    )
     yield
 
 
@@ -393,6 +408,70 @@ async def _refused_job(made: Made, manifest: dict[str, Any], said: str) -> None:
     )
 
 
+_RUNS = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+
+
+async def ranks_without_a_node(made: Made) -> Moments:
+    """Two pods that are to be apart, and one node for both."""
+    node = {"kubernetes.io/hostname": await made.node()}
+    await made.create(made.manifest(annotations=BY_HAND, ranks=2, apart=True, nodeSelector=node))
+
+    def half(shown: Any) -> bool:
+        waits = [pod for pod in shown.pods if pod.scheduled is not None and pod.scheduled.status == "False"]
+        return len(waits) == 1 and sum(pod.node is not None for pod in shown.pods) == 1
+
+    shown = await made.until(half, "one pod has a node and the other none")
+    (rank,) = [pod.rank for pod in shown.pods if pod.node is not None]
+    await made.report(_RUNS, phase="Running", rank=rank)
+    yield
+
+
+async def ranks_run(made: Made) -> Moments:
+    await made.place_ranks()
+    for rank in range(2):
+        await made.report(_RUNS, phase="Running", rank=rank)
+    yield
+
+
+def rank_ended_well(rank: int) -> Way:
+    async def way(made: Made) -> Moments:
+        await made.place_ranks()
+        await made.report(_RUNS, phase="Running", rank=1 - rank)
+        await made.report(ended(0, "Completed"), phase="Succeeded", rank=rank)
+        yield
+
+    return way
+
+
+async def rank_failed(made: Made) -> Moments:
+    """Before and after the Job controller has ended the other."""
+    await made.place_ranks(annotations=STAYS)
+    await made.report(_RUNS, phase="Running", rank=0)
+    async with made.without_controllers():
+        await made.report(ended(3, "Error"), phase="Failed", rank=1)
+        yield
+    await made.until(lambda s: any(pod.rank == 0 and pod.deleted for pod in s.pods), "the other is told to end")
+    yield
+
+
+async def rank_being_deleted(made: Made) -> Moments:
+    await made.place_ranks(annotations=STAYS)
+    for rank in range(2):
+        await made.report(_RUNS, phase="Running", rank=rank)
+    (pod,) = [pod.name for pod in (await made.shown()).pods if pod.rank == 1]
+    await made.delete(made.path("pods", pod), grace=30)
+    await made.until(lambda s: any(pod.rank == 1 and pod.deleted for pod in s.pods), "one is being deleted")
+    yield
+
+
+async def rank_evicted(made: Made) -> Moments:
+    await made.place_ranks()
+    await made.report(_RUNS, phase="Running", rank=0)
+    await made.report(ended(137, "Error"), phase="Failed", rank=1, reason="Evicted", message="low on memory")
+    await made.finished()
+    yield
+
+
 WAYS: dict[str, tuple[Way, ...]] = {
     "suspended": (suspended,),
     "suspended by Kueue": (suspended_by_kueue,),
@@ -411,6 +490,7 @@ WAYS: dict[str, tuple[Way, ...]] = {
     "no pod: admission": (admission_policy, admission_webhook),
     "pod unscheduled": (unscheduled, other_scheduler),
     "pod starting": (starting,),
+    **dict.fromkeys((LACKS, GIVEN, ENDS), (without_owner_token,)),
     "image name": (waits("InvalidImageName"), waits("ErrImageNeverPull")),
     "image pull": (waits("ErrImagePull", "connection refused"), waits("ImagePullBackOff", "Back-off pulling image")),
     "container config": (waits("CreateContainerConfigError", 'secret "x" not found'), waits("RunContainerError")),
@@ -429,5 +509,12 @@ WAYS: dict[str, tuple[Way, ...]] = {
     "pod gone, Job failed": (pod_deleted,),
     "pod gone, Job not": (pod_gone,),
     "Job complete": (complete,),
+    "ranks: some without a node": (ranks_without_a_node,),
+    "ranks: all run": (ranks_run,),
+    "ranks: 1 ended well": (rank_ended_well(1),),
+    "ranks: 0 ended well": (rank_ended_well(0),),
+    "ranks: 1 failed": (rank_failed,),
+    "ranks: 1 being deleted": (rank_being_deleted,),
+    "ranks: 1 evicted, gone": (rank_evicted,),
 }
 """By row of the table."""

@@ -64,13 +64,13 @@ def _normal(name: str) -> str:
 
 
 class PackageIndex:
-    """Serves a folder of wheels below ``/simple/``; a context manager. ``port`` 0: any free port."""
+    """Serves a folder of wheels, or sources, below ``/simple/``; a context manager. ``port`` 0: any free port."""
 
     def __init__(self, folder: Path, *, host: str, port: int = 0) -> None:
         self.requests: list[str] = []
         """Paths asked for, in order."""
         wheels: dict[str, list[str]] = {}
-        for wheel in sorted(folder.glob("*.whl")):
+        for wheel in sorted([*folder.glob("*.whl"), *folder.glob("*.tar.gz")]):
             wheels.setdefault(_normal(wheel.name.partition("-")[0]), []).append(wheel.name)
         requests = self.requests
 

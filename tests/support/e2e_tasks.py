@@ -28,6 +28,8 @@ class NewTask:
     setup_script: str | None = None
     parameters: Mapping[str, object] = field(default_factory=dict)
     system_tags: Sequence[str] = ()
+    properties: Mapping[str, str] = field(default_factory=dict)
+    """User properties."""
 
 
 WAITS_FOR_FILE = """\
@@ -59,6 +61,8 @@ for item in json.loads(sys.stdin.read()):
         task.set_parameters(item["parameters"])
     if item["system_tags"]:
         task.set_system_tags(item["system_tags"])
+    if item["properties"]:
+        task.set_user_properties(**item["properties"])
     Task.enqueue(task, queue_name=item["queue"])
     ids.append(task.id)
 print("RESULT", json.dumps(ids))

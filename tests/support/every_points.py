@@ -440,18 +440,114 @@ POINTS = {
         tell.flush events.add_batch
     """,
     "a session gets its Service": """
-        sessions._list GET services
-        sessions._create POST services
+        session_services._list GET services
+        session_services._create POST services
         sessions._tell_all tasks.get_all
         sessions._tell tasks.edit_hyper_params
         tell.flush events.add_batch
     """,
     "a session's Service is there already": """
-        sessions._list GET services
-        sessions._create POST services
-        sessions._existing GET services
+        session_services._list GET services
+        session_services._create POST services
+        session_services._existing GET services
         sessions._tell_all tasks.get_all
         sessions._tell tasks.edit_hyper_params
         tell.flush events.add_batch
+    """,
+    "commands before and after a Job is made": """
+        - queues.get_all
+        claim.claim tasks.get_all
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
+        claim._recorded PATCH configmaps
+        claim._take queues.remove_task
+        claim._show queues.add_task
+        commands._owe PATCH configmaps
+        commands._run a command
+        launch.launch POST jobs
+        book.flush PATCH configmaps
+        tell.flush events.add_batch
+        commands.write PATCH configmaps
+    """,
+    "a command when a pod is gone": """
+        reads.refresh tasks.get_all
+        reads._serve tasks.get_all
+        ends.delete DELETE jobs
+        commands._stays GET jobs
+        commands._stays GET pods
+        commands._run a command
+        commands.write PATCH configmaps
+    """,
+    "enqueued again with a command owed": """
+        reads.refresh tasks.get_all
+        reads._serve tasks.get_all
+        ends.delete DELETE jobs
+        commands._stays GET jobs
+        commands._stays GET pods
+        commands._run a command
+        commands.write PATCH configmaps
+        - queues.get_all
+        claim.claim tasks.get_all
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
+        claim._recorded PATCH configmaps
+        claim._take queues.remove_task
+        claim._show queues.add_task
+        commands._owe PATCH configmaps
+        launch.launch POST jobs
+        book.flush PATCH configmaps
+        tell.flush events.add_batch
+    """,
+    "a task that runs as its owner": """
+        - queues.get_all
+        claim.claim tasks.get_all
+        owner_tokens.refusal auth.login
+        marking._mark tasks.edit_hyper_params
+        marking._read tasks.get_all
+        claim._recorded PATCH configmaps
+        claim._take queues.remove_task
+        claim._show queues.add_task
+        launch.launch POST jobs
+        book.flush PATCH configmaps
+        tell.flush events.add_batch
+    """,
+    "its owner's token is waited for": """
+        reads.refresh tasks.get_all
+        owner_tokens.give auth.login
+        owner_tokens.give POST secrets
+        happenings.read GET events
+        explain._say_waiting tasks.update
+        tell.flush events.add_batch
+    """,
+    "its owner's token is there already": """
+        reads.refresh tasks.get_all
+        owner_tokens.give auth.login
+        owner_tokens.give POST secrets
+        happenings.read GET events
+        explain._say_waiting tasks.update
+        tell.flush events.add_batch
+    """,
+    "a task's pods are given back": """
+        reads.refresh tasks.get_all
+        explain._say_waiting tasks.update
+        happenings.read GET events
+        reads._serve tasks.get_all
+        requeue.requeue tasks.get_all
+        requeue.requeue tasks.edit_hyper_params
+        requeue._enqueue tasks.enqueue
+        requeue._finish queues.move_task_to_front
+        requeue._finish tasks.get_all
+        requeue._finish tasks.edit_hyper_params
+        ends.delete DELETE jobs
+        tell.flush events.add_batch
+    """,
+    "a task's pods get their Service": """
+        ranks._list GET services
+        ranks._create POST services
+    """,
+    "a task's pods have their Service already": """
+        ranks._list GET services
+        ranks._create POST services
+        ranks._create GET services
     """,
 }

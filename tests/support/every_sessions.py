@@ -34,7 +34,7 @@ async def opens_beside_its_like(world: World) -> None:
         body = world.sessions_body(world.tasks[0])
         world.cluster.put("services", body["metadata"]["name"], **body)
 
-    world.wires.meet["sessions._create POST services"] = made_already
+    world.wires.meet["session_services._create POST services"] = made_already
     await opens(world)
 
 

@@ -8,14 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clearml_k8s import flow
+from clearml_k8s.clearml.token import LOGIN
 from clearml_k8s.kube import resources
 
 SOURCE = Path(flow.__file__).parent
-CLEARML = ("tasks", "queues", "events", "workers")
+CLEARML = ("tasks", "queues", "events", "workers", "owners")
 CLIENT = {"create": "POST", "patch": "PATCH", "delete": "DELETE", "find": "GET", "get": "GET", "stream": "GET",
           "list_pages": "GET"}  # fmt: skip
 READS = {"events_of": "GET events", "environment": "GET pods"}
 """Functions of `kube` by what they call."""
+
+COMMAND = "a command"
+"""Of the administrator's own, in a process: nobody's API, and yet it may go wrong, or the process die at it."""
 
 _ENDPOINT = re.compile(r"^[a-z]+\.[a-z_]+$")
 
@@ -56,6 +60,9 @@ class Endpoints:
             for call in _calls(function):
                 name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
                 helper = call.func.id if isinstance(call.func, ast.Name) else ""
+                if name == "login_with":
+                    own.add(LOGIN)
+                    self.reads.add(LOGIN)
                 if name in ("call", "send_lines") or helper.startswith("_"):
                     texts = [constants.get(a.id) if isinstance(a, ast.Name) else getattr(a, "value", None)
                              for a in call.args]  # fmt: skip
@@ -88,6 +95,8 @@ def sites() -> set[str]:
 def _names(call: ast.Call, endpoints: dict[str, Endpoints]) -> set[str]:
     if isinstance(call.func, ast.Name) and call.func.id in READS:
         return {READS[call.func.id]}
+    if isinstance(call.func, ast.Subscript) and getattr(call.func.value, "attr", "") == "_shells":
+        return {COMMAND}
     if not isinstance(call.func, ast.Attribute):
         return set()
     whose, what = call.func.value, call.func.attr
@@ -101,7 +110,7 @@ def _names(call: ast.Call, endpoints: dict[str, Endpoints]) -> set[str]:
             return {"GET pods (log)"}
         return {f"{CLIENT[what]} {resource.plural if resource else '?'}{' (dry run)' if dry else ''}"}
     later = what == "forget" and any(key.arg == "wait" for key in call.keywords)
-    if owner == "_record" and what in ("add", "forget", "flush") and not later:
+    if owner == "_record" and what in ("add", "forget", "flush", "owe", "disown") and not later:
         return {"PATCH configmaps"}
     return set()
 

@@ -76,9 +76,18 @@ class Wires:
         return bool(self._late)
 
     async def call(
-        self, life: Life, api: str, name: str, *, read: bool, perform: Callable[[], Any], error: Callable[[Answer], Any]
+        self,
+        life: Life,
+        api: str,
+        name: str,
+        *,
+        read: bool,
+        perform: Callable[[], Any],
+        error: Callable[[Answer], Any],
+        ends_with_it: bool = False,
     ) -> Any:
-        """One call of a life to ``api``: what ``perform`` returns, or what it meets. ``error`` makes errors of it."""
+        """One call of a life to ``api``: what ``perform`` returns, or what it meets. ``error`` makes errors of it.
+        ``ends_with_it``: what is not done when the call ends is not done later either, as of a process."""
         await self._if_alive(life)
         await self.clock.sleep(TRAVEL_SECONDS)
         await self._if_alive(life)
@@ -104,13 +113,13 @@ class Wires:
         self.met += 1
         if fault.done == 0.0:
             perform()
-        elif fault.done is not None:
+        elif fault.done is not None and not ends_with_it:
             self._late.append((self.clock.monotonic() + fault.done, perform))
         if fault.answer is Answer.NONE:
             life.dead = True
             self.died.set()
         await self._if_alive(life)
-        if fault.answer is Answer.AWAY:
+        if fault.answer is Answer.AWAY and not ends_with_it:
             self._away[api] = self.clock.monotonic() + AWAY_SECONDS
         raise error(fault.answer)
 
@@ -141,14 +150,22 @@ class ClearMLWire:
         pass
 
     async def post(
-        self, endpoint: str, payload: bytes, *, content: str, authorization: str, seconds: float, version: str | None
+        self,
+        endpoint: str,
+        payload: bytes,
+        *,
+        content: str,
+        authorization: str,
+        seconds: float,
+        version: str | None,
+        headers: Mapping[str, str],
     ) -> dict[str, Any]:
         code, text = await self._wires.call(
             self._life,
             "clearml",
             endpoint,
             read=endpoint in READS,
-            perform=lambda: self._server.perform(endpoint, payload, authorization=authorization),
+            perform=lambda: self._server.perform(endpoint, payload, authorization=authorization, headers=headers),
             error=lambda answer: self._error(endpoint, answer),
         )
         return data_of(endpoint, status=code, kind="application/json", text=text, target="", address=ADDRESS)

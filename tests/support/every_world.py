@@ -8,14 +8,19 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from clearml_k8s import names
+from clearml_k8s.clearml.token import read
 from clearml_k8s.errors import Refused, Unanswered
 from clearml_k8s.flow.clash import WorkerClash
+from clearml_k8s.flow.ranks import Ranks
 from clearml_k8s.flow.sessions import Sessions
 from clearml_k8s.kube.old_pod import slim_old_pod
-from clearml_k8s.kube.service import manifest
+from clearml_k8s.kube.service import headless, manifest
+from clearml_k8s.kube.token_secret import manifest as token_secret
 from clearml_k8s.kube.watch import Gone, Listed, Upsert
 from clearml_server.app import Server
+from clearml_server.auth import make_identity
 from every_servers import LocalClearML, LocalCluster
+from every_shell import LocalShell
 from every_wires import Life, Wires, wired
 from flow_parts import GRACE, Side, make_config, make_pod
 from manual_clock import ManualClock
@@ -37,6 +42,8 @@ class World:
         self.tasks: list[str] = []
         self.pods: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
         self.old_pods: list[str] = []
+        self.made: set[str] = set()  # what commands before a Job have made, and those after a pod have not removed
+        self.applied: set[str] = set()  # the same, of commands once the Job is there
         self.reconciles = self.blind = False
         self.clashes = self.told_of_clash = False  # somebody else works under our worker id; we say so
         self._shown: object = None
@@ -60,6 +67,7 @@ class World:
                 cluster=self.cluster,
                 config=make_config(api_server=self.server.url, **self.config),
                 clock=self.clock,
+                shell=lambda: LocalShell(wires=self.wires, life=self.life, made=self.made, applied=self.applied),
             )
         self.lives.append(self.side)
         self.loop = Loop(self.side)
@@ -71,6 +79,11 @@ class World:
                 config=side.config, sessions=side.config.sessions, session=side.session, client=side.client,
                 jobs=side.jobs, pods=self.loop.pods, teller=side.teller, controller=side.controller,
             )  # fmt: skip
+        self.ranks = None
+        if side.config.multi_node is not None:
+            self.ranks = Ranks(
+                config=side.config, client=side.client, jobs=side.jobs, teller=side.teller, controller=side.controller
+            )
         await self._patiently(self.side.session.login)
         self.see()
         await self._patiently(self.side.record.open)
@@ -139,6 +152,7 @@ class World:
     async def round(self) -> None:
         """What the process' loops do in about a minute; a loop outlives its errors."""
         side = self.side
+        self._collect()
         self.see()
         await side.session.health.ready()
         for step in (
@@ -156,6 +170,8 @@ class World:
             self._follow_old_pods,
             self.look_for_clash,
             self.follow_sessions,
+            self.follow_commands,
+            self.follow_ranks,
             side.teller.flush,
         ):
             self.see()
@@ -163,6 +179,14 @@ class World:
                 await step()
             except (Refused, Unanswered):
                 await self.clock.sleep(1.0)
+
+    def _collect(self) -> None:
+        """As Kubernetes' garbage collector: what a Job owned goes after it."""
+        there = {job["metadata"]["uid"] for job in self.jobs()}
+        for collection in ("services", "secrets"):
+            for name, thing in list(self.cluster.objects.get(collection, {}).items()):
+                if not {owner["uid"] for owner in thing["metadata"].get("ownerReferences", ())} & there:
+                    self.cluster.drop(collection, name)
 
     async def _follow_old_pods(self) -> None:
         """For longer than an agent may take to end (`lasting.ENDING_SECONDS`)."""
@@ -179,6 +203,44 @@ class World:
         if self.sessions is not None:
             await self.sessions.look()
 
+    async def follow_commands(self) -> None:
+        if self.side.commands is not None:
+            for due in self.side.commands.due():
+                await self.side.commands.settle(due)
+            await self.side.commands.write()
+
+    def _unpaid(self) -> list[str]:
+        """What commands around pods should have done, or undone."""
+        if self.side.commands is None:
+            return []
+        there = {job["metadata"]["name"] for job in self.jobs()}
+        owed = {names.JOB_NAME_PREFIX + task for task in self.side.record.owed}
+        return [
+            f"{what}: {sorted(found)}, and there are the Jobs {sorted(there)}"
+            for what, found in (("made", self.made), ("applied", self.applied), ("owed", owed))
+            if found != there
+        ]
+
+    async def follow_ranks(self) -> None:
+        if self.ranks is not None:
+            await self.ranks.look()
+
+    def ranks_body(self, task: str) -> dict[str, Any]:
+        """The Service that the present life would make for the pods of the task's Job."""
+        config, (job,) = self.side.config, self.side.jobs.of_task(task)
+        return headless(job, namespace=config.namespace, release=config.release_name, controller=self.side.controller)
+
+    def _without_service(self) -> list[str]:
+        """Tasks on several nodes that have a Job and no Service of it."""
+        services = self.cluster.objects.get("services", {})
+        found = [f"{len(services)} Services for {len(self.tasks)} tasks"] if len(services) > len(self.tasks) else []
+        for task in (task for task in self.tasks if self.place(task) == "job"):
+            service = services.get(names.nodes_name(task))
+            (job,) = self.side.jobs.of_task(task)
+            if service is None or service["metadata"]["ownerReferences"][0]["uid"] != job.uid:
+                found.append(f"the pods of task {task} have no Service")
+        return found
+
     def sessions_body(self, task: str) -> dict[str, Any]:
         """The Service that the present life would make of the task's Job."""
         config, (job,) = self.side.config, self.side.jobs.of_task(task)
@@ -187,6 +249,36 @@ class World:
             job, port=10022, node_port=30001, sessions=config.sessions, namespace=config.namespace,
             release=config.release_name, controller=self.side.controller,
         )  # fmt: skip
+
+    def token_of(self, secret: dict[str, Any]) -> str:
+        """Whose token a Secret has."""
+        return read(secret["stringData"][names.TOKEN_KEY], at=0.0).info.user
+
+    def give_token(self, task: str) -> None:
+        """The Secret that the task's Job names, as an earlier process would have made it."""
+        (job,) = self.side.jobs.of_task(task)
+        owner = make_identity(user=self.server.task(task)["user"], role="user")
+        token = self.server.app.auth.issue(owner, seconds=None)
+        body = token_secret(
+            job, token=token, namespace="ns", release=self.side.config.release_name, controller=self.side.controller
+        )
+        self.cluster.put("secrets", body["metadata"]["name"], **body)
+
+    def _without_token(self) -> list[str]:
+        """Of tasks that have a Job: pods with a node whose Secret is not there, or is not their owner's."""
+        secrets = self.cluster.objects.get("secrets", {})
+        found = [f"{len(secrets)} Secrets for {len(self.pods)} pods"] if len(secrets) > len(self.pods) else []
+        for task in (task for task in self.tasks if self.place(task) == "job"):
+            (job,) = self.side.jobs.of_task(task)
+            secret, user = secrets.get(job.token_secret), self.server.task(task)["user"]
+            _, pod = self.pods.get(task, ((), {}))
+            if pod and pod.get("attempt", job.attempt) == job.attempt and secret is None:
+                found.append(f"the pod of task {task} has no Secret {job.token_secret}")
+            elif secret is not None and self.token_of(secret) != user:
+                found.append(f"the pod of task {task} has a token of {self.token_of(secret)}, not of {user}")
+            elif secret is not None and secret["metadata"]["ownerReferences"][0]["uid"] != job.uid:
+                found.append(f"the Secret of task {task} does not go with its Job")
+        return found
 
     def _unreached(self) -> list[str]:
         """Sessions that have a Job and no Service, or not the way to it."""
@@ -295,7 +387,8 @@ class World:
             if limit is not None and len(alive) > limit:
                 found.append(f"{len(alive)} Jobs at one time, with maxPods {limit}")
         found += [f"attempt {a} of task {t} was started {n} times" for (t, a), n in started.items() if n > 1]
-        found += [f"the record has {task} still" for task in self.side.stored()]
+        found += [f"the record has {key} still" for key in self.side.stored() if not key.startswith("owed.")]
+        found += self._unpaid()
         found += [
             f"task {held.task} is on hold: {held.why}"
             for held in self.side.graces
@@ -303,7 +396,9 @@ class World:
         ]
         if self.told_of_clash is not self.clashes:
             found.append("a clash of worker ids is not told" if self.clashes else self.clash.problem)
+        found += self._without_token() if self.side.owners is not None else []
         found += self._unreached() if self.sessions is not None else []
+        found += self._without_service() if self.ranks is not None else []
         if flight := self.side.book.in_flight():
             found.append(f"in flight for ever: {flight}")
         return found

@@ -21,12 +21,14 @@ from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.choose import Turns, choose
 from clearml_k8s.flow.claim import Claims
+from clearml_k8s.flow.commands import Commands, Runs
 from clearml_k8s.flow.counting import Counting
 from clearml_k8s.flow.graces import Graces
 from clearml_k8s.flow.launch import Launcher
 from clearml_k8s.flow.marking import Marking
 from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.needs import Needs, measure_of
+from clearml_k8s.flow.owner_tokens import OwnerTokens
 from clearml_k8s.flow.picture import Picture
 from clearml_k8s.flow.recover import Recovery
 from clearml_k8s.flow.returning import Returning
@@ -148,10 +150,11 @@ class Side:
         config: Config | None = None,
         clock: ManualClock | None = None,
         conf: Path | None = None,
+        shell: Callable[[], Runs] | None = None,
     ) -> None:
         """``server``: a DevServer; ``cluster``: a scripted Kubernetes API server, which keeps record and Jobs;
         ``namespace_uid``: None for a namespace of its own for each worker id; ``clock``: None for one of its own;
-        ``conf``: the clearml.conf of task pods."""
+        ``conf``: the clearml.conf of task pods; ``shell``: of commands around pods, where some are configured."""
         self.server, self.cluster, self.worker_id = server, cluster, worker_id
         self.clock = clock or ManualClock(auto=True)
         self.config = config or make_config(api_server=server.url)
@@ -172,8 +175,23 @@ class Side:
             grace_seconds=GRACE,
         )
         self.conf = TaskConf(conf, clock=self.clock)
+        self.owners = None
+        if self.config.clearml.owner_tokens:
+            self.owners = OwnerTokens(
+                config=self.config,
+                session=self.session,
+                client=self.client,
+                teller=self.teller,
+                controller=self.controller,
+                conf=self.conf,
+            )
         self.served = ServedQueues(
-            config=self.config, session=self.session, client=self.client, **identity, conf=self.conf
+            config=self.config,
+            session=self.session,
+            client=self.client,
+            **identity,
+            conf=self.conf,
+            owners=self.owners,
         )
         self.metrics = metrics.create()
         self.measures = Measures(metrics=self.metrics, served=self.served)
@@ -182,6 +200,24 @@ class Side:
             client=self.client, namespace="ns", name="gpu-clearml-agent-claims", holder=str(id(self))
         )
         self.stop = asyncio.Event()
+        self.book = ClaimBook(session=self.session, record=self.record, graces=self.graces, controller=self.controller)
+        self.pods: Store[PodRecord] = Store(keep_gone=True)
+        self.leads = True
+        self.commands = None
+        if self.config.pod_commands:
+            assert shell is not None
+            self.commands = Commands(
+                config=self.config.pod_commands,
+                namespace=self.config.namespace,
+                client=self.client,
+                record=self.record,
+                book=self.book,
+                jobs=self.jobs,
+                pods=self.pods,
+                teller=self.teller,
+                shell=shell,
+                may_run=lambda: self.leads,
+            )
         self.launcher = Launcher(
             config=self.config,
             client=self.client,
@@ -193,8 +229,8 @@ class Side:
             projects=ProjectNames(session=self.session),
             document=partial(get_document, self.session),
             conf=self.conf,
+            commands=self.commands,
         )
-        self.book = ClaimBook(session=self.session, record=self.record, graces=self.graces, controller=self.controller)
         self.returning = Returning(
             session=self.session,
             record=self.record,
@@ -241,8 +277,8 @@ class Side:
             measures=self.measures,
             controller=self.controller,
             stop=self.stop,
+            owners=self.owners,
         )
-        self.pods: Store[PodRecord] = Store(keep_gone=True)
         self.quotas: Store[QuotaRecord] = Store()
         self.events: Callable[[JobRecord], Sequence[EventRecord]] = lambda _: ()
         self.unknown = ""

@@ -24,7 +24,7 @@ class Loop:
         self.side = side
         self.pods = side.pods
         self.work: WorkQueue[str] = WorkQueue(clock=side.clock)
-        self.reads = TaskReads(session=side.session)
+        self.reads = TaskReads(session=side.session, owners=side.owners is not None)
         self.workloads: Store[WorkloadRecord] = Store()
         self.reconciler = Reconciler(
             config=side.config,
@@ -40,6 +40,7 @@ class Loop:
             controller=side.controller,
             pending_queue=lambda: side.served.pending_queue,
             queue=side.served.by_id,
+            owners=side.owners,
             workloads=self.workloads,
         )
 

@@ -20,10 +20,12 @@ SHORT = {
     Step.NOTHING: "-",
     Step.DELETE_JOB: "delete",
     Step.DELETE_LATER: "keep, delete",
+    Step.GIVE_TOKEN: "give it",
     Step.TELL: "tell",
     Step.EXPLAIN_STOP: "explain",
     Step.EXPLAIN_FAILURE: "explain it",
     Step.FAIL_WAITING: "wait, fail",
+    Step.GIVE_BACK: "wait, give back",
     Step.END_ABORTED: "abort",
     Step.FAIL_LONG: "fail in time",
     Step.FAIL_LOST: "lost, fail",
@@ -36,10 +38,14 @@ MEANING = {
     "end by itself for 20 s",
     Step.DELETE_LATER: "delete the Job once its pod has ended and `completedPodDeletionDelayMinutes` are over "
     "(`failedPodDeletionDelayMinutes` for a failed task)",
+    Step.GIVE_TOKEN: "log in as the task's owner and make the Secret with that token, then look again; after a refusal "
+    "with growing pauses, the reason told to its user",
     Step.TELL: "tell the task's user why it waits; as long as it takes",
     Step.EXPLAIN_STOP: "its pod was told to end, which reads as a user's abort: tell by whom, then look again",
     Step.EXPLAIN_FAILURE: "its agent reported a failure whose reason the cluster knows: tell it, then look again",
     Step.FAIL_WAITING: "tell why it waits, and fail the task when `patienceSeconds` are over; then delete the Job",
+    Step.GIVE_BACK: "tell why it waits; when some of its pods have held nodes for `multiNode.startTimeoutMinutes` and "
+    "others have none, count it on the task and put it back to the front of its queue, `maxGiveBacks` times; then fail",
     Step.END_ABORTED: "delete the Job when nothing was reported of the task for 150 s: its agent ends it long before",
     Step.FAIL_LONG: "fail the task when `maxRunMinutes` of its queue, if any, are over: its agent sees that and ends",
     Step.FAIL_LOST: "fail the task when the pod's time to end and `patienceSeconds.nodeLost` are over without a report",

@@ -14,6 +14,12 @@ from flow_parts import LATER, make_container, make_job, make_pod, make_task
 from kueue_objects import PREEMPTED_TEXT, evicted, make_workload, pending_workload, readmitted
 
 WORKER = "w:task"
+LACKS, GIVEN, ENDS = "no owner's token", "no owner's token, made", "no owner's token, none made any more"
+"""Rows of pods whose node finds no Secret with it: not made yet, as far as this process knows; made a moment ago; not
+to be made, as `useOwnerToken` is off by now."""
+
+TOGETHER = 1800.0
+"""Seconds that the first of several pods may wait for the others."""
 LIMITED = "running, limited"
 """The row whose queue has a `maxRunMinutes`."""
 
@@ -46,6 +52,8 @@ def _pod(**fields: object) -> Shown:
     return Shown(job=make_job(), pods=(make_pod("t", *containers, **fields),))
 
 
+_NOT_FOUND = make_container(waiting="CreateContainerConfigError", message='secret "owner-token-t-1" not found')
+_WITHOUT_TOKEN = Shown(job=make_job(token_secret="owner-token-t-1"), pods=(make_pod("t", _NOT_FOUND),))
 _RUNNING = {"container": {"running": True}, "phase": "Running"}
 _RUNNING_SINCE = {"container": {"running": True, "started_at": "2026-01-15T07:00:00Z"}, "phase": "Running"}
 _UNSCHEDULED = (Condition(type="PodScheduled", status="False", reason="Unschedulable", message="0/1 nodes"),)
@@ -73,6 +81,17 @@ def _let_in_again() -> Shown:
 
 _STOPPED = evicted("Deactivated", "The workload is deactivated")
 
+_SUCCEEDED = {"container": {"terminated": "Completed", "exit_code": 0}, "phase": "Succeeded"}
+
+
+def _ranks(*ranks: dict[str, object]) -> Shown:
+    """A Job of several pods, each as `_pod` makes it."""
+    pods = tuple(
+        dataclasses.replace(_pod(**fields).pods[0], uid=f"pod-{rank}", rank=rank) for rank, fields in enumerate(ranks)
+    )
+    return Shown(job=make_job(pods=len(ranks), ranked=True), pods=pods)
+
+
 CLUSTER: dict[str, Shown] = {
     "suspended": Shown(job=make_job(suspend=True)),
     "suspended by Kueue": _in_kueue(conditions=pending_workload("insufficient unused quota")),
@@ -92,6 +111,7 @@ CLUSTER: dict[str, Shown] = {
     "image name": _pod(container={"waiting": "InvalidImageName"}),
     "image pull": _pod(container={"waiting": "ImagePullBackOff"}),
     "container config": _pod(container={"waiting": "CreateContainerConfigError"}),
+    **dict.fromkeys((LACKS, GIVEN, ENDS), _WITHOUT_TOKEN),
     "running": _pod(**_RUNNING),
     LIMITED: _pod(**_RUNNING_SINCE),
     "running, being deleted": _pod(**_RUNNING, deleted="2026-01-15T07:00:30Z", grace_seconds=30),
@@ -107,6 +127,19 @@ CLUSTER: dict[str, Shown] = {
     "pod gone, Job failed": Shown(job=make_job(finished="Failed"), gone=(make_pod(phase="Running"),)),
     "pod gone, Job not": Shown(job=make_job(), gone=(make_pod(phase="Running"),)),
     "Job complete": Shown(job=make_job(finished="Complete")),
+    "ranks: some without a node": _ranks(_RUNNING, {"node": None, "conditions": _UNSCHEDULED}),
+    "ranks: all run": _ranks(_RUNNING, _RUNNING),
+    "ranks: 1 ended well": _ranks(_RUNNING, _SUCCEEDED),
+    "ranks: 0 ended well": _ranks(_SUCCEEDED, _RUNNING),
+    "ranks: 1 failed": _ranks(
+        {**_RUNNING, "deleted": "2026-01-15T07:00:31Z", "grace_seconds": 30},
+        {"container": {"terminated": "Error", "exit_code": 3}, "phase": "Failed"},
+    ),
+    "ranks: 1 being deleted": _ranks(_RUNNING, {**_RUNNING, "deleted": "2026-01-15T07:00:30Z", "grace_seconds": 30}),
+    "ranks: 1 evicted, gone": Shown(
+        job=make_job(finished="Failed", pods=2, ranked=True),
+        gone=(make_pod(phase="Running"), make_pod(uid="pod-1", rank=1, phase="Failed", reason="Evicted")),
+    ),
 }
 """Of the Job of the task's attempt; a Job that is being deleted, or is not this controller's, is left alone."""
 
@@ -136,11 +169,11 @@ TASK: dict[str, TaskView | None] = {
 
 def step(task: str, cluster: str) -> Decision:
     """What `decide` says of the two."""
-    return step_of(task, CLUSTER[cluster], limited=cluster == LIMITED)
+    return step_of(task, CLUSTER[cluster], row=cluster)
 
 
-def step_of(task: str, shown: Shown, *, limited: bool = False) -> Decision:
-    """The same, of anything that a cluster shows; ``limited``: the task's queue has a `maxRunMinutes`."""
+def step_of(task: str, shown: Shown, *, row: str) -> Decision:
+    """The same, of anything that a cluster shows; ``row``: what else is known there."""
     return decide(
         task=TASK[task],
         job=shown.job,
@@ -148,5 +181,8 @@ def step_of(task: str, shown: Shown, *, limited: bool = False) -> Decision:
         gone=shown.gone,
         worker=WORKER,
         events=shown.events,
-        limited=limited,
+        limited=row == LIMITED,
+        tokens=row != ENDS,
+        lacks_token=row == LACKS,
+        together=TOGETHER,
     )

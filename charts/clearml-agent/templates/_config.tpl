@@ -96,7 +96,7 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
 {{/* agentk8sglue.patienceSeconds, as JSON. Helm takes away a key with a default that is set to null, which means "never". */}}
 {{- define "clearml-agent.patience" -}}
 {{- $result := dict -}}
-{{- range $key := list "imageName" "imagePull" "containerConfig" "unschedulable" "noPod" "quota" "limitRange" "podSecurity" "admission" "volume" "sandbox" "nodeLost" -}}
+{{- range $key := list "imageName" "imagePull" "containerConfig" "ownerToken" "unschedulable" "noPod" "quota" "limitRange" "podSecurity" "admission" "volume" "sandbox" "nodeLost" -}}
 {{- $_ := set $result $key (ternary (get $.Values.agentk8sglue.patienceSeconds $key) nil (hasKey $.Values.agentk8sglue.patienceSeconds $key)) -}}
 {{- end -}}
 {{- $result | toJson -}}
@@ -158,11 +158,15 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
       "webServer" (.Values.agentk8sglue.webServerUrlReference | default "" | trimSuffix "/" | default nil)
       "fileServer" (.Values.agentk8sglue.fileServerUrlReference | default "" | trimSuffix "/" | default nil)
       "verifyCertificate" .Values.agentk8sglue.clearmlcheckCertificate
-      "taskCredentials" (dict
-        "secretName" (include "clearml-agent.taskCredentialsSecretName" .)
-        "accessKeyKey" "agentk8sglue_key"
-        "secretKeyKey" "agentk8sglue_secret")
+      "ownerToken" .Values.agentk8sglue.useOwnerToken
+      "vaultEnvironment" .Values.agentk8sglue.applyVaultEnvVars
       "configSecret" ($configSecret | default nil) -}}
+{{- if not .Values.agentk8sglue.useOwnerToken -}}
+{{- $_ := set $clearml "taskCredentials" (dict
+      "secretName" (include "clearml-agent.taskCredentialsSecretName" .)
+      "accessKeyKey" "agentk8sglue_key"
+      "secretKeyKey" "agentk8sglue_secret") -}}
+{{- end -}}
 {{- $config := dict
       "workerId" (.Values.agentk8sglue.workerIdOverride | default nil)
       "oldWorkerId" (include "clearml-agent.longName" .)
@@ -199,8 +203,10 @@ that has them. Takes {context, template, queue, into}; queue is empty for the te
       "clusterAccess" .Values.agentk8sglue.serviceAccountClusterAccess
       "statusReportFrequencySeconds" .Values.agentk8sglue.statusReportFrequencySeconds
       "templateModule" (include "clearml-agent.templateModule" . | fromJson)
+      "podCommands" .Values.agentk8sglue.podCommands
       "taskWorkerId" (.Values.agentk8sglue.taskWorkerIdOverride | default nil)
       "orchestrationDashboard" (include "clearml-agent.dashboard" . | fromJson)
+      "multiNode" .Values.agentk8sglue.multiNode
       "sessions" (omit .Values.sessions "dynamicSvcs" "setInteractiveQueuesTag") -}}
 {{- toYaml $config -}}
 {{- end -}}

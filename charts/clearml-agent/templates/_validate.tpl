@@ -8,6 +8,7 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.placeholders" (dict "state" $state "path" "" "value" .Values) -}}
 {{- end -}}
 {{- include "clearml-agent.validate.credentials" (dict "state" $state "values" .Values) -}}
+{{- include "clearml-agent.validate.ownerToken" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.pullSecret" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.image" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.queues" (dict "state" $state "values" .Values) -}}
@@ -17,10 +18,12 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.taskFiles" (dict "state" $state "values" .Values "conf" (include "clearml-agent.confSecretName" .)) -}}
 {{- include "clearml-agent.validate.startScript" (dict "state" $state "script" (.Values.agentk8sglue.containerCustomBashScript | default "") "preparation" (.Values.agentk8sglue.customBashScript | default "")) -}}
 {{- include "clearml-agent.validate.templateModule" (dict "state" $state "values" .Values) -}}
+{{- include "clearml-agent.validate.podCommands" (dict "state" $state "glue" .Values.agentk8sglue) -}}
 {{- include "clearml-agent.validate.entrypoint" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.certificates" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.sessions" (dict "state" $state "sessions" .Values.sessions) -}}
 {{- include "clearml-agent.validate.kueue" (dict "state" $state "glue" .Values.agentk8sglue) -}}
+{{- include "clearml-agent.validate.multiNode" (dict "state" $state "glue" .Values.agentk8sglue) -}}
 {{- include "clearml-agent.validate.networkPolicy" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.metrics" (dict "state" $state "values" .Values) -}}
 {{- include "clearml-agent.validate.extraObjects" (dict "state" $state "context" .) -}}
@@ -303,6 +306,25 @@ and what to write instead. Values of secrets are never shown.
 {{- end -}}
 {{- end -}}
 
+{{/* Commands around pods, by value or variable: config/pod_commands.py judges alike. Takes {state, glue}. */}}
+{{- define "clearml-agent.validate.podCommands" -}}
+{{- $state := .state -}}
+{{- $commands := .glue.podCommands -}}
+{{- if regexMatch "(^|[^$]){pod_number}" ($commands.preApply | default "") -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" "agentk8sglue.podCommands.preApply" "found" "{pod_number}" "advice" "a pod has it only once it is made: name things by {pod_name}") -}}
+{{- end -}}
+{{- $keys := dict "CLEARML_K8S_GLUE_POD_PRE_APPLY_CMD" "preApply" "CLEARML_K8S_GLUE_POD_POST_APPLY_CMD" "postApply" "CLEARML_K8S_GLUE_POD_POST_DELETE_CMD" "postDelete" -}}
+{{- range $index, $env := .glue.extraEnvs -}}
+{{- with get $keys $env.name -}}
+{{- if trim (get $commands . | default "") -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" (printf "agentk8sglue.podCommands.%s says it already: leave one of them out" .)) -}}
+{{- else if and (eq . "preApply") (regexMatch "(^|[^$]){pod_number}" ($env.value | default "")) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" (printf "{pod_number} in %s" $env.name) "advice" "a pod has it only once it is made: name things by {pod_name}") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Scripts that no task's pod would run: config/glue_environment.py judges alike. Takes {state, values}. */}}
 {{- define "clearml-agent.validate.entrypoint" -}}
 {{- $state := .state -}}
@@ -327,9 +349,38 @@ and what to write instead. Values of secrets are never shown.
 {{- end -}}
 {{- end -}}
 
+{{/*
+One certificate that cannot be read spoils the whole file, for every program. What is looked at is that each is base64, and
+as long as its own first bytes say (DER: 0x30, then 0x82 and two bytes, or 0x81 and one). Takes {state, key, pem}.
+*/}}
+{{- define "clearml-agent.validate.pem" -}}
+{{- $state := .state -}}
+{{- $key := .key -}}
+{{- range $index, $part := splitList "-----BEGIN CERTIFICATE-----" .pem | rest -}}
+{{- $body := splitList "-----END CERTIFICATE-----" $part | first | trim -}}
+{{- $bytes := regexReplaceAll "\\s" $body "" | b64dec -}}
+{{- $long := -1 -}}
+{{- if and (contains "-----END CERTIFICATE-----" $part) (gt (len $bytes) 4) (not (regexMatch "\\n\\s*\\n" $body)) -}}
+{{- if eq (index $bytes 0 | int) 48 -}}
+{{- if eq (index $bytes 1 | int) 130 -}}
+{{- $long = add (mul 256 (index $bytes 2 | int)) (index $bytes 3 | int) 4 -}}
+{{- else if eq (index $bytes 1 | int) 129 -}}
+{{- $long = add (index $bytes 2 | int) 3 -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if ne (int $long) (len $bytes) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" (printf "a text that is no certificate, as number %d of them" (add1 $index)) "advice" "copy it anew, with all its lines: one that cannot be read makes programs refuse all the others") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "clearml-agent.validate.certificates" -}}
 {{- $state := .state -}}
 {{- $given := .values.customCertificates -}}
+{{- with $given.overrideCaCertificatesCrt -}}
+{{- include "clearml-agent.validate.pem" (dict "state" $state "key" "customCertificates.overrideCaCertificatesCrt" "pem" .) -}}
+{{- end -}}
 {{- if and $given.propagateToTasks (not $given.extraCerts) (not $given.overrideCaCertificatesCrt) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" "customCertificates.propagateToTasks" "found" "true, but no certificates" "advice" "write them into customCertificates.extraCerts, or leave it out") -}}
 {{- end -}}
@@ -339,10 +390,24 @@ and what to write instead. Values of secrets are never shown.
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "customCertificates.extraCerts[%d].alias" $index) "found" (printf "%s, which entry %d has, too" $one.alias (get $names $one.alias)) "advice" "name each certificate once") -}}
 {{- end -}}
 {{- $_ := set $names $one.alias $index -}}
+{{- include "clearml-agent.validate.pem" (dict "state" $state "key" (printf "customCertificates.extraCerts[%d].pem" $index) "pem" $one.pem) -}}
 {{- end -}}
 {{- range $index, $env := .values.agentk8sglue.extraEnvs -}}
 {{- if and (has $env.name (list "REQUESTS_CA_BUNDLE" "SSL_CERT_FILE")) (or $given.extraCerts $given.overrideCaCertificatesCrt) -}}
 {{- include "clearml-agent.validate.add" (dict "state" $state "key" (printf "agentk8sglue.extraEnvs[%d]" $index) "found" $env.name "advice" "customCertificates sets it: keep one of the two") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A pod logs in once. What a Secret of the user's own holds of clearml.conf is the controller's to look at. */}}
+{{- define "clearml-agent.validate.ownerToken" -}}
+{{- $clearml := .values.clearml -}}
+{{- if .values.agentk8sglue.useOwnerToken -}}
+{{- if or $clearml.taskCredentials.existingSecret $clearml.taskCredentials.accessKey -}}
+{{- include "clearml-agent.validate.add" (dict "state" .state "key" "clearml.taskCredentials" "found" "credentials of task pods beside agentk8sglue.useOwnerToken" "advice" "task pods get their owners' tokens in place of them: leave one of the two out") -}}
+{{- end -}}
+{{- if regexMatch "(access|secret)_key" ($clearml.clearmlConfig | default "") -}}
+{{- include "clearml-agent.validate.add" (dict "state" .state "key" "clearml.clearmlConfig" "found" "access_key or secret_key" "advice" "with agentk8sglue.useOwnerToken every task could read the keys there: take them out") -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -353,6 +418,61 @@ and what to write instead. Values of secrets are never shown.
 {{- $last := add .sessions.startingPort .sessions.maxServices -}}
 {{- if and .sessions.portModeEnabled (eq .sessions.svcType "NodePort") (or (lt $first 30000) (gt $last 32767)) -}}
 {{- include "clearml-agent.validate.add" (dict "state" .state "key" "sessions.startingPort" "found" (printf "%d, which with maxServices %d gives the ports %d to %d" (int .sessions.startingPort) (int .sessions.maxServices) $first $last) "advice" "with svcType NodePort choose both so that all ports are in 30000 to 32767, those that Kubernetes gives away") -}}
+{{- end -}}
+{{- end -}}
+
+{{/* All pods of a task are alike: each has the greatest common divisor of the GPUs of its nodes. */}}
+{{- define "clearml-agent.validate.multiNode" -}}
+{{- $state := .state -}}
+{{- $glue := .glue -}}
+{{- range $name, $queue := $glue.queues -}}
+{{- $settings := get ($queue | default dict) "queueSettings" | default dict -}}
+{{- with get $settings "multiNode" -}}
+{{- $key := printf "agentk8sglue.queues.%s.queueSettings.multiNode" $name -}}
+{{- $found := printf "[%s]" (join ", " .) -}}
+{{- if not $glue.multiNode.enabled -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" $found "advice" "set agentk8sglue.multiNode.enabled: true, or leave it out") -}}
+{{- end -}}
+{{- if get $settings "useImageEntrypoint" -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" (printf "%s with useImageEntrypoint: true" $found) "advice" "keep one of the two: pods of one task wait for each other in our start script") -}}
+{{- end -}}
+{{- $divisor := 0 -}}
+{{- $total := 0 -}}
+{{- $none := false -}}
+{{- range . -}}
+{{- $total = add $total (int .) -}}
+{{- $none = or $none (eq (int .) 0) -}}
+{{- $other := int . -}}
+{{- range until 20 -}}
+{{- if gt $other 0 -}}
+{{- $rest := mod $divisor $other -}}
+{{- $divisor = $other -}}
+{{- $other = int $rest -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and $none (gt $total 0) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" $found "advice" "a node without GPUs cannot stand beside others: leave the 0 out") -}}
+{{- else -}}
+{{- $pods := len . -}}
+{{- if gt $divisor 0 -}}
+{{- $pods = div $total $divisor -}}
+{{- end -}}
+{{- $resources := get (get ($queue | default dict) "templateOverrides" | default dict) "resources" | default $glue.basePodTemplate.resources | default dict -}}
+{{- $limit := 0 -}}
+{{- range $resource, $amount := get $resources "limits" | default dict -}}
+{{- if regexMatch "(/gpu([.].*)?$)|(^nvidia[.]com/mig-)|(^gpu[.]intel[.]com/)|(^habana[.]ai/gaudi$)" $resource -}}
+{{- $limit = ternary (add $limit (int $amount)) -1000000 (regexMatch "^[0-9]+$" (toString $amount)) -}}
+{{- end -}}
+{{- end -}}
+{{- if gt (int $pods) 512 -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" $found "advice" (printf "that makes %d pods; 512 are the most that one task may have" (int $pods))) -}}
+{{- else if and (ge (int $limit) 0) (ne (int $limit) (int $divisor)) -}}
+{{- $advice := ternary "leave GPUs out of templateOverrides.resources.limits" (printf "write templateOverrides.resources.limits with nvidia.com/gpu: %d" (int $divisor)) (eq (int $divisor) 0) -}}
+{{- include "clearml-agent.validate.add" (dict "state" $state "key" $key "found" $found "advice" (printf "that makes %d pods of %d GPUs (the greatest common divisor), and the template's limit is %d: %s" (int $pods) (int $divisor) (int $limit) $advice)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

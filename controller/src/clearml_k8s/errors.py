@@ -87,6 +87,10 @@ class Forbidden(ApiRefused):
     """403: these credentials' role may not do this."""
 
 
+class OwnerRefused(ApiRefused):
+    """Asked for a token of another user, the server gave one that is not his."""
+
+
 class NotFound(ApiRefused):
     """The task or queue does not exist (400/101, 400/701, 400/131)."""
 

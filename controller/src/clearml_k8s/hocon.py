@@ -62,6 +62,8 @@ def _told(source: str) -> Iterator[None]:
         yield
     except ConfigError:
         raise
+    except _UrlIncluded:
+        raise ConfigError(f"{source} includes a URL, which is not asked for: write what stands there") from None
     except Exception as error:  # the parser raises pyparsing's, its own and built-in errors
         line = getattr(error, "lineno", None)
         where = f", line {line}" if isinstance(line, int) else ""
@@ -94,4 +96,15 @@ def _parser() -> ModuleType:
     package = ModuleType(_PACKAGE)
     package.__path__ = list(spec.submodule_search_locations)
     sys.modules[_PACKAGE] = package
-    return importlib.import_module(f"{_PACKAGE}.external.pyhocon")
+    parser = importlib.import_module(f"{_PACKAGE}.external.pyhocon")
+    # The parser would ask for it while all else waits, without a limit, and go on without what does not come.
+    parser.ConfigFactory.parse_URL = _no_url
+    return parser
+
+
+def _no_url(*_: object, **__: object) -> None:
+    raise _UrlIncluded
+
+
+class _UrlIncluded(Exception):
+    """The text has `include url(...)`."""

@@ -45,6 +45,8 @@ TASK_LABELS: Final = frozenset(
 APP_NAME: Final = "clearml-agent"
 COMPONENT_TASK: Final = "task"
 COMPONENT_SESSION: Final = "session"
+COMPONENT_TOKEN: Final = "owner-token"  # noqa: S105 - a label, not a secret
+COMPONENT_NODES: Final = "nodes"
 PART_OF: Final = "clearml"
 
 # Annotations: values as the server gave them, not sanitised.
@@ -55,6 +57,7 @@ ANNOTATION_WORKER: Final = PREFIX + "worker-id"
 ANNOTATION_REPORTS_AS: Final = PREFIX + "reports-as"
 ANNOTATION_TASK_NAME: Final = PREFIX + "task-name"
 ANNOTATION_SESSION_PORT: Final = PREFIX + "session-port"
+ANNOTATION_TOKEN_SECRET: Final = PREFIX + "token-secret"
 ANNOTATION_TAKEN: Final = PREFIX + "taken"
 ANNOTATION_HOLDER: Final = PREFIX + "holder"
 ANNOTATION_SETTLED: Final = PREFIX + "settled"
@@ -69,11 +72,16 @@ KUEUE_LABELS: Final = frozenset({LABEL_KUEUE_QUEUE, LABEL_KUEUE_PRIORITY})
 # Set by the Job controller on the pods of a Job.
 LABEL_JOB_NAME: Final = "batch.kubernetes.io/job-name"
 LABEL_JOB_UID: Final = "batch.kubernetes.io/controller-uid"
+LABEL_POD_INDEX: Final = "batch.kubernetes.io/job-completion-index"
+"""Of the pods of an Indexed Job; their annotation of the same name is older."""
 
 TASK_CONTAINER: Final = "task"
 CERTIFICATES_FILE: Final = "ca-certificates.crt"
 JOB_NAME_PREFIX: Final = "clearml-id-"
 SESSION_NAME_PREFIX: Final = "session-"
+TOKEN_NAME_PREFIX: Final = "owner-token-"  # noqa: S105 - the name of an object, not a secret
+TOKEN_KEY: Final = "token"  # noqa: S105 - the name of a key, not a secret
+NODES_NAME_PREFIX: Final = "nodes-"
 PENDING_QUEUE: Final = "k8s_scheduler"
 PENDING_QUEUE_TAG: Final = "k8s-glue"
 
@@ -89,6 +97,8 @@ SESSION_TAG: Final = "interactive"
 RUNTIME_SESSION_PORT: Final = "internal_tcp_port_request"
 PROPERTY_GATEWAY: Final = "k8s-gateway-address"
 PROPERTY_POD_PORT: Final = "k8s-pod-port"
+NO_GATEWAY: Final = "no-session-port-yet.invalid"
+"""Stands for an address until there is one; no name server knows it (RFC 6761)."""
 
 # Environment of the task container and of the controller.
 ENV_TASK_ID: Final = "CLEARML_K8S_TASK_ID"
@@ -105,7 +115,15 @@ ENV_AUTH_TOKEN: Final = "CLEARML_AUTH_TOKEN"  # noqa: S105 - the variable's name
 ENV_WORKER_ID: Final = "CLEARML_WORKER_ID"
 ENV_CONFIG_FILE: Final = "CLEARML_CONFIG_FILE"
 ENV_BOOTSTRAP: Final = "CLEARML_K8S_BOOTSTRAP"
+ENV_QUEUE_NAME: Final = "CLEARML_K8S_QUEUE_NAME"
+"""Of the commands around a pod: the name of the queue that its task comes from."""
 ENV_PROPAGATE_EXITCODE: Final = "CLEARML_AGENT_PROPAGATE_EXITCODE"
+
+# Of the pods of a task on several nodes.
+ENV_PODS: Final = "CLEARML_K8S_PODS"
+ENV_NODE_RANK: Final = "NODE_RANK"
+ENV_RANK: Final = "RANK"
+ENV_MASTER_ADDR: Final = "MASTER_ADDR"
 
 ENV_TASK_CONF: Final = "CLEARML_K8S_TASK_CONF"
 """Of the controller: the file that holds the clearml.conf of task pods."""
@@ -114,6 +132,7 @@ RESERVED_ENV: Final[frozenset[str]] = frozenset(
         ENV_TASK_ID,
         ENV_ATTEMPT,
         ENV_BOOTSTRAP,
+        ENV_PODS,
         ENV_API_HOST,
         ENV_WEB_HOST,
         ENV_FILES_HOST,
@@ -153,6 +172,27 @@ def session_name(task_id: str) -> str:
     """The name of the Service of a session: ``session-<task id>``, at most 60 characters and begun with a letter, as
     Kubernetes wants it of a Service. The id is that of a task that has a Job (`job_name`)."""
     return SESSION_NAME_PREFIX + task_id
+
+
+def token_secret_name(task_id: str, *, nonce: str) -> str:
+    """The name of the Secret with the token of a task's owner; ``nonce`` (lower-case letters and digits) makes it that
+    of one Job, so that no other Job of the task ever meets it. The id is that of a task that has a Job (`job_name`)."""
+    return f"{TOKEN_NAME_PREFIX}{task_id}-{nonce}"
+
+
+def nodes_name(task_id: str) -> str:
+    """The name of the headless Service of a task on several nodes, within 63 characters as `session_name`."""
+    return NODES_NAME_PREFIX + task_id
+
+
+def master_address(task_id: str, *, namespace: str) -> str:
+    """The host name of rank 0, which every pod of the cluster finds by its DNS search list."""
+    return f"{JOB_NAME_PREFIX}{task_id}-0.{nodes_name(task_id)}.{namespace}.svc"
+
+
+def rank_worker_id(worker_id: str, rank: int) -> str:
+    """Under which the agent of this rank reports, where rank 0 does under ``worker_id``."""
+    return f"{worker_id}:rank{rank}" if rank else worker_id
 
 
 def task_id_of(*, name: str, labels: Mapping[str, str]) -> str | None:
@@ -238,6 +278,11 @@ def task_selector(*, release: str) -> str:
 def session_selector(*, release: str) -> str:
     """Label selector of the Services made for the sessions of this release."""
     return f"{LABEL_INSTANCE}={release},{LABEL_COMPONENT}={COMPONENT_SESSION},{LABEL_MANAGED_BY}={APP_NAME}"
+
+
+def nodes_selector(*, release: str) -> str:
+    """Label selector of the headless Services made for the tasks of this release."""
+    return f"{LABEL_INSTANCE}={release},{LABEL_COMPONENT}={COMPONENT_NODES},{LABEL_MANAGED_BY}={APP_NAME}"
 
 
 def own_labels(*, release: str) -> dict[str, str]:

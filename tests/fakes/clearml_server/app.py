@@ -56,7 +56,7 @@ class Server:
         self.registry = Registry(
             [
                 AuthService(self.auth),
-                ServerService(settings, self.store),
+                ServerService(settings, self.store, self.auth),
                 QueueService(self.store, queues, self.sink),
                 self.task_service,
                 TaskFlow(self.store, self.clock, changer, queues),
@@ -134,6 +134,7 @@ class _Exchange:
         self._data: dict[str, Any] = {}
         self._batch: list[dict[str, Any]] | None = None
         self._plan: Plan | None = None
+        self._user: str | None = None
         headers = request.headers
         self._worker = headers.get("X-ClearML-Worker") or headers.get("X-Trains-Worker")
         self._client = headers.get("X-Client-Name") or headers.get("X-ClearML-Agent") or headers.get("X-ClearML-Client")
@@ -184,7 +185,8 @@ class _Exchange:
 
     def _authorized_call(self, spec: Endpoint, version: Version) -> Call:
         auth = self._server.auth
-        identity = auth.authenticate(self._request.headers) if spec.authorize else auth.anonymous
+        identity = auth.identify(self._request.headers) if spec.authorize else auth.anonymous
+        self._user = identity.user or None
         if spec.roles is not None and identity.role not in spec.roles:
             raise errors.role_not_allowed(identity.role)
         spec.check(self._data)
@@ -294,6 +296,7 @@ class _Exchange:
             worker=self._text("worker") or self._worker,
             client=self._client,
             user_agent=self._request.headers.get("User-Agent"),
+            user=self._user,
             code=code,
             subcode=subcode,
             done=done,

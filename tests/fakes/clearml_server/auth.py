@@ -7,7 +7,7 @@ import binascii
 import secrets
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import errors, tokens
@@ -23,9 +23,23 @@ class Credential:
     label: str = ""
 
 
-def make_identity(*, user: str, role: str, protected: bool = False) -> Identity:
+IMPERSONATES = ("X-Clearml-Impersonate-As", "X-Trains-Impersonate-As")
+TENANT = "X-Clearml-Tenant"
+MAY_IMPERSONATE = ("system", "root", "admin")
+SERVICE_ACCOUNT = 2
+
+
+def make_identity(
+    *, user: str, role: str, protected: bool = False, company: str = COMPANY_ID, service_account_type: int = 0
+) -> Identity:
     return Identity(
-        user=user, user_name=user, company=COMPANY_ID, company_name=COMPANY_NAME, role=role, protected=protected
+        user=user,
+        user_name=user,
+        company=company,
+        company_name=COMPANY_NAME,
+        role=role,
+        protected=protected,
+        service_account_type=service_account_type,
     )
 
 
@@ -40,10 +54,13 @@ class Auth:
         self._key = secrets.token_bytes(32)
         self._known_tokens: dict[str, dict[str, Any]] = {}
         self._revoked_sessions: set[str] = set()
+        self.vaults: dict[str, list[str]] = {}
+        """By user: HOCON."""
         self.reset()
 
     def reset(self) -> None:
         """Only the credentials that the server was started with. Tokens stay valid."""
+        self.vaults = {}
         identity = make_identity(user="developer", role=self._settings.role)
         self.credentials = {self._settings.access_key: Credential(secret=self._settings.secret_key, identity=identity)}
 
@@ -75,8 +92,34 @@ class Auth:
             "server_version": self._settings.server_version,
             "server_build": "",
             "feature_set": self._settings.edition,
+            **({"tenant": identity.tenant or identity.company} if self._settings.edition == "enterprise" else {}),
         }
         return tokens.encode(claims, self._key)
+
+    def identify(self, headers: Mapping[str, str]) -> Identity:
+        """Who the call counts as: whoever it authenticates, or another one in whose name that may speak.
+
+        400/6 for a role that may not, or a user that is not there; 403/10 for a company that is not the user's.
+        """
+        identity = self._in_tenant(self.authenticate(headers), headers)
+        user = next((headers[name] for name in IMPERSONATES if headers.get(name)), None)
+        if user is None:
+            return identity
+        if identity.role not in MAY_IMPERSONATE and identity.service_account_type < SERVICE_ACCOUNT:
+            raise errors.impersonation("impersonation not allowed", role=identity.role)
+        known = (credential.identity for credential in self.credentials.values())
+        found = next((one for one in known if one.user == user), None)
+        if found is None:
+            raise errors.impersonation("unknown user", id=user, company=identity.company)
+        return found
+
+    def _in_tenant(self, identity: Identity, headers: Mapping[str, str]) -> Identity:
+        tenant = headers.get(TENANT)
+        if tenant is None or self._settings.edition != "enterprise":
+            return identity
+        if tenant not in (identity.company, COMPANY_ID):
+            raise errors.tenant_not_allowed(tenant)
+        return replace(identity, tenant=tenant)
 
     def authenticate(self, headers: Mapping[str, str]) -> Identity:
         """401/20 without a header, 401/10 for an unknown scheme, 401/22 bad credentials, 401/30 bad token."""
@@ -113,9 +156,14 @@ class Auth:
         if claims.get("session_id") in self._revoked_sessions:
             raise errors.invalid_token("Token was revoked")
         identity = claims["identity"]
-        return make_identity(
-            user=identity["user"], role=identity["role"], protected=self._is_protected(identity["user"])
+        made = make_identity(
+            user=identity["user"],
+            role=identity["role"],
+            protected=self._is_protected(identity["user"]),
+            company=identity["company"],
+            service_account_type=identity.get("service_account_type", 0),
         )
+        return replace(made, tenant=claims.get("tenant", ""))
 
     def _is_protected(self, user: str) -> bool:
         return any(

@@ -15,8 +15,8 @@ class CallRecord:
     """``n`` counts from 1 in the order in which calls ended. ``code`` 0: the connection was closed without an answer.
 
     ``done`` says whether the operation ran, whatever the client was told; ``code`` and ``subcode`` are what the
-    operation gave (of a call that was not done: what the client was told). Times are seconds; ``time`` is wall time at
-    arrival.
+    operation gave (of a call that was not done: what the client was told). ``user``: in whose name. Times are
+    seconds; ``time`` is wall time at arrival.
     """
 
     n: int
@@ -29,6 +29,7 @@ class CallRecord:
     worker: str | None
     client: str | None
     user_agent: str | None
+    user: str | None
     code: int
     subcode: int
     done: bool

@@ -15,6 +15,7 @@ from .downtime import MODES
 from .envelope import to_json
 from .errors import ApiError
 from .faults import BadRule
+from .settings import COMPANY_ID
 from .task_documents import new_task, requested_fields
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class DevApi:
             ("POST", "clock"): self._clock,
             ("POST", "revoke"): self._revoke,
             ("POST", "credentials"): self._credentials,
+            ("POST", "vaults"): self._vaults,
             ("POST", "bulk_tasks"): self._bulk_tasks,
         }
 
@@ -179,9 +181,15 @@ class DevApi:
             user=str(body.get("user", "developer")),
             role=str(body.get("role", "user")),
             protected=bool(body.get("protected", False)),
+            company=str(body.get("company", COMPANY_ID)),
+            service_account_type=int(body.get("service_account_type", 0)),
         )
         access_key, secret_key = self._server.auth.add_credential(identity)
         return {"access_key": access_key, "secret_key": secret_key}
+
+    async def _vaults(self, request: web.BaseRequest, body: dict[str, Any]) -> dict[str, Any]:
+        self._server.auth.vaults[str(body["user"])] = [str(text) for text in body["vaults"]]
+        return {}
 
     async def _bulk_tasks(self, request: web.BaseRequest, body: dict[str, Any]) -> dict[str, Any]:
         """``count`` tasks, enqueued to ``queue`` (id or name; made if there is none) as tasks.enqueue leaves them."""

@@ -25,6 +25,10 @@ def invalid_id(**data: Any) -> ApiError:
     return ApiError(400, 10, "Invalid object id", **data)
 
 
+def impersonation(message: str, **data: Any) -> ApiError:
+    return ApiError(400, 6, f"Impersonation error ({message})", **data)
+
+
 def validation(message: str, **data: Any) -> ApiError:
     return ApiError(400, 12, f"Validation error ({message})", **data)
 
@@ -127,6 +131,10 @@ def invalid_token(reason: str) -> ApiError:
 
 def role_not_allowed(role: str) -> ApiError:
     return ApiError(403, 20, "Forbidden (not allowed for role)", role=role)
+
+
+def tenant_not_allowed(tenant: str) -> ApiError:
+    return ApiError(403, 10, "Forbidden (routing error)", tenant=tenant)
 
 
 def unknown_endpoint(name: str, version: str) -> ApiError:

@@ -24,14 +24,18 @@ class Identity:
     company_name: str
     role: str
     protected: bool = False
+    service_account_type: int = 0
+    tenant: str = ""
+    """The company that it works in, where that is not its own."""
 
-    def claim(self) -> dict[str, str]:
+    def claim(self) -> dict[str, Any]:
         return {
             "user": self.user,
             "company": self.company,
             "role": self.role,
             "user_name": self.user_name,
             "company_name": self.company_name,
+            **({"service_account_type": self.service_account_type} if self.service_account_type else {}),
         }
 
 

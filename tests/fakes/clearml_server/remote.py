@@ -37,13 +37,16 @@ class RemoteServer:
 
     # ---- the ClearML API
 
-    def call(self, endpoint: str, /, *, timeout: float = 30.0, **data: Any) -> dict[str, Any]:
+    def call(
+        self, endpoint: str, /, *, timeout: float = 30.0, keys: tuple[str, str] | None = None, **data: Any
+    ) -> dict[str, Any]:
         """``data`` of the answer to a POST, sent over the control port (so it works while the API is down).
 
         It is subject to faults as every other call; keep tests' own calls out of rules by ``client``: they send the
-        header ``X-Client-Name: test``. :class:`CallFailed` for any answer but 200.
+        header ``X-Client-Name: test``. ``keys``: of others than the server's own account. :class:`CallFailed` for any
+        answer but 200.
         """
-        pair = base64.b64encode(f"{self.access_key}:{self.secret_key}".encode()).decode()
+        pair = base64.b64encode(":".join(keys or (self.access_key, self.secret_key)).encode()).decode()
         headers = {"Authorization": f"Basic {pair}", "X-Client-Name": "test"}
         status, body = _send("POST", f"{self.control_url}/{endpoint}", data, headers, timeout)
         meta = body.get("meta", {})
@@ -148,11 +151,16 @@ class RemoteServer:
         self._dev("POST", "revoke", {"access_key": access_key})
 
     def add_credentials(
-        self, *, user: str = "developer", role: str = "user", protected: bool = False
+        self, *, user: str = "developer", role: str = "user", protected: bool = False, **more: Any
     ) -> tuple[str, str]:
-        """A new access key and its secret."""
-        made = self._dev("POST", "credentials", {"user": user, "role": role, "protected": protected})
+        """A new access key and its secret; the user is made if there is none. ``more``: ``company``,
+        ``service_account_type``."""
+        made = self._dev("POST", "credentials", {"user": user, "role": role, "protected": protected, **more})
         return made["access_key"], made["secret_key"]
+
+    def set_vaults(self, user: str, *vaults: str) -> None:
+        """What `users.get_vaults` gives this user: texts in HOCON."""
+        self._dev("POST", "vaults", {"user": user, "vaults": vaults})
 
     # ---- what happened
 

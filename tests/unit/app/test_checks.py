@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from clearml_k8s.app.checks import check
 from clearml_k8s.clearml.keys import Credentials
-from clearml_k8s.config import Config, QueueConfig, QueueSettings
+from clearml_k8s.config import ClearMLConfig, Config, QueueConfig, QueueSettings, SecretKey
 from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.config.dashboard import DashboardConfig, GpuDiscovery
 from clearml_k8s.config.kueue import KueueConfig
@@ -290,3 +290,36 @@ async def test_nodes_that_cannot_be_listed(
     code, found = await lines(dataclasses.replace(config, cluster_access=True), kubeconfig, server)
     assert code == 1
     assert "403" in starting(found, "FAIL  nodes cannot be listed: ")
+
+
+OWNERS = ClearMLConfig(api_server="", config_secret=SecretKey(name="conf", key="clearml.conf"))
+
+
+def as_owners(config: Config) -> Config:
+    clearml = dataclasses.replace(OWNERS, api_server=config.clearml.api_server)
+    return dataclasses.replace(config, clearml=clearml)
+
+
+async def test_owner_tokens_of_a_server_that_has_none(
+    config: Config, server: DevServer, cluster: Cluster, kubeconfig: str, tmp_path: Path
+) -> None:
+    conf = tmp_path / "clearml.conf"
+    conf.write_text("api.credentials { access_key: c4n4ry }")
+    code, found = await lines(as_owners(config), kubeconfig, server, conf=conf)
+    assert code == 1
+    line = starting(found, "FAIL  owner tokens")
+    assert "this one's feature set is basic: leave agentk8sglue.useOwnerToken out" in line
+    assert "clearml.taskCredentials" in line
+    assert "take them out of it" in starting(found, "FAIL  clearml.conf")
+    assert "c4n4ry" not in str(found)
+
+
+async def test_the_right_to_make_secrets_is_asked_for_with_owner_tokens_alone(
+    config: Config, server: DevServer, cluster: Cluster, kubeconfig: str
+) -> None:
+    await lines(config, kubeconfig, server)
+    asked = [seen.body["spec"]["resourceAttributes"] for seen in cluster.of("POST", "selfsubjectaccessreviews")]
+    assert not [a for a in asked if a["resource"] == "secrets"]
+    await lines(as_owners(config), kubeconfig, server)
+    asked = [seen.body["spec"]["resourceAttributes"] for seen in cluster.of("POST", "selfsubjectaccessreviews")]
+    assert [a["verb"] for a in asked if a["resource"] == "secrets"] == ["create"]

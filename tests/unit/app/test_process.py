@@ -10,6 +10,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -25,6 +26,7 @@ from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.config import Config, QueueConfig, QueueSettings
 from clearml_k8s.config.dashboard import CpuDiscovery, DashboardConfig, GpuDiscovery
 from clearml_k8s.config.kueue import KueueConfig
+from clearml_k8s.config.pod_commands import PodCommandsConfig
 from clearml_k8s.config.sessions import SessionsConfig
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.marking import Marking
@@ -40,6 +42,7 @@ from clearml_k8s.kube.watch import Watch
 from clearml_k8s.settings import Settings
 from clearml_server.process import DevServer
 from flow_parts import make_config
+from living import runs
 from manual_clock import ManualClock
 from scripted_kube import Cluster, Fault, status
 
@@ -821,6 +824,51 @@ async def test_no_services_are_asked_for_where_no_session_is_reached(
     await running.until(lambda: cluster.objects.get("jobs"))
     await running.passes(30)
     assert cluster.of("GET", "services") + cluster.of("POST", "services") == []
+
+
+def around(**commands: str) -> PodCommandsConfig:
+    """With a limit that this clock, which runs ahead of real processes, does not reach."""
+    return PodCommandsConfig(timeout_seconds=300.0, **commands)
+
+
+async def test_commands_around_a_pod_are_run(
+    start: Start, server: DevServer, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In real shells, by the loop of the process."""
+    monkeypatch.chdir(tmp_path)
+    task = server.create_task(queue="default")
+    commands = around(
+        pre_apply="echo 1 >>ran", post_apply="echo 2 {pod_number} >>ran", post_delete="echo {pod_name} >>ran"
+    )
+    running = await start(make_config(api_server=server.url, pod_commands=commands))
+    await running.serving()
+    ran = tmp_path / "ran"
+    await running.until(lambda: ran.exists() and ran.read_text() == "1\n2 1\n")
+    cluster.drop("jobs", f"clearml-id-{task}")
+    await running.until(lambda: ran.read_text() == f"1\n2 1\nclearml-id-{task}\n")
+    await running.until(lambda: not cluster.objects["configmaps"]["gpu-clearml-agent-claims"].get("data"))
+    await running.on_time()
+
+
+async def test_a_command_ends_with_the_process(
+    start: Start, server: DevServer, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it was at is owed still; another life without commands drops that."""
+    monkeypatch.chdir(tmp_path)
+    task = server.create_task(queue="default")
+    commands = around(post_apply="sleep 600 & echo $! >pid; wait")
+    running = await start(make_config(api_server=server.url, pod_commands=commands))
+    await running.serving()
+    pid = tmp_path / "pid"
+    await running.until(lambda: pid.exists() and pid.read_text())
+    running.stop.set()
+    assert running.task is not None
+    await running.until(running.task.done)
+    while runs(int(pid.read_text())):
+        await asyncio.sleep(0.01)
+    record = cluster.objects["configmaps"]["gpu-clearml-agent-claims"]
+    assert list(record["data"]) == [f"owed.{task}"]
+    await (await start()).until(lambda: not record.get("data"))
 
 
 # ---- what the server is told ----------------------------------------------------------------------------------------

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
-from assemble import CannotAssemble, libraries
+from assemble import CannotAssemble, libraries, make_agent
 from bundle_packages import PIPS, MissingPackage, install_pip, pip_versions, separate
 
 from ci.paths import ROOT
@@ -58,6 +60,23 @@ def test_packages_that_both_need_are_put_in_once(tmp_path: Path) -> None:
     assert {path.name for path in python.iterdir() if "-" not in path.name} == {"virtualenv", "File.Lock"}
     assert [path.name for path in sorted((agent / "requests").iterdir())] == ["__init__.py"]
     assert not (tmp_path / "bin").exists()
+
+
+def test_the_agent_sees_no_packages_of_the_image(tmp_path: Path) -> None:
+    """PYTHONPATH is the image's, for a Python of its own; the programs that the agent starts get it as ever."""
+    image, agent, shared = (tmp_path / name for name in ("image", "agent", "shared"))
+    for folder in (image, shared):
+        folder.mkdir()
+        (folder / "both.py").write_text(f"print({folder.name!r})")
+    own = make_agent(agent, python=Path(sys.executable).resolve(), shared=shared)
+    (own / "requests.py").write_text("print('its own')")
+    (image / "requests.py").write_text("print('of the image')")
+    code = "import both, requests, os; print(os.environ['PYTHONPATH'])"
+    for given in (str(image), f"{image}/../image:", "image"):
+        environment = {"PYTHONPATH": given}
+        command = [agent / "bin/python", "-c", code]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.stdout.splitlines() == ["shared", "its own", given], done.stderr
 
 
 def test_a_package_that_is_not_there_is_named(tmp_path: Path) -> None:

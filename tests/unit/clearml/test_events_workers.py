@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from clearml_k8s.clearml import events, workers
 from clearml_k8s.clearml.events import LogLine
-from clearml_k8s.clearml.projects import ProjectNames
+from clearml_k8s.clearml.projects import FRESH_SECONDS, ProjectNames
 from hypothesis import given
 from hypothesis import strategies as st
 from scripted_clearml import Reply
@@ -114,6 +114,9 @@ async def test_names_of_projects_are_read_once(api, session, caplog):
     assert api.of("projects.get_all") == [{"id": ["p"], "only_fields": ["id", "name"]}] * 2
     api.script("projects.get_all", Reply(data={"projects": []}))
     assert await names.of("gone") == ""
+    await session.clock.advance(FRESH_SECONDS)
+    api.script("projects.get_all", Reply(data={"projects": [{"id": "p", "name": "new"}]}))
+    assert await names.of("p") == "new", "somebody has renamed it"
 
 
 async def test_the_probe_touches_what_a_take_touches(api, session):

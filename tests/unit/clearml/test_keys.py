@@ -146,9 +146,9 @@ async def test_files_that_change_during_a_login_are_not_forgotten(api, folder, s
     api.script("queues.get_all", Reply(data={"queues": []}))
     attempt = session._attempt
 
-    async def and_meanwhile(endpoint, *words, **named):
-        data = await attempt(endpoint, *words, **named)
-        if endpoint == "auth.login":
+    async def and_meanwhile(asked, *words):
+        data = await attempt(asked, *words)
+        if asked.endpoint == "auth.login":
             mount(folder, OLD, version="2")
             session._keys.follow(now=True)  # another call's look
         return data

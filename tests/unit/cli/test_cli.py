@@ -229,6 +229,14 @@ def test_render_says_that_no_template_module_was_called(
     assert "the template module custom_code:update is not called here" in capsys.readouterr().err
 
 
+def test_render_runs_no_commands_and_says_so(
+    config_file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLEARML_K8S_GLUE_POD_POST_DELETE_CMD", "exit 1")
+    assert cli.main(["render", "--config", config_file, "--queue", "big"]) == 0
+    assert "the commands around pods (podCommands) are not run here" in capsys.readouterr().err
+
+
 def test_render_explains_the_layers(config_file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["render", "--config", config_file, "--queue", "big", "--explain"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -362,6 +370,23 @@ def test_render_goes_by_conditions_and_by_clearml_conf(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "# queue small, CLEARML_K8S_GLUE_COND_CUST_TEMPLATE holds"
     assert 'conditional        spec.template.spec.priorityClassName: "high"' in lines
+
+
+def test_render_of_a_rule_that_names_the_project(
+    config_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conf, task = tmp_path / "mounted.conf", tmp_path / "task.json"
+    conf.write_text('agent.default_docker.match_rules: [{image: "rule:1", match.project: "^vision/"}]')
+    monkeypatch.setenv("CLEARML_K8S_TASK_CONF", str(conf))
+    command = ["render", "--config", config_file, "--queue", "small", "--task-json", str(task)]
+    task.write_text(json.dumps({"id": "ab", "project": {"id": "p", "name": "vision/one"}}))
+    assert cli.main(command) == 0
+    found = capsys.readouterr()
+    assert "image: rule:1" in found.out
+    assert "project" not in found.err
+    task.write_text(json.dumps({"id": "ab", "project": "p"}))
+    assert cli.main(command) == 0
+    assert "the name of the task's project, by which a rule" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from clearml_k8s.config import (
     TaskPodConfig,
 )
 from clearml_k8s.config.dashboard import CpuDiscovery, DashboardConfig, GpuDiscovery
-from clearml_k8s.config.file import ConfigProblems, load_config_file, parse_config
+from clearml_k8s.config.file import ConfigProblems, config_from_document, load_config_file, parse_config, parse_yaml
 
 # The document of docs/architecture.md, "The config file".
 FULL = """
@@ -453,3 +453,29 @@ def test_an_init_container_needs_an_image(task: dict[str, Any], refused: bool) -
         assert problems(document(task=task)) == (f"config.yaml: {where}",)
     else:
         parse_config(document(task=task))
+
+
+CREDENTIALS = {"secretName": "ac"}
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"ownerToken": True}, ""),
+        ({"ownerToken": True, "taskCredentials": None}, ""),
+        ({"taskCredentials": CREDENTIALS, "ownerToken": False}, ""),
+        ({"taskCredentials": CREDENTIALS, "ownerToken": True}, "found beside ownerToken; expected one of the two"),
+        ({}, "clearml.taskCredentials: found nothing; expected the Secret"),
+        ({"ownerToken": False}, "clearml.taskCredentials: found nothing; expected the Secret"),
+    ],
+)
+def test_a_pod_logs_in_in_one_way(given: dict[str, Any], problem: str) -> None:
+    document = parse_yaml(FULL, source="x")
+    document["clearml"] = {"apiServer": "https://api.clear.ml", **given}
+    if problem:
+        with pytest.raises(ConfigProblems, match=problem):
+            config_from_document(document, source="x")
+    else:
+        found = config_from_document(document, source="x").clearml
+        assert found.owner_tokens is bool(given.get("ownerToken"))
+        assert found.vault_environment is True

@@ -17,6 +17,7 @@ from clearml_k8s.config import (
 from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.config.file import ConfigProblems
 from clearml_k8s.config.glue_environment import with_environment
+from clearml_k8s.config.pod_commands import PodCommandsConfig
 
 CONFIG = Config(
     release_name="gpu",
@@ -84,3 +85,17 @@ def test_a_template_module_where_the_values_name_none() -> None:
     assert with_environment(CONFIG, given).template_module == TemplateModuleConfig(function="custom_code:update")
     own = dataclasses.replace(CONFIG, template_module=TemplateModuleConfig(function="a:b", path=("/root",)))
     assert with_environment(own, given).template_module == own.template_module
+
+
+def test_variables_of_the_glue() -> None:
+    given = {
+        "CLEARML_K8S_GLUE_POD_PRE_APPLY_CMD": "one",
+        "CLEARML_K8S_GLUE_POD_POST_APPLY_CMD": " ",
+        "CLEARML_K8S_GLUE_POD_POST_DELETE_CMD": "three",
+    }
+    assert with_environment(CONFIG, given).pod_commands == PodCommandsConfig(pre_apply="one", post_delete="three")
+    own = PodCommandsConfig(pre_apply="own", timeout_seconds=5)
+    found = with_environment(dataclasses.replace(CONFIG, pod_commands=own), given).pod_commands
+    assert found == dataclasses.replace(own, post_delete="three"), "what the values say wins"
+    (problem,) = problems(CONFIG, CLEARML_K8S_GLUE_POD_PRE_APPLY_CMD="echo {pod_number}")
+    assert problem.startswith("CLEARML_K8S_GLUE_POD_PRE_APPLY_CMD: found {pod_number}")

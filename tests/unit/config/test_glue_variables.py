@@ -20,6 +20,9 @@ ROOT = Path(__file__).resolve().parents[3]
 VALUES = {
     "CLEARML_K8S_GLUE_TEMPLATE_MODULE": "custom_code:update_template",
     "K8S_GLUE_POD_USE_IMAGE_ENTRYPOINT": "true",
+    "CLEARML_K8S_GLUE_POD_PRE_APPLY_CMD": "kubectl apply -f a.yaml",
+    "CLEARML_K8S_GLUE_POD_POST_APPLY_CMD": "kubectl get pods",
+    "CLEARML_K8S_GLUE_POD_POST_DELETE_CMD": "kubectl delete -f a.yaml",
     "CLEARML_K8S_GLUE_COND_CUST_TEMPLATE": 'type="a"|{spec.nodeName: b}',
 }
 """Of each variable that works for the configuration: a value that changes it."""

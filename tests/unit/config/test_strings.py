@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from clearml_k8s.config.strings import SAMPLE, Missing, filled, problems, uses
+from clearml_k8s.spec.expansion import joined
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,8 @@ TASK: dict[str, Any] = {
     "user": "u1",
     "progress": 5,
     "empty": "",
+    "nothing": None,
+    "untagged": [],
     "lines": "\n\n",
     "blank": "  ",
     "models": [{"name": "s3cret"}],
@@ -41,6 +44,9 @@ VALUES = {
         ("${CLEARML_TASK.hyperparams.properties.team.value}", "vision"),
         ("${CLEARML_TASK.hyperparams.properties.none.value:all}", "all"),
         ("${CLEARML_TASK.empty:}", ""),
+        ("${CLEARML_TASK.empty}", ""),
+        ("${CLEARML_TASK.lines}", ""),
+        ("${CLEARML_TASK.untagged|label}", ""),
         ("${CLEARML_TASK.empty:none|capitalize}", "None"),
         ("${CLEARML_TASK.tags}", "a,b"),
         ("${CLEARML_TASK.progress}", "5"),
@@ -78,7 +84,7 @@ def test_what_kubernetes_would_expand_is_escaped_there_alone() -> None:
         "command": ["${CLEARML_QUEUE_NAME}"],
         "image": "${CLEARML_QUEUE_NAME}",
     }
-    found = filled(thing, {**VALUES, "QUEUE_NAME": "$(SECRET)"}, escape=lambda text: text.replace("$(", "$$("))
+    found = filled(thing, {**VALUES, "QUEUE_NAME": "$(SECRET)"}, join=joined)
     assert found == {
         "env": [{"name": "A", "value": "$(B) $$(SECRET)"}],
         "command": ["$$(SECRET)"],
@@ -91,8 +97,8 @@ def test_what_kubernetes_would_expand_is_escaped_there_alone() -> None:
     [
         ("${CLEARML_TASK.none}", "${CLEARML_TASK.none}: there is no such value; give a default"),
         ("${CLEARML_TASK.name.first}", "there is no such value"),
-        ("${CLEARML_TASK.empty}", "there is no such value"),
-        ("${CLEARML_TASK.lines}", "there is no such value"),
+        ("${CLEARML_TASK.nothing}", "there is no such value"),
+        ("${CLEARML_TASK.tags.first}", "there is no such value"),
         ("${CLEARML_TASK.models}", "${CLEARML_TASK.models}: that is a list of objects, which has no text"),
         ("${CLEARML_TASK.name|upper}", "found the operation 'upper'; there are capitalize, label, "),
         ("${CLEARML_TASK.hyperparams.properties}", "that is an object; name one of its members: team"),
@@ -116,7 +122,7 @@ def test_a_task_keeps_to_its_own_folder_of_a_volume(key: str, value: str) -> Non
 
 def test_a_variable_in_a_sub_path_is_the_templates_own() -> None:
     values = {**VALUES, "PROJECT_NAME": "$(OTHER)"}
-    found = filled({"subPathExpr": "$(A)-${CLEARML_PROJECT_NAME}"}, values, escape=lambda text: text.replace("$", "$$"))
+    found = filled({"subPathExpr": "$(A)-${CLEARML_PROJECT_NAME}"}, values, join=joined)
     assert found == {"subPathExpr": "$(A)-$$(OTHER)"}
 
 

@@ -58,7 +58,7 @@ async def loop(side: Side) -> Loop:
 @pytest.fixture(scope="module")
 def app() -> Server:
     """The development ClearML server, without sockets; each run empties it."""
-    return Server(Settings())
+    return Server(Settings(edition="enterprise", role="admin"))
 
 
 @pytest.fixture

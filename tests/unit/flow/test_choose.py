@@ -304,3 +304,25 @@ def test_what_is_remembered_of_turns_is_bounded(number: int) -> None:
         queues = {f"q{start + i}": ["t"] for i in range(number)}
         turns = chosen(queues, turns=turns).turns
         assert len(turns.due) == number
+
+
+def test_what_asks_for_too_much_of_a_limit_that_is_exceeded() -> None:
+    """As little as it takes, in order; not for what every task takes, nor for what is only counted as the most."""
+    limits = {"gpus": limit(4, used=7), "pods": limit(2, used=3)}
+    room = Room(
+        limits=limits,
+        costs={"a": (("pods", ONE),), "b": (("pods", ONE),)},
+        by_task={
+            "a": {
+                "small": (("pods", ONE),),
+                "two": (("pods", ONE), ("gpus", Decimal(2))),
+                "three": (("pods", ONE), ("gpus", Decimal(3))),
+            }
+        },
+        at_most={"a": (("pods", ONE), ("gpus", Decimal(2)))},
+    )
+    asks = [("b", "other"), ("a", "small"), ("a", "two"), ("a", "three")]
+    assert room.too_much(asks, in_flight={"two": "a", "three": "a", "other": "b"}) == {"two", "three"}
+    assert room.too_much(reversed(asks), in_flight={}) == {"three"}
+    assert room.too_much(asks, in_flight={"unread": "a"}) == {"two"}
+    assert room.too_much(asks, in_flight={"unread": "a", "unread too": "a"}) == set()

@@ -10,78 +10,85 @@ from clearml_k8s.flow.decide import SIGTERM_REASON, Step, decide
 from clearml_k8s.flow.diagnosis import Category
 from flow_parts import LATER, make_container, make_job, make_pod, make_task
 from reconcile_page import PAGE, page
-from reconcile_states import CLUSTER, TASK, WORKER, step
+from reconcile_states import CLUSTER, ENDS, GIVEN, LACKS, TASK, WORKER, step
 
-NOTHING, TELL, FAIL_WAITING, EXPLAIN = Step.NOTHING, Step.TELL, Step.FAIL_WAITING, Step.EXPLAIN_STOP
-FAIL, DELETE, LATER_ON = Step.FAIL_ENDED, Step.DELETE_JOB, Step.DELETE_LATER
-LONG, LOST, REQUEUE, WHY = Step.FAIL_LONG, Step.FAIL_LOST, Step.DISRUPTED, Step.EXPLAIN_FAILURE
-ABORT = Step.END_ABORTED
+NONE, TELL, WAITS, WHO = Step.NOTHING, Step.TELL, Step.FAIL_WAITING, Step.EXPLAIN_STOP
+FAIL, GONE, KEEP = Step.FAIL_ENDED, Step.DELETE_JOB, Step.DELETE_LATER
+LONG, LOST, AGAIN, WHY = Step.FAIL_LONG, Step.FAIL_LOST, Step.DISRUPTED, Step.EXPLAIN_FAILURE
+ABORT, BACK, GIVE = Step.END_ABORTED, Step.GIVE_BACK, Step.GIVE_TOKEN
 
 HELD = ("suspended", "suspended by Kueue")
 HELD_ENDING = ("suspended, pod ending",)
-TELLS = ("no pod yet", "no pod: quota", "pod unscheduled", "pod starting", "pod gone, Job not")
+TELLS = ("no pod yet", "no pod: quota", "pod unscheduled", "pod starting", "pod gone, Job not", GIVEN)
+TOKEN = (LACKS,)
+NO_TOKENS = (ENDS,)
 STUCK = ("no pod: LimitRange", "no pod: Pod Security", "no pod: admission", "image name", "image pull",
          "container config")  # fmt: skip
-RUNS = ("running",)
+RUNS = ("running", "ranks: all run")
 LIMITED = ("running, limited",)
 DELETED = ("running, being deleted",)
 OVER = ("task's container ended", "succeeded", "failed: exit code",
-        "pod gone, Job failed", "failed: stopped in Kueue", "Job complete")  # fmt: skip
+        "pod gone, Job failed", "failed: stopped in Kueue", "Job complete", "ranks: 0 ended well")  # fmt: skip
 MEMORY = ("failed: OOM",)
-DEADLINE = ("failed: deadline",)
+DEADLINE = ("failed: deadline", "ranks: 1 failed")
 DISRUPTED = ("failed: evicted", "failed: preempted", "failed: node lost", "failed: out of service",
              "suspended, pod gone", "failed: evicted by Kueue", "failed: preempted by Kueue",
-             "failed: evicted, let in again")  # fmt: skip
-COLUMNS = (TELLS, STUCK, RUNS, LIMITED, DELETED, OVER, MEMORY, DEADLINE, DISRUPTED, HELD, HELD_ENDING)
+             "failed: evicted, let in again", "ranks: 1 evicted, gone")  # fmt: skip
+RANKS_WAIT = ("ranks: some without a node",)
+RANK_DONE = ("ranks: 1 ended well",)
+RANK_DELETED = ("ranks: 1 being deleted",)
+COLUMNS = (TELLS, STUCK, RUNS, LIMITED, DELETED, OVER, MEMORY, DEADLINE, DISRUPTED, RANKS_WAIT, RANK_DONE, RANK_DELETED,
+           TOKEN, NO_TOKENS, HELD, HELD_ENDING)  # fmt: skip
 
 TABLE: dict[str, tuple[Step, ...]] = {
-    #                         tells    stuck         runs     limited  deleted  over      memory    deadline  disrupted
-    "queued":                (TELL,    FAIL_WAITING, NOTHING, NOTHING, LOST,    FAIL,     FAIL,     FAIL,     REQUEUE),
-    "queued again":          (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  DELETE,   DELETE,   DELETE,   DELETE),
-    "in_progress":           (NOTHING, NOTHING,      NOTHING, LONG,    LOST,    FAIL,     FAIL,     FAIL,     REQUEUE),
-    "in_progress, stopping": (ABORT,   ABORT,        ABORT,   ABORT,   LOST,    FAIL,     FAIL,     FAIL,     REQUEUE),
-    "in_progress elsewhere": (NOTHING, NOTHING,      NOTHING, NOTHING, NOTHING, LATER_ON, LATER_ON, LATER_ON, LATER_ON),
-    "created":               (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON, LATER_ON),
-    "stopped":               (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON, LATER_ON),
-    "stopped, SIGTERM":      (EXPLAIN, EXPLAIN,      EXPLAIN, EXPLAIN, EXPLAIN, EXPLAIN,  EXPLAIN,  FAIL,     REQUEUE),
-    "stopped, explained":    (DELETE,  DELETE,       DELETE,  DELETE,  DELETE,  LATER_ON, LATER_ON, LATER_ON, LATER_ON),
-    "completed":             (LATER_ON,) * 9,
-    "failed":                (*(LATER_ON,) * 6, WHY, LATER_ON, LATER_ON),
-    "failed, explained":     (LATER_ON,) * 9,
-    "failed: preempted":     (REQUEUE,) * 9,
-    "closed":                (LATER_ON,) * 9,
-    "published":             (LATER_ON,) * 9,
-    "publishing":            (LATER_ON,) * 9,
-    "unknown status":        (NOTHING, NOTHING,      NOTHING, NOTHING, NOTHING, LATER_ON, LATER_ON, LATER_ON, LATER_ON),
-    "no such task":          (DELETE,) * 9,
+    #                         tells  stuck  runs   limit  del    over   memory time   disr   ranks  r.done r.del
+    "queued":                (TELL,  WAITS, NONE,  NONE,  LOST,  FAIL,  FAIL,  FAIL,  AGAIN, BACK,  FAIL,  LOST),
+    "queued again":          (GONE,) * 12,
+    "in_progress":           (NONE,  NONE,  NONE,  LONG,  LOST,  FAIL,  FAIL,  FAIL,  AGAIN, NONE,  NONE,  LOST),
+    "in_progress, stopping": (ABORT, ABORT, ABORT, ABORT, LOST,  FAIL,  FAIL,  FAIL,  AGAIN, ABORT, ABORT, LOST),
+    "in_progress elsewhere": (NONE,  NONE,  NONE,  NONE,  NONE,  KEEP,  KEEP,  KEEP,  KEEP,  NONE,  NONE,  NONE),
+    "created":               (GONE,  GONE,  GONE,  GONE,  GONE,  KEEP,  KEEP,  KEEP,  KEEP,  GONE,  GONE,  GONE),
+    "stopped":               (GONE,  GONE,  GONE,  GONE,  GONE,  KEEP,  KEEP,  KEEP,  KEEP,  GONE,  GONE,  GONE),
+    "stopped, SIGTERM":      (WHO,   WHO,   WHO,   WHO,   WHO,   WHO,   WHO,   FAIL,  AGAIN, WHO,   WHO,   FAIL),
+    "stopped, explained":    (GONE,  GONE,  GONE,  GONE,  GONE,  KEEP,  KEEP,  KEEP,  KEEP,  GONE,  GONE,  GONE),
+    "completed":             (KEEP,) * 12,
+    "failed":                (*(KEEP,) * 6, WHY, *(KEEP,) * 5),
+    "failed, explained":     (KEEP,) * 12,
+    "failed: preempted":     (AGAIN,) * 12,
+    "closed":                (KEEP,) * 12,
+    "published":             (KEEP,) * 12,
+    "publishing":            (KEEP,) * 12,
+    "unknown status":        (NONE,  NONE,  NONE,  NONE,  NONE,  KEEP,  KEEP,  KEEP,  KEEP,  NONE,  NONE,  NONE),
+    "no such task":          (GONE,) * 12,
 }  # fmt: skip
 
-SUSPENDED: dict[str, tuple[Step, ...]] = {
-    #                         held     its pod ends
-    "queued":                (TELL,    LOST),
-    "queued again":          (DELETE,  DELETE),
-    "in_progress":           (REQUEUE, LOST),
-    "in_progress, stopping": (REQUEUE, LOST),
-    "in_progress elsewhere": (NOTHING, NOTHING),
-    "created":               (DELETE,  DELETE),
-    "stopped":               (DELETE,  DELETE),
-    "stopped, SIGTERM":      (REQUEUE, REQUEUE),
-    "stopped, explained":    (DELETE,  DELETE),
-    "completed":             (LATER_ON,) * 2,
-    "failed":                (LATER_ON,) * 2,
-    "failed, explained":     (LATER_ON,) * 2,
-    "failed: preempted":     (REQUEUE,) * 2,
-    "closed":                (LATER_ON,) * 2,
-    "published":             (LATER_ON,) * 2,
-    "publishing":            (LATER_ON,) * 2,
-    "unknown status":        (NOTHING, NOTHING),
-    "no such task":          (DELETE,) * 2,
+#: Of Jobs that wait for a Secret, or are held by Kueue.
+HELD_BACK: dict[str, tuple[Step, ...]] = {
+    #                         token  none   held   its pod ends
+    "queued":                (GIVE,  GONE,  TELL,  LOST),
+    "queued again":          (GONE,  GONE,  GONE,  GONE),
+    "in_progress":           (NONE,  NONE,  AGAIN, LOST),
+    "in_progress, stopping": (ABORT, ABORT, AGAIN, LOST),
+    "in_progress elsewhere": (NONE,  NONE,  NONE,  NONE),
+    "created":               (GONE,  GONE,  GONE,  GONE),
+    "stopped":               (GONE,  GONE,  GONE,  GONE),
+    "stopped, SIGTERM":      (WHO,   WHO,   AGAIN, AGAIN),
+    "stopped, explained":    (GONE,  GONE,  GONE,  GONE),
+    "completed":             (KEEP,) * 4,
+    "failed":                (KEEP,) * 4,
+    "failed, explained":     (KEEP,) * 4,
+    "failed: preempted":     (AGAIN,) * 4,
+    "closed":                (KEEP,) * 4,
+    "published":             (KEEP,) * 4,
+    "publishing":            (KEEP,) * 4,
+    "unknown status":        (NONE,  NONE,  NONE,  NONE),
+    "no such task":          (GONE,) * 4,
 }  # fmt: skip
 
 
 def test_the_table_is_whole() -> None:
     assert sorted(state for column in COLUMNS for state in column) == sorted(CLUSTER)
-    assert set(TABLE) == set(SUSPENDED) == set(TASK)
+    assert set(TABLE) == set(HELD_BACK) == set(TASK)
 
 
 @pytest.mark.parametrize("task", TASK)
@@ -89,8 +96,8 @@ def test_the_table_is_whole() -> None:
 def test_the_next_step(task: str, cluster: str) -> None:
     (column,) = [index for index, group in enumerate(COLUMNS) if cluster in group]
     found = step(task, cluster)
-    assert found.step is (*TABLE[task], *SUSPENDED[task])[column]
-    assert (found.diagnosis is not None) == (found.step not in (NOTHING, DELETE, LATER_ON, ABORT))
+    assert found.step is (*TABLE[task], *HELD_BACK[task])[column]
+    assert (found.diagnosis is not None) == (found.step not in (NONE, GONE, KEEP, ABORT, GIVE))
 
 
 def test_the_documented_table_is_what_the_code_says() -> None:
@@ -105,12 +112,12 @@ def test_a_task_whose_worker_is_not_known_is_failed() -> None:
 
 def test_the_pod_of_another_job_says_nothing() -> None:
     ended = make_pod("t", phase="Failed", job_uid="another")
-    assert decide(task=make_task("in_progress"), job=make_job(), pods=[ended], worker=WORKER).step is NOTHING
+    assert decide(task=make_task("in_progress"), job=make_job(), pods=[ended], worker=WORKER).step is NONE
 
 
 def test_a_sidecar_that_runs_on_is_no_end() -> None:
     pod = make_pod("t", make_container(terminated="Error", exit_code=1), make_container("sidecar", running=True))
-    assert decide(task=make_task("in_progress"), job=make_job(), pods=[pod], worker=WORKER).step is NOTHING
+    assert decide(task=make_task("in_progress"), job=make_job(), pods=[pod], worker=WORKER).step is NONE
 
 
 def test_an_init_container_that_ended_is_no_end() -> None:
@@ -132,7 +139,7 @@ SIGTERM = make_task("stopped", status_reason=SIGTERM_REASON, status_message="Cha
 )
 def test_what_is_our_own_doing_or_no_sigterm_needs_no_explanation(task: TaskView, explained: bool) -> None:
     pod = make_pod("t", make_container(running=True), phase="Running")
-    assert decide(task=task, job=make_job(), pods=[pod], worker=WORKER, explained=explained).step is DELETE
+    assert decide(task=task, job=make_job(), pods=[pod], worker=WORKER, explained=explained).step is GONE
 
 
 def test_the_reason_is_taken_from_a_pod_that_is_gone() -> None:

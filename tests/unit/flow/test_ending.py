@@ -196,7 +196,7 @@ def test_advice_follows_the_summary() -> None:
 
 def test_the_list_of_categories_is_stable() -> None:
     assert [c.value for c in Category] == [
-        "image-name", "image-pull", "container-config", "unschedulable", "no-pod", "suspended",
+        "image-name", "image-pull", "container-config", "owner-token", "unschedulable", "no-pod", "suspended",
         "kueue-quota", "kueue-queue", "kueue-checks", "kueue-deactivated", "kueue-unseen", "quota", "limit-range",
         "pod-security", "admission", "volume", "sandbox", "starting", "oom-killed", "evicted", "preempted", "node-lost",
         "deadline", "deleted", "not-started", "crashed", "clean-exit", "ended",

@@ -50,7 +50,7 @@ PUT_BACK = "Who acts on a task in the milliseconds"
 REMAINS = (
     LastMoment(heading=FAILED, before="returning.fail tasks.failed", acts=NEW, place="failed+queue"),
     LastMoment(heading=FAILED, before="ends.fail tasks.failed", acts=NEW, place="failed: Kubernetes: image-pull+queue"),
-    LastMoment(heading=PUT_BACK, before="requeue.requeue tasks.edit_hyper_params", acts=ABORT, place="job"),
+    LastMoment(heading=PUT_BACK, before="requeue.requeue tasks.edit_hyper_params", acts=ABORT | CHANGED, place="job"),
     LastMoment(heading=PUT_BACK, before="requeue.requeue tasks.failed", acts=ABORT, place="job"),
     LastMoment(heading=PUT_BACK, before="requeue._enqueue tasks.enqueue", acts=ABORT | CHANGED, place="job"),
 )
@@ -88,7 +88,8 @@ async def test_whatever_the_user_does_between_two_calls(app: Server, scenario: s
             wrong.append(f"{act} before {point}: other tasks are {found.others}")
         wrong += [f"{act} before {point}: {text}" for text in found.wrong]
     assert not wrong, "\n".join(wrong)
-    assert met or (scenario == "completed" and act not in ENDS) or act == "move", "the server refused it every time"
+    over = scenario in ("completed", "a command when a pod is gone") and act not in ENDS
+    assert met or over or act == "move", "the server refused it every time"
 
 
 def test_what_is_left_out_exists() -> None:

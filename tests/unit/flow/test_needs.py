@@ -170,6 +170,36 @@ async def test_what_is_in_doubt_counts_as_what_it_asked_for(new_side: Any, clust
     assert used() == 8
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize(("asks", "launched"), [(2, True), (3, True), (4, False)])
+async def test_who_asks_for_more_during_a_grace_is_chosen_anew(
+    new_side: Any, cluster: Cluster, server: DevServer, asks: int, launched: bool, restarted: bool
+) -> None:
+    """Taken, in doubt, and perhaps of another life: within the limit it is launched as it is now, else put back."""
+    side = await new_side(cluster, config=make_config(**configured(server, max_gpus=8)))
+    first, task = ask(server, 5), ask(server, 2)
+    assert await side.poll() == 2
+    await side.book.flush()
+    taken = ask(server, 1)
+    server.add_fault(kind="error_after_commit", endpoint="^queues.remove_task$", count=1)
+    del cluster.objects["jobs"][side.jobs.of_task(task)[0].name]
+    side.relist()
+    assert await side.poll() == 0
+    assert entries(server) == []
+    ask(server, asks, task=taken)
+    if restarted:
+        side.needs._read.clear()
+    await side.rest()
+    assert [len(side.created(one)) for one in (first, taken)] == [1, launched]
+    if launched:
+        assert gpus_of(side, taken) == asks
+    else:
+        assert entries(server) == [taken]
+        assert await side.poll() == 0
+        await side.teller.flush()
+        assert "it asks for more by now than there is room for" in server.console(taken)
+
+
 async def test_a_wrong_property_fails_the_task_and_stops_nobody(
     new_side: Any, cluster: Cluster, server: DevServer
 ) -> None:
@@ -208,6 +238,24 @@ async def test_a_task_that_nobody_has_read_counts_as_the_most_that_it_may(
     assert dict(room.costs_of(queue.id, "unread"))[f"gpus of {queue.id}"] == 8
     assert not room.fits(queue.id, "unread")
     assert room.of(queue.id) > 0
+
+
+async def test_by_a_quota_too_a_task_that_nobody_has_read_takes_the_most(
+    new_side: Any, cluster: Cluster, server: DevServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind those that a look at the queue reads."""
+    monkeypatch.setattr(needs, "LOOK_AT", 1)
+    side = await new_side(cluster, config=make_config(**configured(server)))
+    hard = {"requests.nvidia.com/gpu": Decimal(8)}
+    side.quotas.apply(
+        Listed(items=(QuotaRecord(name="q", uid="q", resource_version="1", hard=hard, used={}, scopes=()),))
+    )
+    first, second = ask(server, 2), ask(server, 8)
+    assert await side.poll() == 1
+    assert len(side.created(first)) == 1
+    await side.book.flush()
+    assert await side.poll() == 0
+    assert entries(server) == [second]
 
 
 async def test_the_scope_of_a_quota_goes_by_the_tasks_own_priority_class(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 from clearml_k8s import names
 from clearml_k8s.config.sessions import SessionsConfig
 from clearml_k8s.errors import KubeNotFound, Refused, Unanswered
-from clearml_k8s.flow.sessions import AGAIN_SECONDS, LIST_SECONDS, LOOK_SECONDS, NAMESAKE_SECONDS, Sessions
+from clearml_k8s.flow.session_services import AGAIN_SECONDS, LIST_SECONDS, NAMESAKE_SECONDS, WAIT_SECONDS
+from clearml_k8s.flow.sessions import BALANCER_SECONDS, CHECK_SECONDS, LOOK_SECONDS, Sessions
 from clearml_k8s.kube.slim import PodRecord
 from clearml_k8s.kube.watch import Gone, Upsert
 from clearml_server.process import DevServer
@@ -18,6 +20,7 @@ from flow_parts import Side, make_config, make_pod
 from scripted_kube import Cluster, Fault, status
 
 NODE = "192.0.2.11"
+NO_WAY = (names.NO_GATEWAY, None)
 
 
 class World:
@@ -79,6 +82,9 @@ class World:
             found.get("k8s-pod-port", {}).get("value"),
         )
 
+    def reached(self, *tasks: str) -> list[bool]:
+        return [self.way(task)[1] is not None for task in tasks]
+
     async def console(self, task: str) -> list[str]:
         await self.side.teller.flush()
         return [line for line in self.server.console(task).splitlines() if "ession" in line]
@@ -133,10 +139,10 @@ async def test_a_session_is_reached_at_its_node(new_world: Any) -> None:
         "publishNotReadyAddresses": True,
         "ports": [{"name": "ssh", "protocol": "TCP", "port": 10022, "targetPort": 10022, "nodePort": 30001}],
     }
-    assert world.way(task) == (None, None), "no node yet"
+    assert world.way(task) == NO_WAY, "no node yet"
     world.runs(task, ip=None)
     await world.look()
-    assert world.way(task) == (None, None)
+    assert world.way(task) == NO_WAY
     world.runs(task)
     await world.look()
     assert world.way(task) == (NODE, "30001")
@@ -198,6 +204,7 @@ async def test_no_port_is_left(new_world: Any) -> None:
     assert len(world.cluster.of("POST", "services")) == 2
     waiting = "Waiting for a session port: all of 30001 to 30002 are in use"
     assert await world.console(task) == [waiting]
+    assert world.way(task) == NO_WAY, "else its program would write an address of its own"
     world.runs(task)
     await world.look(AGAIN_SECONDS)
     assert world.way(task) == (NODE, "30001")
@@ -230,9 +237,9 @@ async def test_a_load_balancer_is_waited_for(new_world: Any, ingress: dict[str, 
     world.runs(task)
     await world.look()
     await world.look()
-    assert world.way(task) == (None, None)
+    assert world.way(task) == NO_WAY
     world.service(task)["status"] = {"loadBalancer": {"ingress": [ingress]}}
-    await world.look()
+    await world.look(WAIT_SECONDS)
     assert world.way(task) == (next(iter(ingress.values())), "10022")
 
 
@@ -278,7 +285,7 @@ async def test_the_service_as_it_is_counts(new_world: Any) -> None:
     task = await world.session()
     await world.look()
     world.service(task)["spec"] |= {"type": "ClusterIP"}
-    await world.look()
+    await world.look(LIST_SECONDS)
     assert world.way(task) == (f"session-{task}.ns.svc", "10022")
 
 
@@ -295,7 +302,7 @@ async def test_the_former_attempts_service_is_waited_for(new_world: Any) -> None
     await world.look(NAMESAKE_SECONDS)
     assert (await world.console(task))[1:] == [f"Waiting for a session port: another Service is named session-{task}"]
     world.cluster.drop("services", names.session_name(task))
-    await world.look()
+    await world.look(WAIT_SECONDS)
     assert len(world.cluster.of("POST", "services")) == 2
 
 
@@ -306,7 +313,7 @@ async def test_a_service_that_is_there_already_is_read(new_world: Any) -> None:
     world.runs(task)
     world.cluster.fault("POST", Fault(after=True, drop=True), path="services")
     await world.look()
-    assert world.way(task) == (None, None)
+    assert world.way(task) == NO_WAY
     stale = {"kind": "List", "metadata": {"resourceVersion": "1"}, "items": []}
     world.cluster.fault("GET", Fault(code=200, status=stale), path="services")
     await world.look()
@@ -346,7 +353,7 @@ async def test_one_sessions_trouble_is_not_anothers(new_world: Any, fault: str) 
         world.runs(task)
     world.cluster.fault("POST", FAULTS[fault], path="services")
     await world.look()
-    assert [task for task in tasks if world.way(task) != (None, None)] == tasks[1:]
+    assert world.reached(*tasks) == [False, True]
     for _ in range(12):
         await world.look()
     assert sorted(world.way(task)[0] or "" for task in tasks) == [NODE, NODE]
@@ -367,7 +374,6 @@ async def test_an_account_without_the_right(new_world: Any, caplog: pytest.LogCa
         "Role gives it with sessions.portModeEnabled: true; clearml-k8s check tells what is missing"
     ]
     assert len(world.cluster.of("POST", "services")) == 2
-    assert len(world.cluster.of("GET", "services")) == 2, "what is there already is followed all the same"
     for task in tasks:
         assert await world.console(task) == [
             "Waiting for a session port: the agent may not make Services in this cluster; "
@@ -465,10 +471,10 @@ async def test_the_server_does_not_take_it(new_world: Any, monkeypatch: pytest.M
 
     monkeypatch.setattr(world.side.session, "call", fails)
     await world.look()
-    assert [world.way(task) != (None, None) for task in tasks] == [False, False, True]
+    assert world.reached(*tasks) == [False, False, True]
     assert [len(await world.console(task)) for task in tasks] == [0, 0, 1]
     await world.look()
-    assert [world.way(task) != (None, None) for task in tasks] == [True, True, True]
+    assert world.reached(*tasks) == [True, True, True]
     assert [len(await world.console(task)) for task in tasks] == [1, 1, 1]
 
 
@@ -481,14 +487,14 @@ async def test_an_error_of_our_own_is_one_sessions(
         world.runs(task)
     way = world.sessions._way
 
-    def breaks(job: Any, service: Any) -> Any:
+    async def breaks(job: Any) -> Any:
         if job.task == tasks[0]:
             raise ZeroDivisionError
-        return way(job, service)
+        return await way(job)
 
     monkeypatch.setattr(world.sessions, "_way", breaks)
     await world.look()
-    assert [world.way(task) != (None, None) for task in tasks] == [False, True]
+    assert world.reached(*tasks) == [False, True]
     assert "following a session failed" in caplog.text
 
 
@@ -520,7 +526,104 @@ async def test_a_former_attempts_pod_tells_no_address(new_world: Any) -> None:
     pod = make_pod(task, job_uid="former", uid="former", host_ip="192.0.2.99")
     world.side.pods.apply(Upsert(item=pod))
     await world.look()
-    assert world.way(task) == (None, None)
+    assert world.way(task) == NO_WAY
     world.runs(task)
     await world.look()
     assert world.way(task) == (NODE, "30001")
+
+
+async def test_the_way_to_another_session_is_taken_away(new_world: Any) -> None:
+    """A clone, and another attempt, has the properties of the one before; their port may be somebody else's by now."""
+    world = await new_world()
+    properties = {"k8s-gateway-address": "192.0.2.7", "k8s-pod-port": "30009"}
+    items = {name: {"section": "properties", "name": name, "value": value} for name, value in properties.items()}
+    task = await world.session(hyperparams={"properties": items})
+    world.cluster.fault("POST", Fault(code=500), Fault(code=500), path="services")
+    await world.look()
+    assert world.way(task)[0] == names.NO_GATEWAY
+    world.runs(task)
+    for _ in range(2):
+        await world.look()
+    assert world.way(task) == (NODE, "30001")
+
+
+@pytest.mark.parametrize("reached", [True, False])
+async def test_what_a_session_wrote_over_is_written_again(new_world: Any, reached: bool) -> None:
+    """The SDK writes all properties as it read them a moment before."""
+    world = await new_world()
+    task = await world.session()
+    if reached:
+        world.runs(task)
+    await world.look()
+    expected = (NODE, "30001") if reached else NO_WAY
+    assert world.way(task) == expected
+    world.server.call("tasks.edit", task=task, force=True, hyperparams={})
+    assert world.way(task) == (None, None)
+    await world.look(CHECK_SECONDS)
+    assert world.way(task) == expected
+    assert len(await world.console(task)) == reached
+
+
+async def test_a_load_balancer_without_an_address_is_told(new_world: Any) -> None:
+    world = await new_world(service_type="LoadBalancer")
+    task = await world.session()
+    await world.look()
+    assert await world.console(task) == []
+    for _ in range(2):
+        await world.look(BALANCER_SECONDS)
+    assert await world.console(task) == [
+        f"Waiting for a session port: the load balancer of Service session-{task} has no address yet; "
+        "the Service's events say why"
+    ]
+    world.service(task)["status"] = {"loadBalancer": {"ingress": [{"ip": "198.51.100.7"}]}}
+    await world.look(WAIT_SECONDS)
+    assert world.way(task) == ("198.51.100.7", "10022")
+
+
+@pytest.mark.parametrize(
+    ("changes", "lists"),
+    [
+        ({}, 60 / LIST_SECONDS),
+        ({"service_type": "LoadBalancer"}, 60 / WAIT_SECONDS),
+        ({"service_type": "LoadBalancer", "external_address": "gate"}, 60 / LIST_SECONDS),
+        ({"max_services": 1}, 60 / WAIT_SECONDS),
+    ],
+)
+async def test_sessions_that_wait_cost_few_calls(new_world: Any, changes: dict[str, Any], lists: float) -> None:
+    """In a minute: without a node, a load balancer or a port."""
+    world = await new_world(**changes)
+    tasks = [await world.session(), await world.session()]
+    await world.look()
+    calls, asked = len(world.cluster.seen), len(world.server.calls())
+    for _ in range(int(60 / LOOK_SECONDS)):
+        await world.look()
+    assert {seen.method for seen in world.cluster.seen[calls:]} <= {"GET"}
+    assert len(world.cluster.seen) - calls <= lists
+    endpoints = [call["endpoint"] for call in world.server.calls()[asked:]]
+    assert [name for name in endpoints if name.startswith("tasks.")] == ["tasks.get_all"]
+    assert world.reached(*tasks) == [bool(changes.get("external_address"))] * 2
+
+
+async def test_the_way_stays_when_the_pod_has_ended(new_world: Any) -> None:
+    """Until its Job has: what the task says is not written for a moment."""
+    world = await new_world()
+    task = await world.session()
+    pod = world.runs(task)
+    await world.look()
+    world.side.pods.apply(Upsert(item=dataclasses.replace(pod, phase="Succeeded")))
+    await world.look()
+    assert world.way(task) == (NODE, "30001")
+
+
+async def test_another_life_that_may_not_list_takes_no_way_away(new_world: Any) -> None:
+    world = await new_world()
+    reached = await world.session()
+    world.runs(reached)
+    await world.look()
+    world.restart()
+    world.cluster.fault("GET", forbidden("services is forbidden"), path="services")
+    await world.look()
+    new = await world.session()
+    await world.look()
+    assert world.way(reached) == (NODE, "30001")
+    assert world.way(new) == NO_WAY

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clearml_k8s.clearml.tasks import Container
 from clearml_k8s.errors import ConfigError
+from clearml_k8s.flow import task_conf
 from clearml_k8s.flow.launch import Launch
 from clearml_k8s.flow.served import State
-from clearml_k8s.flow.task_conf import LOOK_SECONDS, TaskConf, find, read_file
-from clearml_k8s.spec.container_rules import NO_RULES
+from clearml_k8s.flow.task_conf import LOOK_SECONDS, TaskConf, find, read_file, read_text
+from clearml_k8s.spec.container_rules import NO_RULES, ContainerRules
 from clearml_server.process import DevServer
 from flow_parts import Side, make_queue, make_task
 from manual_clock import ManualClock
@@ -29,9 +34,9 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "clearml.conf"
 
 
-def test_no_file_means_no_rules() -> None:
+async def test_no_file_means_no_rules() -> None:
     conf = TaskConf(None, clock=ManualClock())
-    conf.look()
+    await conf.look()
     assert (conf.rules, conf.problem, conf.usable) == (NO_RULES, "", True)
 
 
@@ -39,53 +44,71 @@ async def test_a_rotated_file_is_seen_within_the_time_and_at_once_when_asked(fil
     clock = ManualClock(auto=True)
     file.write_text(GOOD)
     conf = TaskConf(file, clock=clock)
-    conf.look()
+    await conf.look()
     assert conf.rules.image == "conf:1"
     file.write_text(OTHER)
-    conf.look()
+    await conf.look()
     assert conf.rules.image == "conf:1"
     await clock.advance(LOOK_SECONDS)
-    conf.look()
+    await conf.look()
     assert conf.rules.image == "conf:2"
     file.write_text(GOOD)
-    conf.look(now=True)
+    await conf.look(now=True)
     assert conf.rules.image == "conf:1"
 
 
 @pytest.mark.parametrize("text", [BAD, BROKEN, None, b"\xff"])
-def test_the_last_good_rules_stay_while_a_file_cannot_be_used(
+async def test_the_last_good_rules_stay_while_a_file_cannot_be_used(
     file: Path, text: str | bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     file.write_text(GOOD)
     conf = TaskConf(file, clock=ManualClock())
-    conf.look()
+    await conf.look()
     if text is None:
         file.unlink()
     else:
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
     for _ in range(3):
-        conf.look(now=True)
+        await conf.look(now=True)
     assert conf.rules.image == "conf:1"
     assert conf.usable
     assert str(file) in conf.problem
     assert caplog.text.count("the rules read before are used") == 1
     assert "CANARY" not in conf.problem + caplog.text
     file.write_text(OTHER)
-    conf.look(now=True)
+    await conf.look(now=True)
     assert (conf.rules.image, conf.problem) == ("conf:2", "")
 
 
-def test_a_file_that_comes_back_as_it_was_is_no_problem_any_more(file: Path) -> None:
+async def test_a_file_that_comes_back_as_it_was_is_no_problem_any_more(file: Path) -> None:
     file.write_text(GOOD)
     conf = TaskConf(file, clock=ManualClock())
-    conf.look()
+    await conf.look()
     file.unlink()
-    conf.look(now=True)
+    await conf.look(now=True)
     assert conf.problem
     file.write_text(GOOD)
-    conf.look(now=True)
+    await conf.look(now=True)
     assert conf.problem == ""
+
+
+async def test_all_else_goes_on_while_a_large_file_is_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on = threading.Event()
+
+    def slow(text: str, *, path: Path) -> ContainerRules:
+        assert goes_on.wait(30), "nothing else was done"
+        return read_text(text, path=path)
+
+    monkeypatch.setattr(task_conf, "read_text", slow)
+    file.write_text(GOOD)
+    conf = TaskConf(file, clock=ManualClock())
+    looks = [asyncio.ensure_future(conf.look(now=now)) for now in (False, True, False)]
+    await asyncio.sleep(0)
+    assert not conf.usable
+    goes_on.set()
+    await asyncio.gather(*looks)
+    assert conf.rules.image == "conf:1"
 
 
 def test_where_it_is(tmp_path: Path) -> None:
@@ -103,6 +126,18 @@ def test_a_file_read_once(file: Path) -> None:
         read_file(file)
     file.write_text(GOOD)
     assert read_file(file).image == "conf:1"
+
+
+def test_a_url_is_not_asked_for_while_all_else_waits(file: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        port = listening.getsockname()[1]
+        file.write_text(f'{GOOD}\ninclude url("http://user:CANARY@127.0.0.1:{port}/more.conf")')
+        with pytest.raises(ConfigError, match="includes a URL") as caught:
+            read_file(file)
+        assert "CANARY" not in str(caught.value)
+        with pytest.raises(BlockingIOError):
+            listening.accept()
 
 
 # ---- with queues and Jobs -------------------------------------------------------------------------------------------
@@ -159,3 +194,18 @@ async def test_a_task_is_read_for_rules_alone_and_its_project_for_one_that_names
     file.write_text('agent.default_docker.match_rules: [{image: "rule:2", match.project: "^vision/"}]')
     await side.clock.advance(LOOK_SECONDS)
     assert await launched(side, server, project=project) == "rule:2"
+
+
+async def test_a_task_is_not_launched_past_a_rule_while_its_projects_name_cannot_be_read(
+    side: Side, server: DevServer, file: Path
+) -> None:
+    file.write_text(
+        'agent.default_docker.match_rules: [{image: "locked:1", force_container_rules: true, match.project: "^locked"}]'
+    )
+    project = server.call("projects.create", name="locked/one", description="")["id"]
+    task = server.create_task("train", project=project, container={"image": "own:1"})
+    server.add_fault(kind="error_before", endpoint="^projects.get_all$", status=403, count=100)
+    view = make_task(task=task, project=project, container=Container(image="own:1"))
+    found = await side.launcher.launch(view, queue=make_queue("default"))
+    assert (found.how, "cannot be read" in found.why) == (Launch.NOT_NOW, True)
+    assert side.created(task) == []

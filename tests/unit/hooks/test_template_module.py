@@ -11,8 +11,10 @@ import pytest
 from clearml_k8s.clock import SystemClock
 from clearml_k8s.config import TemplateModuleConfig
 from clearml_k8s.errors import HookUnavailable, SpecError
-from clearml_k8s.hooks.template_module import MOST_AT_ONE_TIME, TemplateModule
+from clearml_k8s.hooks.child import MOST_AT_ONE_TIME
+from clearml_k8s.hooks.template_module import TemplateModule
 from clearml_k8s.hooks.worker import as_object
+from living import runs
 
 MODULE = """
 import json, os, sys, time
@@ -167,15 +169,6 @@ async def test_what_it_has_started_ends_with_it(make: Make, tmp_path: Path, func
         assert end == {"metadata": {}}
     while any(map(runs, map(int, pids.read_text().split()))):
         await asyncio.sleep(0.01)
-
-
-def runs(pid: int) -> bool:
-    """Whether there is such a process that has not ended; one that nobody waits for stays a zombie."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in ("Z", "X")
 
 
 async def test_calls_at_one_time_get_their_own_answers(make: Make) -> None:

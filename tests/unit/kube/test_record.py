@@ -1,10 +1,11 @@
 """The claim record: stored before it counts, one writer, nothing forgotten by accident."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from clearml_k8s.errors import Fenced, KubeUnanswered, RecordFull, Refused
-from clearml_k8s.kube.record import Claim, ClaimRecord
+from clearml_k8s.kube.record import Claim, ClaimRecord, Owed
 from scripted_kube import Fault, status
 
 
@@ -235,3 +236,58 @@ async def test_a_cancelled_write_is_doubt_for_those_who_share_it(cluster, client
             await task
     await mine.add([claim("dd")])
     assert "dd" in mine.claims
+
+
+def owed(task, **changes):
+    return replace(Owed(task=task, attempt="2026-01-01T00:00:00+00:00", queue="gpu", number=1), **changes)
+
+
+async def test_what_is_owed_stands_beside_the_claims(cluster, client):
+    mine = record(client)
+    await mine.open()
+    await mine.add([claim("aa")])
+    await mine.owe([owed("aa"), owed("bb", number=2, delete=True)])
+    assert set(data(cluster)) == {"aa", "owed.aa", "owed.bb"}
+    await mine.forget(["aa"])
+    await mine.owe([owed("bb", number=2, delete=True, applied=True)])
+    second = record(client, "two")
+    assert await second.open() == {}
+    assert second.owed == {"aa": owed("aa"), "bb": owed("bb", number=2, delete=True, applied=True)}
+    await second.disown(["aa", "none"])
+    assert set(data(cluster)) == {"owed.bb"}
+    cluster.drop("configmaps", "gpu-claims")
+    await second.add([claim("cc")])
+    assert set(data(cluster)) == {"owed.bb", "cc"}, "written again with the rest"
+
+
+async def test_what_is_owed_anew_after_a_failed_write_stays(cluster, client):
+    mine = record(client)
+    await mine.open()
+    await mine.owe([owed("aa")])
+    cluster.fault("PATCH", Fault(code=500))
+    with pytest.raises(KubeUnanswered):
+        await mine.disown(["aa"])
+    await mine.owe([owed("aa", attempt="later")])
+    assert mine.owed["aa"].attempt == "later"
+    assert "later" in data(cluster)["owed.aa"]
+
+
+async def test_what_is_owed_counts_for_the_size(cluster, client):
+    mine = record(client)
+    await mine.open()
+    await mine.owe([owed(f"{number:032}", queue="q" * 2000) for number in range(400)])
+    with pytest.raises(RecordFull, match="commands for 400 pods"):
+        await mine.add([claim(f"x{number}", queue="q" * 2000) for number in range(100)])
+    await mine.disown([f"{number:032}" for number in range(200)])
+    await mine.add([claim("y")])
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"attempt": "a", "queue": 1, "number": 1}', "x", '{"attempt": "a"}'])
+async def test_what_cannot_be_read_of_what_is_owed_is_left_alone(cluster, client, text):
+    good = '{"attempt":"a","queue":"q","number":1}'
+    cluster.put("configmaps", "gpu-claims", data={"owed.aa": text, "owed.NO.TASK": good, "owed.bb": good})
+    mine = record(client)
+    await mine.open()
+    assert set(mine.owed) == {"bb"}
+    await mine.add([claim("cc")])
+    assert data(cluster)["owed.aa"] == text

@@ -17,7 +17,14 @@ def test_a_job_record_holds_what_reconciling_reads():
     assert record.condition("Failed").reason == "BackoffLimitExceeded"
     assert record.condition("Complete") is None
     assert record.deleted is None
-    assert "secret" not in repr(record)
+    assert "secret" not in repr(record).replace("token_secret=None", "")
+
+
+def test_the_secret_that_a_jobs_pod_waits_for():
+    named = job()
+    named["metadata"]["annotations"]["clearml-k8s.io/token-secret"] = "owner-token-t-1"
+    assert slim_job(named).token_secret == "owner-token-t-1"
+    assert slim_job(job()).token_secret is None
 
 
 def test_a_pod_record_holds_every_container():

@@ -6,11 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from clearml_k8s.config.gpus import is_gpu
 from clearml_k8s.errors import KubeUnanswered
 from clearml_k8s.kube.quantity import quantity, shown
 from clearml_k8s.kube.quota import Scope, slim_quota
 from clearml_k8s.kube.slim import slim_job, slim_pod
-from clearml_k8s.kube.uses import NOTHING, Measure, Uses, field_path, is_gpu, limits, requests
+from clearml_k8s.kube.uses import NOTHING, Measure, Uses, field_path, limits, requests
 from hostile import BOUNDED, spoilt, values
 from hypothesis import given, settings
 from hypothesis import strategies as st

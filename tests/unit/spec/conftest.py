@@ -11,6 +11,8 @@ import pytest
 from clearml_k8s.clearml.tasks import Container, TaskView
 from clearml_k8s.config import ClearMLConfig, Config, QueueConfig, ResolvedQueue, TaskCredentials, TaskPodConfig
 from clearml_k8s.spec.job import BuiltJob, build_job
+from spec_pod import pod as pod
+from spec_pod import server as server
 from spec_support import ATTEMPT, CONTROLLER, KUBERNETES_VERSIONS, TASK_ID, WORKER_ID, Build
 
 

@@ -11,8 +11,9 @@ from clearml_k8s.clearml.tasks import Container, TaskView, view
 from clearml_k8s.config import Config, QueueConfig, QueueSettings, ResolvedQueue
 from clearml_k8s.config.file import ConfigProblems
 from clearml_k8s.config.policy import TaskPolicy
+from clearml_k8s.errors import SpecError
 from clearml_k8s.flow.task_conf import read_text
-from clearml_k8s.spec.container_match import choose, fitting
+from clearml_k8s.spec.container_match import MAX_TEXT, choose, fitting
 from clearml_k8s.spec.container_rules import NO_RULES, ContainerRules
 from clearml_k8s.spec.job import build_job
 from hypothesis import given
@@ -126,7 +127,10 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         ('tags: "^gpu-"', True),
         ('tags: ["^gpu-", "general"]', True),
         ('tags: ["^gpu-", "^large"]', False),
-        ('tags: ""', None),
+        ('tags: ""', True),
+        ("tags: []", True),
+        ("script {}", True),
+        ('script { repository: "", branch: "", requirements.pip {} }, project: ""', True),
         ('container: "^$"', True),
         ('script { branch: master, requirements.pip.tensorflow: "~=1.6" }', True),
         ('script { branch: main, requirements.pip.tensorflow: "~=1.6" }', False),
@@ -139,12 +143,51 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 )
 def test_a_rule_fits_when_all_of_it_does(match: str, fits: bool | None) -> None:
     found = one(match)
-    assert bool(found.rules) is (fits is not None), "as the agent has it, a rule that names nothing is none"
+    assert bool(found.rules) is (fits is not None), "as the agent has it, a rule without match is none"
     assert (fitting(found, task()) is not None) is bool(fits)
 
 
 def test_a_task_that_was_not_read_as_a_whole_meets_no_rule() -> None:
     assert fitting(one('container: "^$"'), dataclasses.replace(task(), document=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("expression", "fields"),
+    [
+        ("^(a+)+$", {"script": {"repository": "a" * 100 + "!"}}),
+        ("^(a|a)*$", {"script": {"repository": "a" * 100 + "!"}}),
+        (".*.*.*.*Q", {"script": {"repository": "a" * MAX_TEXT}}),
+    ],
+)
+def test_an_expression_that_would_search_for_ever_fails_the_task(expression: str, fields: dict[str, Any]) -> None:
+    found = rules(f'match_rules: [{{match.script.branch: "x"}}, {{match.script.repository: "{expression}"}}]')
+    with pytest.raises(SpecError, match=r"match_rules\[1\] of clearml.conf: its expressions take too long") as caught:
+        fitting(found, dataclasses.replace(task(), document={**DOCUMENT, **fields}))
+    assert expression not in str(caught.value)
+    assert fitting(found, task()) is None, "the next task is none the worse"
+
+
+def test_requirements_that_are_slow_to_read_fail_the_task() -> None:
+    lines = "\n".join("a" + " " * 900 + "?" for _ in range(5000))
+    slow = {**DOCUMENT, "script": {"requirements": {"pip": lines}}}
+    with pytest.raises(SpecError, match="take too long"):
+        fitting(one('script.requirements.pip.torch: ""'), dataclasses.replace(task(), document=slow))
+
+
+def test_nobody_slips_by_a_rule_with_much_text() -> None:
+    """Cut, or with something behind it, a text would fit another expression."""
+    found = one('container: "^evil:1$"', 'image: "good:1", force_container_rules: true')
+    for image in ("evil:1", " " * 2000 + "evil:1", "evil:1 -e A=B"):
+        assert choose(found, task(image=image)).image == "good:1", image
+    tags = one('tags: "^locked$"')
+    many = dataclasses.replace(task(), tags=(*(f"t{number}" for number in range(200)), "locked"))
+    assert fitting(tags, many) is not None
+    long = {**DOCUMENT, "script": {"repository": "a" * MAX_TEXT + "/evil"}}
+    with pytest.raises(
+        SpecError, match=r"match_rules\[0\].* looks at script.repository, and its script.repository has"
+    ):
+        fitting(one('script.repository: "/evil$"'), dataclasses.replace(task(), document=long))
+    assert fitting(one('project: "^examples"'), dataclasses.replace(task(), document=long)) is not None
 
 
 NAMES = st.sampled_from(["script", "requirements", "pip", "container", "image", "binary"])
@@ -154,11 +197,13 @@ ANYTHING = st.recursive(
 )
 
 
+SEVERAL = one('script { binary: "x", requirements.pip.a: ">1" }, container: "y"')
+
+
 @given(ANYTHING)
 def test_whatever_the_server_says_of_a_task_a_rule_fits_or_not(document: Any) -> None:
-    found = one('script { binary: "x", requirements.pip.a: ">1" }, container: "y"')
     document = document if isinstance(document, dict) else {"script": document}
-    assert fitting(found, dataclasses.replace(task(), document=document)) in (None, *found.rules)
+    assert fitting(SEVERAL, dataclasses.replace(task(), document=document)) in (None, *SEVERAL.rules)
 
 
 # ---- what it gives --------------------------------------------------------------------------------------------------

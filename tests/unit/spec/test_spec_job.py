@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 import yaml
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import Container, TaskView
-from clearml_k8s.config import Config, QueueConfig, QueueSettings, ResolvedQueue, SecretKey
+from clearml_k8s.config import ClearMLConfig, Config, QueueConfig, QueueSettings, ResolvedQueue, SecretKey
+from clearml_k8s.config.multi_node import MultiNodeConfig
+from clearml_k8s.spec.environment import ENV_ENVIRONMENT_SECTION
 from clearml_k8s.spec.job import build_job, pod_of, template_probe_job
 from clearml_k8s.spec.script import start_command
 from hypothesis import HealthCheck, given, settings
@@ -50,12 +53,12 @@ OVERRIDE: dict[str, Any] = {
 }
 
 
-def check_golden(name: str, manifest: dict[str, Any]) -> None:
+def check_golden(name: str, manifest: dict[str, Any], *, gathers: bool = False) -> None:
     """Compares with golden/<name>.yaml; UPDATE_GOLDEN=1 in the environment rewrites it."""
     shown = json.loads(json.dumps(manifest))
     container = shown["spec"]["template"]["spec"]["containers"][0]
-    assert container["command"] == list(start_command())
-    container["command"][3:] = ["<start.sh>", "<start_check.py.txt>"]
+    assert container["command"] == list(start_command(gathers=gathers))
+    container["command"][3:] = ["<start.sh>", "<start_check.py.txt>", *(["", "", "<gather.py.txt>"] if gathers else [])]
     path = GOLDEN / f"{name}.yaml"
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(yaml.safe_dump(shown, sort_keys=False, width=120), encoding="utf-8")
@@ -106,6 +109,18 @@ def test_files_of_the_template(build: Build) -> None:
     assert pod_spec(built)["volumes"][-1]["secret"] == {"secretName": "one-fm"}
     assert [mount["mountPath"] for mount in task_container(built)["volumeMounts"]] == ["/data", "/dev/shm", "/c"]
     assert "volumes" not in pod_spec(build())
+
+
+def test_golden_two_nodes(build: Build, config: Config) -> None:
+    built = build(
+        config=dataclasses.replace(config, multi_node=MultiNodeConfig()),
+        queue=QueueConfig(
+            name="default",
+            template_overrides={"resources": {"limits": {"nvidia.com/gpu": 4}}},
+            settings=QueueSettings(multi_node=(4, 4)),
+        ),
+    )
+    check_golden("two-nodes", built.manifest, gathers=True)
 
 
 def test_golden_whole_pod_spec(build: Build, config: Config) -> None:
@@ -180,6 +195,32 @@ def test_credentials_come_by_reference_only(build: Build) -> None:
     assert env["CLEARML_API_SECRET_KEY"] == reference
     assert "CLEARML_AUTH_TOKEN" not in env
     assert "s3cret" not in json.dumps(build(arguments="-e CLEARML_API_SECRET_KEY=s3cret").manifest)
+
+
+OWNERS = ClearMLConfig(api_server="https://api.example.com")
+
+
+def test_a_token_of_the_tasks_owner_in_place_of_the_keys(build: Build, config: Config) -> None:
+    arguments = "-e CLEARML_API_SECRET_KEY=s -e CLEARML_AUTH_TOKEN=s"
+    built = build(config=dataclasses.replace(config, clearml=OWNERS), arguments=arguments)
+    env = environment(built)
+    assert not {"CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"} & env.keys()
+    secret = f"owner-token-{TASK_ID}-sample"
+    assert env["CLEARML_AUTH_TOKEN"] == {"secretKeyRef": {"name": secret, "key": "token"}}
+    assert built.manifest["metadata"]["annotations"]["clearml-k8s.io/token-secret"] == secret
+    assert [item.argument for item in built.ignored] == ["-e CLEARML_API_SECRET_KEY", "-e CLEARML_AUTH_TOKEN"]
+
+
+def test_variables_of_vaults_can_be_switched_off(build: Build, config: Config) -> None:
+    """By the agent's own variable."""
+    agent = importlib.util.find_spec("clearml_agent")
+    assert agent is not None
+    assert agent.submodule_search_locations is not None
+    defined = Path(agent.submodule_search_locations[0], "backend_api/session/defs.py").read_text()
+    assert f"EnvEntry('{ENV_ENVIRONMENT_SECTION}', type=bool)" in defined
+    assert ENV_ENVIRONMENT_SECTION not in environment(build())
+    without = dataclasses.replace(config, clearml=dataclasses.replace(config.clearml, vault_environment=False))
+    assert environment(build(config=without))[ENV_ENVIRONMENT_SECTION] == "false"
 
 
 @pytest.mark.parametrize("name", sorted(names.RESERVED_ENV))

@@ -10,6 +10,7 @@ import pytest
 from clearml_k8s import errors
 from clearml_k8s.config import Config, QueueConfig, QueueSettings
 from clearml_k8s.config.policy import TaskPolicy
+from clearml_k8s.spec import own_resources
 from spec_support import Build
 
 OPEN = TaskPolicy(
@@ -93,6 +94,8 @@ def test_the_template_tells_which_gpus_and_whether_cpus_are_limited(ask: Ask) ->
         ({"k8s-cpus": "0"}, "k8s-cpus: found '0'; expected an amount, as in 500m or 4"),
         ({"k8s-memory": "65Gi"}, "may have up to 64Gi (taskPolicy.maxMemory)"),
         ({"k8s-memory": "16g"}, "k8s-memory: found '16g'; expected an amount, as in 16Gi"),
+        ({"k8s-memory": "16"}, "found '16'; with so little no container starts: write its unit, as in 16Gi"),
+        ({"k8s-memory": "16000m"}, "with so little no container starts"),
         ({"k8s-node-selector": "pool=h100"}, "found 'pool=h100', which is not for tasks of this queue"),
         ({"k8s-node-selector": "pool"}, "found 'pool'; expected labels of nodes, as in pool=a100,zone=b"),
         ({"k8s-priority-class": "high"}, "'high', which is not for tasks of this queue (taskPolicy.priorityClasses)"),
@@ -144,6 +147,7 @@ def test_docker_arguments(ask: Ask, arguments: str, found: Any) -> None:
         ("--gpus '\"device=0,1\"'", None, "--gpus: ignored; GPUs of a pod are counted, not named: write a number"),
         ("--cpus many", None, "--cpus: ignored; write a number, as in 1.5"),
         ("-m much", None, "-m: ignored; its size is none"),
+        ("-m 16", None, "-m: ignored; with so little no container starts: write its unit, as in 8g"),
     ],
 )
 def test_docker_arguments_are_cut_or_left_out_and_told(ask: Ask, arguments: str, found: Any, said: str) -> None:
@@ -162,3 +166,10 @@ def test_by_default_docker_arguments_change_nothing(ask: Ask, arguments: str) ->
     pod, (told,) = ask(arguments, policy=TaskPolicy())
     assert resources(pod) is None
     assert "taskPolicy.max" in told
+
+
+def test_who_asks_for_the_most_asks_for_nothing_that_is_refused() -> None:
+    policy = TaskPolicy(max_gpus=8, max_cpus=100, max_memory="16")
+    asking = own_resources.asking_for_the_most(policy)
+    assert asking == {"k8s-gpus": "8", "k8s-cpus": "100"}
+    own_resources.of_properties(asking, policy=policy)

@@ -1,23 +1,19 @@
-"""The pod's start script, really run by dash and bash, against a real HTTP server, with a stand-in for the agent."""
+"""The pod's start script, really run by dash, bash and busybox, against a real server, with a stand-in agent."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
+import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
-import threading
 import venv
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import lend
 import pytest
@@ -31,108 +27,9 @@ from clearml_k8s.spec.script import (
     start_command,
     start_script,
 )
-from spec_clearml_login import ACCESS_KEY, SECRET_KEY, TOKEN, LoginServer, login_server
+from spec_clearml_login import TOKEN, login_server
+from spec_pod import FAKE_AGENT, LIMIT, Pod, unused_port, wait_for_line
 from spec_support import ATTEMPT, TASK_ID, Build, environment, kubernetes_expansion, task_container
-
-LIMIT = 60
-FAKE_AGENT = """
-import json, os, pathlib, signal, sys, time
-
-record = pathlib.Path(os.environ["RECORD"])
-
-def stop(*_):
-    record.with_suffix(".term").touch()
-    sys.exit(0)
-
-signal.signal(signal.SIGTERM, stop)
-names = ("EXPORTED", "CLEARML_K8S_SETUP_SCRIPT")
-seen = {"pid": os.getpid(), "argv": sys.argv[1:], "env": {name: os.environ.get(name) for name in names}}
-seen["environ"] = dict(os.environ)
-record.write_text(json.dumps(seen))
-print("agent is running", flush=True)
-while os.environ.get("AGENT_WAITS"):
-    time.sleep(0.05)
-"""
-
-
-@dataclass
-class Pod:
-    """Runs the script as a container would; looks for secrets in all output."""
-
-    folder: Path
-    server: LoginServer
-    shell: list[str]
-    env: dict[str, str] = field(default_factory=dict)
-    further: tuple[str, ...] = ()
-    """What the command has behind our own texts."""
-
-    @property
-    def record(self) -> Path:
-        return self.folder / "record.json"
-
-    def agent(self) -> dict[str, Any] | None:
-        """What the stand-in saw; None if it was not started."""
-        return json.loads(self.record.read_text()) if self.record.exists() else None
-
-    def popen(self, **env: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*self.shell, "-c", start_script(), "clearml-k8s", start_check(), *self.further],
-            env={**self.env, **env},
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def run(self, **env: str) -> tuple[int, str]:
-        process = self.popen(**env)
-        output, _ = process.communicate(timeout=LIMIT)
-        assert not [secret for secret in (SECRET_KEY, TOKEN, ACCESS_KEY) if secret in output]
-        return process.returncode, output
-
-
-@pytest.fixture
-def server() -> Iterator[LoginServer]:
-    with login_server() as running:
-        running.task = {"id": TASK_ID, "status": "queued", "status_changed": ATTEMPT}
-        yield running
-
-
-@pytest.fixture(params=["dash", "bash"])
-def pod(request: pytest.FixtureRequest, tmp_path: Path, server: LoginServer) -> Pod:
-    shell = shutil.which(request.param)
-    assert shell, f"{request.param} is needed for this test"
-    package = tmp_path / "modules" / "clearml_agent"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    (package / "__main__.py").write_text(FAKE_AGENT)
-    env = {
-        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-        "PYTHONPATH": str(package.parent),
-        "RECORD": str(tmp_path / "record.json"),
-        "CLEARML_K8S_TASK_ID": TASK_ID,
-        "CLEARML_K8S_ATTEMPT": ATTEMPT,
-        "CLEARML_API_HOST": server.url,
-        "CLEARML_API_ACCESS_KEY": ACCESS_KEY,
-        "CLEARML_API_SECRET_KEY": SECRET_KEY,
-        "CLEARML_AGENT_SKIP_CONTAINER_APT": "1",
-        "no_proxy": "localhost",
-    }
-    return Pod(folder=tmp_path, server=server, shell=[shell], env=env)
-
-
-def wait_for_line(process: subprocess.Popen[str], text: str) -> str:
-    """Reads until a line holds `text`; the process is killed when none comes within the limit."""
-    assert process.stdout is not None
-    killer = threading.Timer(LIMIT, process.kill)
-    killer.start()
-    seen = ""
-    for line in process.stdout:
-        seen += line
-        if text in line:
-            killer.cancel()
-            return seen
-    raise AssertionError(f"{text!r} never came; seen: {seen}")
 
 
 def test_the_agent_runs_in_the_scripts_own_process_and_gets_sigterm(pod: Pod) -> None:
@@ -203,6 +100,24 @@ def test_wrong_credentials_end_at_once(pod: Pod) -> None:
     assert len(pod.server.calls) == 1
 
 
+@pytest.mark.parametrize("token", [TOKEN, "another"])
+def test_the_owners_token_stands_in_for_the_keys(pod: Pod, token: str) -> None:
+    """It is not asked for another one: the agent does that, for itself."""
+    for name in ("CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"):
+        del pod.env[name]
+    pod.server.failures = [] if token == TOKEN else [401]
+    code, output = pod.run(CLEARML_AUTH_TOKEN=token)
+    assert [path for path, _ in pod.server.calls] == ["/tasks.get_all"]
+    agent = pod.agent()
+    if token == TOKEN:
+        assert code == 0
+        assert agent is not None
+    else:
+        assert (code, agent) == (EXIT_CANNOT_TELL, None)
+        assert "tasks.get_all: HTTP 401" in output
+        assert token not in output
+
+
 def test_missing_settings_are_named(pod: Pod) -> None:
     code, output = pod.run(CLEARML_API_SECRET_KEY="", CLEARML_K8S_ATTEMPT="")
     assert code == EXIT_CANNOT_TELL
@@ -261,6 +176,25 @@ def test_tls(pod: Pod, certificate: Path, settings: dict[str, str], code: int, s
         settings = {name: value.replace("CERTIFICATE", f"{certificate}.crt") for name, value in settings.items()}
         found, output = pod.run(CLEARML_API_HOST=server.url, **settings)
     assert (found, said in output) == (code, True), output
+
+
+def test_a_broken_bundle_of_certificates_is_named(pod: Pod, certificate: Path) -> None:
+    broken = pod.folder / "broken.pem"
+    lines = Path(f"{certificate}.crt").read_text().splitlines()
+    broken.write_text("\n".join([*lines, *lines[:2], *lines[3:]]) + "\n")
+    code, output = pod.run(REQUESTS_CA_BUNDLE=str(broken), CLEARML_API_HOST="https://localhost:1")
+    assert code == EXIT_CANNOT_TELL
+    assert f"REQUESTS_CA_BUNDLE names {broken}, which cannot be read as certificates" in output
+
+
+def test_the_password_of_a_proxy_is_not_shown(pod: Pod) -> None:
+    """Python's own error for one slash too few repeats all of it."""
+    proxy = "http:/user:NEVER-SHOWN@proxy.example.com:3128"
+    env = {"CLEARML_API_HOST": "http://api.example.com", "http_proxy": proxy, "CLEARML_K8S_START_CHECK_SECONDS": "1"}
+    code, output = pod.run(**env)
+    assert code == EXIT_CANNOT_TELL
+    assert "NEVER" not in output
+    assert "the address of the ClearML server, or of a proxy in the environment, is no URL" in output
 
 
 def test_an_image_without_python_is_told_so(pod: Pod) -> None:
@@ -372,11 +306,54 @@ def test_missing_system_packages_are_installed_once_asked_for(pod: Pod) -> None:
     assert "apt-get" not in pod.run(**env)[1]
 
 
+REFUSES = """
+import sys
+version = str
+def _ensurepip_is_disabled_in_debian_for_system():
+    sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("pip", "installed"), [("none", "python3-pip"), ("refused", "python3-pip"), ("ensured", ""), ("given", "")]
+)
+def test_a_python_without_pip_gets_the_distributions(pod: Pod, python_with_pip: Path, pip: str, installed: str) -> None:
+    """Debian's: neither pip nor ensurepip, or one that does not work there, until python3-pip is there."""
+    path = folder_with(pod.folder / "bin", "env", "id", "ln", "rm")
+    executable(path / "id", "#!/bin/sh\necho 0\n")
+    brings = f"rm {path}/python3; ln -s {sys.executable} {path}/python3"
+    executable(path / "apt-get", f'#!/bin/sh\necho "apt-get $*"\ncase "$*" in *pip*) {brings} ;; esac\n')
+    hides = {"none": "*ensurepip*|*-m?pip*", "refused": "*-m?pip*", "ensured": "*-m?pip*", "given": "nothing"}[pip]
+    stand_in = pod.folder / pip
+    stand_in.mkdir()
+    if pip == "refused":
+        (stand_in / "ensurepip.py").write_text(REFUSES)
+    bare = (
+        f'#!/bin/sh\ncase "$*" in {hides}) exit 1 ;; esac\nPYTHONPATH={stand_in} exec {python_with_pip}/python3 "$@"\n'
+    )
+    executable(path / "python3", bare)
+    env = {
+        "PATH": str(path),
+        "CLEARML_AGENT_SKIP_CONTAINER_APT": "",
+        "PIP_NO_INDEX": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+    }
+    code, output = pod.run(**env)
+    found = re.findall("apt-get -qq install -y --no-install-recommends (.*)", output)
+    assert found == ([installed] if installed else []), output
+    assert (code == 0) is bool(installed), output
+    if pip == "none":
+        executable(path / "python3", bare)
+        code, output = pod.run(**env, LOCAL_PYTHON=str(path / "python3"))
+        assert (code, "apt-get" in output) == (EXIT_UNPREPARED, False), "it would not be that Python's"
+
+
 def test_no_system_package_is_installed_when_switched_off_or_not_root(pod: Pod) -> None:
     path = folder_with(pod.folder / "bin", "env")
     executable(path / "apt-get", '#!/bin/sh\necho "apt-get $*"\n')
     executable(path / "id", "#!/bin/sh\necho 1000\n")
-    for skip in ("1", ""):
+    own_id = pod.shell[-1] == "ash"  # of busybox, whatever PATH says
+    for skip in ("1",) if own_id else ("1", ""):
         code, output = pod.run(PATH=str(path), CLEARML_AGENT_SKIP_CONTAINER_APT=skip)
         assert code == EXIT_UNPREPARED
         assert "apt-get" not in output
@@ -648,6 +625,7 @@ def bundle(pod: Pod, bare: Path) -> Bundle:
     executable(folder / "python/bin/python3", f'#!/bin/sh\nPYTHONPATH= exec {bare} "$@"\n')
     executable(folder / "git/bin/git", "#!/bin/sh\necho git of the bundle\n")
     (folder / "wheels/pip-versions").write_text('[" @ file:///x.whl"]\n')
+    folder_with(folder / "git/tools", "mktemp", "rm")
     (folder / "ca-certificates.crt").touch()
     shutil.copyfile(Path(lend.__file__), folder / "lend.py")
     image = folder_with(pod.folder / "bin", "env", "id")
@@ -727,6 +705,17 @@ def test_a_python_that_the_setup_script_brings_is_the_tasks(bundle: Bundle) -> N
     assert seen[PYTHON_BINARY] == str(hidden / "python3")
 
 
+@pytest.mark.parametrize("bootstrap", [True, False])
+def test_local_python_may_be_what_the_setup_script_brings(bundle: Bundle, bootstrap: bool) -> None:
+    python = bundle.gives("mine", agent=True).rename(bundle.pod.folder / "mine")
+    later = bundle.pod.folder / "later"
+    env = {} if bootstrap else {"CLEARML_K8S_BOOTSTRAP": "", "CLEARML_AGENT_SKIP_CONTAINER_APT": "1"}
+    brings = f"{shutil.which('ln')} -s {python} {later}"
+    code, output, seen = bundle.run(LOCAL_PYTHON=str(later), CLEARML_K8S_SETUP_SCRIPT=brings, **env)
+    assert code == 0, output
+    assert seen is not None
+
+
 def test_bootstrap_keeps_what_the_template_says(bundle: Bundle, certificate: Path) -> None:
     own = f"{certificate}.crt"
     code, output, seen = bundle.run(**{PYTHON_BINARY: "/own", PIP_VERSION: "<30", "SSL_CERT_FILE": own})
@@ -743,6 +732,43 @@ def test_bootstrap_gives_a_home_to_users_without_one(bundle: Bundle) -> None:
     _, _, seen = bundle.run(HOME=own, TMPDIR=own)
     assert seen is not None
     assert (seen["HOME"], seen["TMPDIR"]) == (own, own)
+
+
+def test_bootstrap_gives_a_home_to_root_where_nothing_can_be_written(bundle: Bundle) -> None:
+    """Of any folder the shell's own test says yes to root; /proc takes nobody's files, as a read-only root."""
+    _, _, seen = bundle.run(HOME="/proc", TMPDIR="/proc")
+    assert seen is not None
+    assert (seen["HOME"], seen["TMPDIR"]) == (str(bundle.work / "home"), str(bundle.work / "tmp"))
+
+
+def test_looking_at_a_home_leaves_nothing_in_it(bundle: Bundle) -> None:
+    home = bundle.pod.folder / "home"
+    home.mkdir()
+    _, _, seen = bundle.run(HOME=str(home), TMPDIR=str(home))
+    assert seen is not None
+    assert seen["HOME"] == str(home)
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize("python", [True, False])
+def test_the_extra_script_is_read_by_the_bundles_agent(bundle: Bundle, python: bool) -> None:
+    with_conf(bundle.pod, 'agent.extra_docker_shell_script: ["export EXPORTED=extra", "echo it is extra"]')
+    if python:
+        bundle.gives("python3")
+    code, output, seen = bundle.run()
+    assert code == 0, output
+    assert "it is extra" in output
+    assert "installing" not in output
+    assert seen is not None
+    assert seen["EXPORTED"] == "extra"
+
+
+def test_an_own_script_gets_the_extra_one_by_the_bundles_agent(bundle: Bundle) -> None:
+    with_conf(bundle.pod, 'agent.extra_docker_shell_script: ["export EXPORTED=extra"]')
+    bundle.pod.further = further(own=OWN)
+    code, output, _ = bundle.run()
+    assert code == 0, output
+    assert "and extra" in output
 
 
 def test_an_agent_of_the_bundle_that_does_not_start_is_told(bundle: Bundle) -> None:
@@ -772,13 +798,6 @@ def test_the_texts_are_constant_and_valid() -> None:
     compile(start_check(), "start_check", "exec")
     assert "@AGENT_VERSION@" not in start_script()
     assert "set -x" not in start_script().replace("set +eux", "")
-
-
-def unused_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def folder_with(folder: Path, *programs: str) -> Path:

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from clearml_k8s.app.connect import Identity, clearml_session, identity_of
 from clearml_k8s.app.parts import edits_of
-from clearml_k8s.clearml import queues
+from clearml_k8s.clearml import owners, queues
 from clearml_k8s.clearml.keys import Credentials
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clock import SystemClock
@@ -76,7 +76,7 @@ async def check(
     ``conf_file``: the clearml.conf of task pods."""
     lines, clock = Lines(out=out or sys.stdout), SystemClock()
     lines.good(f"configuration: {len(config.queues)} queue(s): {', '.join(config.queues)}")
-    _conf(TaskConf(conf_file, clock=clock), lines)
+    await _conf(config, TaskConf(conf_file, clock=clock), lines)
     async with AsyncExitStack() as stack:
         session = None
         if credentials is None:
@@ -85,6 +85,7 @@ async def check(
             asked = await stack.enter_async_context(clearml_session(config, credentials=credentials, clock=clock))
             if await _server(asked, credentials, lines):
                 session = asked
+                _owner_tokens(config, session, lines)
                 await _queues(config, session, lines)
         client = await stack.enter_async_context(
             await KubeClient.connect(clock=clock, kubeconfig=kubeconfig, context=context)
@@ -106,8 +107,10 @@ async def check(
     return 1 if lines.problems else 0
 
 
-def _conf(conf: TaskConf, lines: Lines) -> None:
-    conf.look()
+async def _conf(config: Config, conf: TaskConf, lines: Lines) -> None:
+    await conf.look()
+    if config.clearml.owner_tokens and config.clearml.config_secret is not None and conf.credentials:
+        lines.bad(f"clearml.conf: {conf.credentials}")
     if conf.problem:
         for problem in conf.problem.splitlines():
             lines.bad(f"clearml.conf: {problem}")
@@ -140,6 +143,15 @@ async def _server(session: Session, credentials: Credentials, lines: Lines) -> b
         )
         return True
     return False
+
+
+def _owner_tokens(config: Config, session: Session, lines: Lines) -> None:
+    if not config.clearml.owner_tokens or session.info is None:
+        return
+    if why := owners.unsuitable(session.info):
+        lines.bad(f"owner tokens: {why}")
+    else:
+        lines.good("owner tokens: the server gives them to these credentials")
 
 
 async def _queues(config: Config, session: Session, lines: Lines) -> None:
@@ -222,7 +234,9 @@ def features(config: Config) -> frozenset[Feature]:
         Feature.CPU_QUOTA: config.dashboard.reads_quota,
         Feature.RESOURCE_QUOTAS: config.respect_resource_quotas,
         Feature.SESSIONS: config.sessions is not None,
+        Feature.OWNER_TOKENS: config.clearml.owner_tokens,
         Feature.KUEUE: config.uses_kueue,
+        Feature.MULTI_NODE: config.multi_node is not None,
     }
     return frozenset(feature for feature, on in found.items() if on)
 

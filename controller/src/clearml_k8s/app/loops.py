@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from clearml_k8s.app.parts import Parts, Reports
 from clearml_k8s.app.waiting import Rounds, patiently
 from clearml_k8s.clearml.health import State
 from clearml_k8s.clock import in_turns
+from clearml_k8s.flow import commands as pod_commands
 from clearml_k8s.flow.adopt import LOOK_SECONDS as OLD_PODS_SECONDS
 from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.clash import WorkerClash
+from clearml_k8s.flow.commands import LOOK_SECONDS as COMMANDS_SECONDS
+from clearml_k8s.flow.commands import Commands
+from clearml_k8s.flow.ranks import LOOK_SECONDS as RANKS_SECONDS
+from clearml_k8s.flow.ranks import Ranks
 from clearml_k8s.flow.reconcile import WORKERS
 from clearml_k8s.flow.sessions import LOOK_SECONDS as SESSIONS_SECONDS
 from clearml_k8s.flow.sessions import Sessions
@@ -87,6 +93,8 @@ class Loops:
             **self._workloads(),
             **({"worker id": self._look_for(parts.clash)} if parts.clash else {}),
             **({"sessions": self._follow_sessions(parts.sessions)} if parts.sessions else {}),
+            **({"commands": self._follow_pods(parts.commands)} if parts.commands else {}),
+            **({"ranks": self._follow_ranks(parts.ranks)} if parts.ranks else {}),
             **self._reports(parts.reports),
         }
 
@@ -141,11 +149,38 @@ class Loops:
             if self.serving and self._parts.may_begin():
                 await rounds.once(sessions.look)
 
+    async def _follow_pods(self, commands: Commands) -> None:
+        rounds = Rounds("writing down which commands have run", level=logging.WARNING)
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                await self._clock.sleep(COMMANDS_SECONDS)
+                if self.serving and self._parts.may_begin():
+                    for due in commands.due():
+                        running.add(task := asyncio.create_task(commands.settle(due)))
+                        task.add_done_callback(running.discard)
+                    await rounds.once(commands.write)
+        finally:
+            # With the processes that they wait for; the next life runs these commands again.
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _follow_ranks(self, ranks: Ranks) -> None:
+        rounds = Rounds("following tasks on several nodes", level=logging.WARNING)
+        while True:
+            await self._clock.sleep(RANKS_SECONDS)
+            if self.serving and self._parts.may_begin():
+                await rounds.once(ranks.look)
+
     async def _take(self) -> None:
         parts = self._parts
         opened = await patiently("opening the claim record", parts.record.open, clock=self._clock, stop=self._stop)
         if opened is None:
             return
+        if parts.commands is None:
+            dropping = partial(pod_commands.drop, parts.record)
+            await patiently("dropping commands", dropping, clock=self._clock, stop=self._stop)
         await in_turns(parts.cluster.jobs.synced.wait, clock=self._clock)
         await in_turns(parts.cluster.pods.synced.wait, clock=self._clock)
         if parts.cluster.old_watch is not None:

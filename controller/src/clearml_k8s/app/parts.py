@@ -19,6 +19,7 @@ from clearml_k8s.flow.adopt import Adopted
 from clearml_k8s.flow.book import ClaimBook
 from clearml_k8s.flow.claim import Claims
 from clearml_k8s.flow.clash import WorkerClash
+from clearml_k8s.flow.commands import Commands
 from clearml_k8s.flow.counting import Counting
 from clearml_k8s.flow.edits import Edits
 from clearml_k8s.flow.graces import Graces
@@ -27,7 +28,9 @@ from clearml_k8s.flow.lengths import QueueLengths
 from clearml_k8s.flow.marking import Marking
 from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.needs import Needs, measure_of
+from clearml_k8s.flow.owner_tokens import OwnerTokens
 from clearml_k8s.flow.poll import Poller, Watched
+from clearml_k8s.flow.ranks import Ranks
 from clearml_k8s.flow.reads import TaskReads
 from clearml_k8s.flow.reconcile import Reconciler
 from clearml_k8s.flow.recover import Recovery
@@ -38,6 +41,7 @@ from clearml_k8s.flow.starts import Starts
 from clearml_k8s.flow.task_conf import TaskConf
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.flow.workqueue import WorkQueue
+from clearml_k8s.hooks.shell import Shell
 from clearml_k8s.hooks.template_module import TemplateModule
 from clearml_k8s.kube import old_pod
 from clearml_k8s.kube.client import KubeClient
@@ -199,6 +203,10 @@ class Parts:
     reports: Reports
     sessions: Sessions | None
     """None where sessions are not to be reached."""
+    commands: Commands | None
+    """None where no command is configured."""
+    ranks: Ranks | None
+    """None where no task runs on several nodes."""
 
 
 def edits_of(config: Config, *, worker_id: str, clock: Clock) -> Edits:
@@ -287,6 +295,16 @@ def make(
         workload_watch=WorkloadWatch(client=client, namespace=config.namespace) if config.uses_kueue else None,
     )
     edits = edits_of(config, worker_id=worker_id, clock=session.clock)
+    owners = None
+    if config.clearml.owner_tokens:
+        owners = OwnerTokens(
+            config=config,
+            session=session,
+            client=client,
+            teller=teller,
+            controller=controller,
+            conf=conf if config.clearml.config_secret is not None else None,
+        )
     served = ServedQueues(
         config=config,
         session=session,
@@ -295,6 +313,7 @@ def make(
         controller=controller,
         edits=edits,
         conf=conf,
+        owners=owners,
     )
     measures = Measures(metrics=metrics, served=served)
     starts = Starts(jobs=jobs, pods=pods, measures=measures)
@@ -311,6 +330,21 @@ def make(
         holder=holder,
         labels=names.own_labels(release=config.release_name),
     )
+    book = ClaimBook(session=session, record=record, graces=graces, controller=controller)
+    commands = None
+    if config.pod_commands:
+        commands = Commands(
+            config=config.pod_commands,
+            namespace=config.namespace,
+            client=client,
+            record=record,
+            book=book,
+            jobs=jobs,
+            pods=pods,
+            teller=teller,
+            shell=partial(Shell, seconds=config.pod_commands.timeout_seconds, clock=session.clock),
+            may_run=leads,
+        )
     launcher = Launcher(
         config=config,
         client=client,
@@ -324,8 +358,8 @@ def make(
         document=partial(tasks.get_document, session),
         edits=edits,
         conf=conf,
+        commands=commands,
     )
-    book = ClaimBook(session=session, record=record, graces=graces, controller=controller)
     returning = Returning(
         session=session,
         record=record,
@@ -369,6 +403,7 @@ def make(
         measures=measures,
         controller=controller,
         stop=stop,
+        owners=owners,
     )
 
     def may_begin() -> bool:
@@ -380,7 +415,7 @@ def make(
         client=client,
         jobs=jobs,
         pods=pods,
-        reads=TaskReads(session=session),
+        reads=TaskReads(session=session, owners=owners is not None),
         teller=teller,
         measures=measures,
         work=work,
@@ -388,6 +423,7 @@ def make(
         controller=controller,
         pending_queue=lambda: served.pending_queue,
         queue=served.by_id,
+        owners=owners,
         workloads=workloads if config.uses_kueue else None,
     )
     counting = Counting(
@@ -448,6 +484,7 @@ def make(
         graces=graces,
         counting=counting,
         reports=make_reports(config=config, session=session, client=client, worker_id=worker_id, served=served),
+        commands=commands,
         sessions=None
         if config.sessions is None
         else Sessions(
@@ -460,6 +497,9 @@ def make(
             teller=teller,
             controller=controller,
         ),
+        ranks=None
+        if config.multi_node is None
+        else Ranks(config=config, client=client, jobs=jobs, teller=teller, controller=controller),
     )
 
 

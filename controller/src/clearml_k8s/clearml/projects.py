@@ -6,35 +6,47 @@ import logging
 from typing import Final
 
 from clearml_k8s.clearml.session import Session
-from clearml_k8s.errors import Refused, Unanswered
+from clearml_k8s.errors import ApiUnanswered, Refused, Unanswered
 
 log = logging.getLogger(__name__)
 
 MOST: Final = 1000
 
+FRESH_SECONDS: Final = 60.0
+"""How long a name counts; then it is read again, as anybody may have changed it."""
+
 
 class ProjectNames:
-    """Looks each up once; a name that was changed since is seen after a restart."""
+    """Remembers each for a while."""
 
     def __init__(self, *, session: Session) -> None:
         self._session = session
-        self._names: dict[str, str] = {}
+        self._names: dict[str, tuple[str, float]] = {}
 
     async def of(self, project: str | None) -> str:
-        """The project's name as a path, "a/b"; "" when it cannot be read now, which is logged."""
+        """As `read`; "" also when it cannot be read now, which is logged."""
+        try:
+            return await self.read(project)
+        except (Refused, Unanswered) as error:
+            log.warning("the name of project %s cannot be read: %s", project, error)
+            return ""
+
+    async def read(self, project: str | None) -> str:
+        """The project's name as a path, "a/b"; "" of one that there is not. Errors as `Session.call`."""
         if not project:
             return ""
-        if project not in self._names:
+        now = self._session.clock.monotonic()
+        name, at = self._names.get(project, ("", -FRESH_SECONDS))
+        if project not in self._names or now - at >= FRESH_SECONDS:
             body: dict[str, object] = {"id": [project], "only_fields": ["id", "name"]}
-            try:
-                data = await self._session.call("projects.get_all", body, read=True)
-            except (Refused, Unanswered) as error:
-                log.warning("the name of project %s cannot be read: %s", project, error)
-                return ""
+            data = await self._session.call("projects.get_all", body, read=True)
             found = data.get("projects")
-            first = found[0] if isinstance(found, list) and found else {}
-            name = first.get("name") if isinstance(first, dict) else None
+            if not isinstance(found, list):
+                raise ApiUnanswered("projects.get_all", "the answer holds no list of projects")
+            first = found[0] if found else {}
+            given = first.get("name") if isinstance(first, dict) else None
+            name = given if isinstance(given, str) else ""
             if len(self._names) >= MOST:
                 self._names.clear()
-            self._names[project] = name if isinstance(name, str) else ""
-        return self._names[project]
+            self._names[project] = (name, now)
+        return name

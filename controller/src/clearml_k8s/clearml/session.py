@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from random import Random
 from types import TracebackType
 from typing import Any, Final
@@ -33,6 +34,23 @@ from clearml_k8s.guarded import Guard, guarded_by, unguarded
 from clearml_k8s.metrics import Metrics, Outcome
 
 READ_ATTEMPT_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Request:
+    """What is asked, whoever asks; ``headers`` come beside those of every request."""
+
+    endpoint: str
+    payload: bytes
+    content: str
+    read: bool
+    version: str | None
+    headers: Mapping[str, str]
+
+
+_OWN_LOGIN: Final = _Request(
+    endpoint=LOGIN, payload=b"{}", content="application/json", read=True, version=None, headers={}
+)
 
 
 class Session:
@@ -96,6 +114,18 @@ class Session:
         """Log in unless a token is at hand; errors as `call`, wrong credentials are AuthRefused."""
         return (await self._fresh(None, self._until(deadline))).info
 
+    async def login_with(
+        self, headers: Mapping[str, str], *, bearer: tokens.Token | None = None, deadline: float | None = None
+    ) -> tokens.Token:
+        """A token that the server gives for these headers, which stays the caller's; errors as `call`.
+
+        ``bearer``: who asks, in place of this session's own account. Nothing is changed, so it is repeated as a read.
+        """
+        data = await self._call(
+            LOGIN, b"{}", "application/json", deadline, read=True, version=None, headers=headers, bearer=bearer
+        )
+        return tokens.read_login(data, at=self.clock.monotonic(), address=self.address)
+
     async def ping(self) -> None:
         """The cheapest call that needs the credentials and the database: one queue's id."""
         await self.call("queues.get_all", {"page": 0, "page_size": 1, "only_fields": ["id"]})
@@ -130,17 +160,29 @@ class Session:
     # ---- one call ---------------------------------------------------------------------------------------------------
 
     async def _call(
-        self, endpoint: str, payload: bytes, content: str, deadline: float | None, *, read: bool, version: str | None
+        self,
+        endpoint: str,
+        payload: bytes,
+        content: str,
+        deadline: float | None,
+        *,
+        read: bool,
+        version: str | None,
+        headers: Mapping[str, str] | None = None,
+        bearer: tokens.Token | None = None,
     ) -> dict[str, Any]:
         until = self._until(deadline)
+        asked = _Request(
+            endpoint=endpoint, payload=payload, content=content, read=read, version=version, headers=headers or {}
+        )
         if not read:
-            return await self._authorized(
-                endpoint, payload, content, min(until, self._until(None)), read=False, version=version
-            )
+            return await self._authorized(asked, min(until, self._until(None)))
         backoff = Backoff(first=0.25, cap=5.0, random=self._random)
         while True:
             try:
-                return await self._authorized(endpoint, payload, content, until, read=True, version=version)
+                if bearer is not None:
+                    return await self._attempt(asked, bearer.value, until)
+                return await self._authorized(asked, until)
             except (Unanswered, Unreachable) as error:
                 wait = backoff.next()
                 if self.clock.monotonic() + wait >= until:
@@ -151,16 +193,14 @@ class Session:
                     raise error
             await self.clock.sleep(wait)
 
-    async def _authorized(
-        self, endpoint: str, payload: bytes, content: str, until: float, *, read: bool, version: str | None
-    ) -> dict[str, Any]:
+    async def _authorized(self, asked: _Request, until: float) -> dict[str, Any]:
         token = await self._fresh(None, until)
         try:
-            return await self._attempt(endpoint, payload, content, token.value, until, read=read, version=version)
+            return await self._attempt(asked, token.value, until)
         except AuthRefused:
             # 401 is decided before anything is done, so even a write may be sent again, once, with the new token.
             token = await self._fresh(token, until)
-            return await self._attempt(endpoint, payload, content, token.value, until, read=read, version=version)
+            return await self._attempt(asked, token.value, until)
 
     async def _fresh(self, refused: tokens.Token | None, until: float) -> tokens.Token:
         """A token that is neither old nor the refused one; concurrent callers share one login."""
@@ -179,7 +219,7 @@ class Session:
             token = self._current()
             keys = self._keys.basic
             try:
-                data = await self._attempt(LOGIN, b"{}", "application/json", None, until, read=True, version=None)
+                data = await self._attempt(_OWN_LOGIN, None, until)
             except (Unanswered, Unreachable):
                 # The server is away; the old token may still do when it is back.
                 if token is not None and usable:
@@ -193,28 +233,19 @@ class Session:
         """The token, if it is of the keys that are in use now."""
         return self._token if self._token_of == self._keys.basic else None
 
-    async def _attempt(
-        self,
-        endpoint: str,
-        payload: bytes,
-        content: str,
-        bearer: str | None,
-        until: float,
-        *,
-        read: bool,
-        version: str | None,
-    ) -> dict[str, Any]:
+    async def _attempt(self, asked: _Request, bearer: str | None, until: float) -> dict[str, Any]:
         began = self.clock.monotonic()
         outcome: Outcome = "unanswered"
         try:
-            with guarded_by(unguarded if read else self._guard):
+            with guarded_by(unguarded if asked.read else self._guard):
                 data = await self._transport.post(
-                    endpoint,
-                    payload,
-                    content=content,
+                    asked.endpoint,
+                    asked.payload,
+                    content=asked.content,
                     authorization=self._keys.basic if bearer is None else f"Bearer {bearer}",
-                    seconds=min(until - began, READ_ATTEMPT_SECONDS if read else self._max_request_seconds),
-                    version=version,
+                    seconds=min(until - began, READ_ATTEMPT_SECONDS if asked.read else self._max_request_seconds),
+                    version=asked.version,
+                    headers=asked.headers,
                 )
         except Unreachable as error:
             outcome = "unreachable"
@@ -228,7 +259,7 @@ class Session:
                 self.health.failed(away, str(error))
             raise
         except ApiUnanswered as error:
-            half_way = error.code is not None and not read
+            half_way = error.code is not None and not asked.read
             self.health.failed(State.HALF_WAY if half_way else State.UNREACHABLE, str(error))
             raise
         else:
@@ -239,7 +270,7 @@ class Session:
         finally:
             if self._metrics:
                 seconds = self.clock.monotonic() - began
-                self._metrics.called(api="clearml", endpoint=endpoint, outcome=outcome, seconds=seconds)
+                self._metrics.called(api="clearml", endpoint=asked.endpoint, outcome=outcome, seconds=seconds)
 
     def _until(self, deadline: float | None) -> float:
         return self.clock.monotonic() + self._max_request_seconds if deadline is None else deadline

@@ -30,6 +30,9 @@ class ServerInfo:
     company: str = ""
     user: str = ""
     role: str = ""
+    tenant: str = ""
+    """The company that the token is for, where the server has several."""
+    service_account_type: int = 0
 
     @property
     def basic(self) -> bool:
@@ -72,6 +75,11 @@ def read(value: str, *, at: float) -> Token:
         found = source.get(key)
         return found if isinstance(found, str) else default
 
+    def number(source: dict[str, Any], key: str) -> int:
+        found = source.get(key)
+        short = isinstance(found, int | str) and len(str(found)) <= 3 and str(found).isdecimal()
+        return int(found) if short and found is not None else 0
+
     info = ServerInfo(
         feature_set=text(claims, "feature_set", "basic"),
         api_version=text(claims, "api_version"),
@@ -79,6 +87,8 @@ def read(value: str, *, at: float) -> Token:
         company=text(identity, "company"),
         user=text(identity, "user"),
         role=text(identity, "role"),
+        tenant=text(claims, "tenant"),
+        service_account_type=number(identity, "service_account_type"),
     )
     return Token(value=value, renew_at=at + life * _RENEW_AFTER, expires_at=at + life, info=info)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies_environment, proxy_bypass
@@ -39,9 +40,18 @@ class Transport:
             await self._http.close()
 
     async def post(
-        self, endpoint: str, payload: bytes, *, content: str, authorization: str, seconds: float, version: str | None
+        self,
+        endpoint: str,
+        payload: bytes,
+        *,
+        content: str,
+        authorization: str,
+        seconds: float,
+        version: str | None,
+        headers: Mapping[str, str],
     ) -> dict[str, Any]:
-        """Send it once, and return ``data`` of the answer; ``seconds``: for all of it, none are left at 0 or below.
+        """Send it once, and return ``data`` of the answer; ``seconds``: for all of it, none are left at 0 or below;
+        ``headers``: others than those of every request.
 
         Raises ApiRefused and its kinds, Unreachable, NotSent, or ApiUnanswered.
         """
@@ -50,7 +60,7 @@ class Transport:
         if seconds <= 0:
             raise NotSent(f"{endpoint}: the deadline had passed before the request was sent")
         path = f"/v{version}/{endpoint}" if version else f"/{endpoint}"
-        headers = {"Authorization": authorization, "Content-Type": content, "Accept": "application/json"}
+        sent = {**headers, "Authorization": authorization, "Content-Type": content, "Accept": "application/json"}
         # Only the connection's own limit tells that nothing was sent, so it must come before the request's.
         limit = aiohttp.ClientTimeout(total=None, connect=min(CONNECT_SECONDS, seconds * 0.8))
         try:
@@ -59,7 +69,7 @@ class Transport:
                 self._pool().post(
                     self.address + path,
                     data=payload,
-                    headers=headers,
+                    headers=sent,
                     timeout=limit,
                     allow_redirects=False,
                     proxy=self._proxy,

@@ -19,6 +19,7 @@ from clearml_k8s.config.problems import nearest
 from clearml_k8s.flow.task_conf import read_file
 from clearml_k8s.spec.container_rules import NO_RULES
 from clearml_k8s.spec.explain import Field, Layer, explain
+from clearml_k8s.spec.fill import names_project
 from clearml_k8s.spec.job import SAMPLE_ATTEMPT, SAMPLE_TASK_ID, build_job
 from clearml_k8s.spec.variants import chosen
 
@@ -27,6 +28,11 @@ SAMPLE_NAMESPACE_UID: Final = "00000000-0000-0000-0000-000000000000"
 
 MOST_SHOWN: Final = 60
 """Characters of a value that `--explain` shows."""
+
+_NO_PROJECT: Final = (
+    "the name of the task's project, by which a rule of clearml.conf or a template goes, is not known here; write it "
+    'into the task, as in "project": {"id": "...", "name": "a/b"}'
+)
 
 
 def render(
@@ -58,6 +64,8 @@ def render(
     if config.template_module is not None:
         function = config.template_module.function
         print(f"clearml-k8s: the template module {function} is not called here, and may change these Jobs", file=log)
+    if config.pod_commands:
+        print("clearml-k8s: the commands around pods (podCommands) are not run here", file=log)
     jobs = []
     for queue in _select(config, queues):
         arguments: dict[str, Any] = {
@@ -69,6 +77,8 @@ def render(
             "rules": rules,
             "controller_id": names.controller_id(namespace_uid=SAMPLE_NAMESPACE_UID, release=config.release_name),
         }
+        if task_file and not task.project_name and names_project(config=config, queue=arguments["queue"], rules=rules):
+            print(f"clearml-k8s: queue {queue.name}: {_NO_PROJECT}", file=log)
         built = build_job(**arguments)
         jobs.append(built.manifest)
         if with_layers:
@@ -123,7 +133,9 @@ def _read_task(file: str) -> TaskView:
             document = document[key]
     if not isinstance(document, Mapping) or not isinstance(document.get("id"), str):
         raise ConfigProblems([f"--task-json: {file} holds no task: expected an object with the task's id"])
-    return replace(view(document), document=document)
+    project = document.get("project")
+    name = project.get("name") if isinstance(project, Mapping) else None
+    return replace(view(document), document=document, project_name=name if isinstance(name, str) else "")
 
 
 class _Dumper(yaml.SafeDumper):

@@ -14,6 +14,8 @@ from typing import Any
 from clearml_k8s.config.conditions import ConditionalTemplate
 from clearml_k8s.config.dashboard import DashboardConfig
 from clearml_k8s.config.kueue import KueueConfig
+from clearml_k8s.config.multi_node import MultiNodeConfig
+from clearml_k8s.config.pod_commands import PodCommandsConfig
 from clearml_k8s.config.policy import TaskPolicy
 from clearml_k8s.config.sessions import SessionsConfig
 
@@ -46,9 +48,17 @@ class ClearMLConfig:
     web_server: str | None = None
     file_server: str | None = None
     verify_certificate: bool = True
-    task_credentials: TaskCredentials
+    task_credentials: TaskCredentials | None = None
+    """None: each task's pod has a token of the task's owner in their place."""
     config_secret: SecretKey | None = None
     """clearml.conf for task pods."""
+    vault_environment: bool = True
+    """The agent in a task's pod sets the variables of the vaults that it finds on the server, and of clearml.conf."""
+
+    @property
+    def owner_tokens(self) -> bool:
+        """Task pods run as their tasks' owners."""
+        return self.task_credentials is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +128,8 @@ class QueueSettings:
     """The image's own entrypoint runs in place of our start script; None: `Config.use_image_entrypoint`."""
     kueue: KueueConfig | None = None
     """Kueue decides when its Jobs may run; None: nobody does."""
+    multi_node: tuple[int, ...] = ()
+    """GPUs of each node of a task; (): its tasks run in one pod unless they say otherwise."""
 
 
 GPU_FIELD = "resources|limits|nvidia.com/gpu"
@@ -217,8 +229,11 @@ class Config:
     """Template of the worker ids of tasks (`config.worker_ids`); None: ``<worker id>:<task id>``."""
     dashboard: DashboardConfig = field(default_factory=DashboardConfig)
     template_module: TemplateModuleConfig | None = None
+    pod_commands: PodCommandsConfig = field(default_factory=PodCommandsConfig)
     sessions: SessionsConfig | None = None
     """How the SSH servers of clearml-session are reached from outside; None: not at all."""
+    multi_node: MultiNodeConfig | None = None
+    """How tasks run on several nodes; None: none does."""
 
     def runs_entrypoint(self, queue: QueueConfig) -> bool:
         """Whether the image's own entrypoint runs in the queue's task pods."""

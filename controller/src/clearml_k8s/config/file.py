@@ -32,6 +32,8 @@ from clearml_k8s.config import (
     conditions,
     dashboard,
     kueue,
+    multi_node,
+    pod_commands,
     policy,
     sessions,
     start_script,
@@ -157,6 +159,12 @@ def _semantic_problems(document: Mapping[str, Any]) -> list[str]:
     addresses = {kind: document["clearml"].get(kind.key) for kind in address.KINDS}
     keys = {kind: f"clearml.{kind.key}" for kind in address.KINDS}
     problems += address.address_problems(addresses, names=keys)
+    if document["clearml"].get("ownerToken") and document["clearml"].get("taskCredentials"):
+        problems.append("clearml.taskCredentials: found beside ownerToken; expected one of the two: a pod logs in once")
+    elif not document["clearml"].get("ownerToken") and not document["clearml"].get("taskCredentials"):
+        problems.append(
+            "clearml.taskCredentials: found nothing; expected the Secret that task pods log in with (or ownerToken)"
+        )
     task = document.get("task") or {}
     preparation = task.get("preparationScript") or ""
     if too_long := start_script.size_problem(preparation):
@@ -182,6 +190,11 @@ def _semantic_problems(document: Mapping[str, Any]) -> list[str]:
         problems += policy.problems(asked, place=f"queues.{name}.queueSettings.taskPolicy")
     problems += kueue.problems(document)
     problems += sessions.problems(document.get("sessions"))
+    commands = document.get(pod_commands.KEY) or {}
+    for key, field in pod_commands.FIELDS.items():
+        found = pod_commands.problems(commands.get(key) or "", field=field)
+        problems += [f"{pod_commands.KEY}.{key}: {problem}" for problem in found]
+    problems += multi_node.problems(document)
     problems += dashboard.problems(
         document.get("orchestrationDashboard"), cluster_access=bool(document.get("clusterAccess"))
     )
@@ -238,7 +251,9 @@ def _build(document: Mapping[str, Any]) -> Config:
         ),
         task_worker_id=given.get("taskWorkerId") or None,
         template_module=_template_module(given.get("templateModule")),
+        pod_commands=pod_commands.read(given.get(pod_commands.KEY)),
         sessions=sessions.read(given.get("sessions")),
+        multi_node=multi_node.read(given.get("multiNode")),
         dashboard=dashboard.read(given.get("orchestrationDashboard"), namespace=given["namespace"]),
         **optional,
     )
@@ -258,21 +273,25 @@ def _prepared(task: Mapping[str, Any]) -> dict[str, Any]:
 
 def _clearml(raw: Mapping[str, Any]) -> ClearMLConfig:
     given = {key: value for key, value in raw.items() if value is not None}
-    credentials = {key: value for key, value in given["taskCredentials"].items() if value is not None}
-    keys = {
-        field: credentials[key]
-        for key, field in (("accessKeyKey", "access_key_key"), ("secretKeyKey", "secret_key_key"))
-        if key in credentials
-    }
     secret = given.get("configSecret")
     return ClearMLConfig(
         api_server=given["apiServer"].rstrip("/"),
         web_server=_url(given.get("webServer")),
         file_server=_url(given.get("fileServer")),
         verify_certificate=given.get("verifyCertificate", True),
-        task_credentials=TaskCredentials(secret_name=credentials["secretName"], **keys),
+        task_credentials=None if given.get("ownerToken") else _task_credentials(given["taskCredentials"]),
         config_secret=None if secret is None else SecretKey(name=secret["name"], key=secret["key"]),
+        vault_environment=given.get("vaultEnvironment", True),
     )
+
+
+def _task_credentials(raw: Mapping[str, Any]) -> TaskCredentials:
+    keys = {
+        field: raw[key]
+        for key, field in (("accessKeyKey", "access_key_key"), ("secretKeyKey", "secret_key_key"))
+        if raw.get(key) is not None
+    }
+    return TaskCredentials(secret_name=raw["secretName"], **keys)
 
 
 def _template_module(raw: Mapping[str, Any] | None) -> TemplateModuleConfig | None:
@@ -317,6 +336,7 @@ def _queue(
             worker_id_template=settings.get("customWorkerIdTemplate") or None,
             use_image_entrypoint=settings.get("useImageEntrypoint"),
             kueue=kueue.read(general_kueue, settings.get("kueue")),
+            multi_node=tuple(settings.get("multiNode") or ()),
         ),
     )
 

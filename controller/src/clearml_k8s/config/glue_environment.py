@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
-from clearml_k8s.config import Config, TemplateModuleConfig, glue_condition
+from clearml_k8s.config import Config, TemplateModuleConfig, glue_condition, pod_commands
 from clearml_k8s.config.file import ConfigProblems
 from clearml_k8s.config.glue_condition import CONDITIONAL_TEMPLATE
 from clearml_k8s.config.glue_variables import GLUE_PREFIXES, VARIABLES, State
@@ -43,6 +43,14 @@ def with_environment(config: Config, environ: Mapping[str, str]) -> Config:
     module = environ.get(TEMPLATE_MODULE, "").strip()
     if module and config.template_module is None:
         changed = dataclasses.replace(changed, template_module=TemplateModuleConfig(function=module))
+    commands = changed.pod_commands
+    for name, field in pod_commands.VARIABLES.items():
+        command = environ.get(name, "").strip()
+        if command and not getattr(commands, field):
+            problems += [f"{name}: {problem}" for problem in pod_commands.problems(command, field=field)]
+            changes: dict[str, Any] = {field: command}
+            commands = dataclasses.replace(commands, **changes)
+    changed = dataclasses.replace(changed, pod_commands=commands)
     problems += _unused_scripts(changed)
     if problems:
         raise ConfigProblems(problems)

@@ -60,7 +60,8 @@ REFUSED: Final[Mapping[str, str]] = {
     "--pod-name-prefix": "Jobs are named clearml-id-<task id>: the name is the task's lock and cannot be changed",
     "--no-system-packages": "set CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES=false in the env of the "
     "template's first container",
-    "--use-owner-token": "task pods use the credentials in the Secret named by --credentials-secret",
+    "--use-owner-token": "task pods get their owners' tokens by the key `clearml.ownerToken` of a config file "
+    "(run --config), which the chart renders",
     "--k8s-pending-queue-name": "the pending queue is k8s_scheduler; it can be shared with other controllers",
     "--container-bash-script": "the pod's start script is fixed; use the task's setup script, or another image",
     "--child-report-tags": "it belongs to the Enterprise glue and has no counterpart here",

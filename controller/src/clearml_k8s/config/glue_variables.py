@@ -43,7 +43,6 @@ def _refused(text: str) -> Variable:
 _NAMESPACE = _refused(
     "tasks run in the namespace of the release: install the chart there, one release for each namespace"
 )
-_COMMANDS = _refused("commands of the controller do not work yet: leave it out")
 _SESSIONS = _nothing("with sessions.portModeEnabled each session has a Service of its own, and no other task has")
 _REDIS = _nothing("controllers agree by a Lease and by marks on tasks")
 _IMAGE = _nothing(
@@ -87,16 +86,18 @@ VARIABLES: Final[Mapping[str, Variable]] = {
     "CLEARML_K8S_GLUE_CREATE_QUEUE": _refused("write agentk8sglue.createQueues; without Helm --create-queue"),
     "CLEARML_K8S_GLUE_LIMIT_POD_LABEL": _SESSIONS,
     "CLEARML_K8S_SECRETS_LIST_FILE": _refused("Secrets are not copied: make them in the namespace of the release"),
-    "CLEARML_K8S_GLUE_POD_PRE_APPLY_CMD": _COMMANDS,
-    "CLEARML_K8S_GLUE_POD_POST_APPLY_CMD": _COMMANDS,
-    "CLEARML_K8S_GLUE_POD_POST_DELETE_CMD": _COMMANDS,
+    "CLEARML_K8S_GLUE_POD_PRE_APPLY_CMD": _works("as agentk8sglue.podCommands.preApply"),
+    "CLEARML_K8S_GLUE_POD_POST_APPLY_CMD": _works("as agentk8sglue.podCommands.postApply"),
+    "CLEARML_K8S_GLUE_POD_POST_DELETE_CMD": _works("as agentk8sglue.podCommands.postDelete"),
     "CLEARML_K8S_GLUE_TEMPLATE_MODULE": _works("as agentk8sglue.templateModule.function"),
     "CLEARML_K8S_GLUE_COND_CUST_TEMPLATE": _works("as the last of agentk8sglue.conditionalTemplates"),
     "CLEARML_K8S_GLUE_MONITOR_ALL_NAMESPACES": _nothing("tasks run in the namespace of the release alone"),
     "CLEARML_K8S_GLUE_EXTRA_BASH_SCRIPT": _refused("write agentk8sglue.customBashScript"),
     "CLEARML_K8S_GLUE_POD_BASH_SCRIPT": _refused("write agentk8sglue.containerCustomBashScript"),
     "CLEARML_K8S_GLUE_SET_QUEUE_SYSTEM_TAGS": _nothing("tags of queues are left as they are"),
-    "CLEARML_K8S_GLUE_APPLY_VAULT_ENV_VARS": _nothing("vaults are not read: write variables into basePodTemplate.env"),
+    "CLEARML_K8S_GLUE_APPLY_VAULT_ENV_VARS": _nothing(
+        "the agent in a task's pod applies vaults itself: write agentk8sglue.applyVaultEnvVars"
+    ),
     "CLEARML_K8S_GLUE_MAX_RESOURCES": _refused("write agentk8sglue.monitoredResources.maxResources"),
     "CLEARML_K8S_GLUE_POD_MIN_RES_FIELD": _refused("write agentk8sglue.monitoredResources.minResourcesFieldName"),
     "CLEARML_K8S_GLUE_POD_MAX_RES_FIELD": _refused("write agentk8sglue.monitoredResources.maxResourcesFieldName"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from clearml_k8s import names
@@ -70,21 +70,25 @@ def uses(thing: Any, variable: str) -> bool:
     return any(found[1] == variable for _, text in _texts(thing, "") for found in _START.finditer(text))
 
 
-def filled(thing: Any, values: Mapping[str, Any], *, escape: Callable[[str], str] = lambda text: text) -> Any:
+Join = Callable[[Sequence[str]], str]
+
+
+def filled(thing: Any, values: Mapping[str, Any], *, join: Join = "".join) -> Any:
     """A new structure with all templates filled in; keys stay. ``values`` by variable: texts, and the task as an
     object, or `SAMPLE`.
 
-    Raises Missing. ``escape``: of what is filled in where Kubernetes would expand it. What is filled into a path below
-    a volume must be one folder's name, so that it keeps to its own folder.
+    Raises Missing. ``join``: makes the text where Kubernetes would expand it, of what stands there and what is filled
+    in by turns. What is filled into a path below a volume must be one folder's name, so that it keeps to its own
+    folder.
     """
-    return _filled(thing, values, escape, "")
+    return _filled(thing, values, join, "")
 
 
-def _filled(thing: Any, values: Mapping[str, Any], escape: Callable[[str], str], key: str) -> Any:
+def _filled(thing: Any, values: Mapping[str, Any], join: Join, key: str) -> Any:
     if isinstance(thing, Mapping):
-        return {name: _filled(value, values, escape, str(name)) for name, value in thing.items()}
+        return {name: _filled(value, values, join, str(name)) for name, value in thing.items()}
     if isinstance(thing, list):
-        return [_filled(value, values, escape, key) for value in thing]
+        return [_filled(value, values, join, key) for value in thing]
     if not isinstance(thing, str) or "${CLEARML_" not in thing:
         return thing
 
@@ -93,9 +97,14 @@ def _filled(thing: Any, values: Mapping[str, Any], escape: Callable[[str], str],
         if key in _SUB_PATHS and (text in ("", ".", "..") or "/" in text):
             found = f"found {text[:60]!r}" if text else "found nothing"
             raise Missing(f"{match[0]} in a {key}: {found}; expected the name of one folder, as |label makes one")
-        return escape(text) if key in _EXPANDED else text
+        return text
 
-    return _WHOLE.sub(value, thing)
+    pieces, end = [], 0
+    for match in _WHOLE.finditer(thing):
+        pieces += [thing[end : match.start()], value(match)]
+        end = match.end()
+    pieces.append(thing[end:])
+    return join(pieces) if key in _EXPANDED else "".join(pieces)
 
 
 _SUB_PATHS: Final = ("subPath", "subPathExpr")
@@ -116,6 +125,8 @@ def _value(match: re.Match[str], values: Mapping[str, Any]) -> str:
     if text:
         return text
     if match["default"] is None:
+        if match["variable"] == TASK and found is not None:
+            return text  # as ClearML's own: it is there, and empty, as the tags of many tasks are
         raise Missing(f"{match[0]}: there is no such value; give a default, as in ${{CLEARML_TASK.name:none}}")
     return _operated(match, match["default"])
 

@@ -91,6 +91,11 @@ class ClaimBook:
         """The claims in the record that are not to be forgotten with its next write."""
         return {task: claim for task, claim in self._record.claims.items() if task not in self._forgotten}
 
+    def owes(self, task: str, *, attempt: str) -> bool:
+        """A command for the pod of another attempt of the task is still to run (`flow.commands`)."""
+        owed = self._record.owed.get(task)
+        return owed is not None and owed.attempt != attempt
+
     def keep(self, tasks: Iterable[str]) -> None:
         """The record is written with these tasks anew."""
         self._forgotten.difference_update(tasks)

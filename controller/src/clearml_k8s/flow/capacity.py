@@ -56,7 +56,8 @@ def room(
     closed: dict[str, str] = {}
 
     def price(queue: ResolvedQueue, count: Count, need: Need) -> Costs:
-        of_all = {PODS: ONE, MONITORED: need.uses.monitored, UNDECIDED: ONE}
+        pods = Decimal(need.pods)
+        of_all = {PODS: pods, MONITORED: pods * need.uses.monitored, UNDECIDED: min(pods, limits[UNDECIDED].most)}
         shared = [(key, limits[key], cost) for key, cost in of_all.items() if key in limits]
         found = [*_own(queue, count, need, pending), *_by_quota(left, need), *shared]
         limits.update((key, limit) for key, limit, _ in found)
@@ -110,18 +111,20 @@ def _shared(config: Config, count: Count, pending: int) -> Iterator[tuple[str, L
 def _own(queue: ResolvedQueue, count: Count, need: Need, pace: int) -> Iterator[tuple[str, Limit, Decimal]]:
     settings = queue.config.settings
     where = f"agentk8sglue.queues.{queue.config.name}.queueSettings"
-    pending = settings.max_pending_pods
+    pending, pods = settings.max_pending_pods, Decimal(need.pods)
+    at_most = pace if pending is None else pending
     # What Kueue holds waits, too: the order of all the others stays in the users' hands.
     held = count.of(Stage.HELD) if settings.kueue is not None else 0
     for name, most, used, cost, what, setting in (
-        (PODS, settings.max_pods, Decimal(count.pods), ONE, "pods", f"{where}.maxPods"),
-        (GPUS, settings.max_gpus, count.uses.gpus, need.uses.gpus, "GPUs", f"{where}.maxGpus"),
-        (CPUS, settings.max_cpus, count.uses.cpus, need.uses.cpus, "CPUs", f"{where}.maxCpus"),
+        (PODS, settings.max_pods, Decimal(count.pods), pods, "pods", f"{where}.maxPods"),
+        (GPUS, settings.max_gpus, count.uses.gpus, pods * need.uses.gpus, "GPUs", f"{where}.maxGpus"),
+        (CPUS, settings.max_cpus, count.uses.cpus, pods * need.uses.cpus, "CPUs", f"{where}.maxCpus"),
         (
             PENDING,
-            pace if pending is None else pending,
+            at_most,
             Decimal(count.pending + held),
-            ONE,
+            # Not a limit of what a task may be: one with more pods needs all of it.
+            min(pods, Decimal(at_most)),
             "pods that wait for a node" if settings.kueue is None else "tasks that wait for Kueue or for a node",
             "agentk8sglue.maxPendingPods" if pending is None else f"{where}.maxPendingPods",
         ),
@@ -154,7 +157,7 @@ def _left(quota: QuotaRecord, counts: Counts, needs: Mapping[str, Need]) -> Iter
             if amount := each.get(resource):
                 jobs = resource == JOBS_COUNT
                 coming += amount * (alike.jobless if jobs else alike.podless)
-                there += amount * (alike.pods - alike.jobless if jobs else alike.with_pod)
+                there += amount * (alike.jobs if jobs else alike.with_pod)
         used = max(quota.used.get(resource, ZERO), there) + coming
         what = f"{resource} in the namespace"
         limit = Limit(name=resource, most=hard, used=used, what=what, setting=f"ResourceQuota {quota.name}")
@@ -167,7 +170,8 @@ def _by_quota(
     for quota, limits in left:
         if need.demand and applies(quota, need.kind):
             for resource in sorted(limits.keys() & need.demand.keys()):
-                yield f"quota {quota.uid} {resource}", limits[resource], need.demand[resource]
+                number = 1 if resource == JOBS_COUNT else need.pods
+                yield f"quota {quota.uid} {resource}", limits[resource], number * need.demand[resource]
 
 
 def _closed(count: Count, need: Need, strange: str) -> str:

@@ -20,6 +20,7 @@ from clearml_k8s.flow.choose import Candidate
 from clearml_k8s.flow.launch import Launch, Launched, Launcher
 from clearml_k8s.flow.marking import Marking
 from clearml_k8s.flow.measures import Measures
+from clearml_k8s.flow.owner_tokens import REFUSED_SECONDS, OwnerTokens
 from clearml_k8s.flow.returning import Returned, Returning
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.flow.taking import Taking
@@ -57,8 +58,10 @@ class Claims:
         measures: Measures,
         controller: str,
         stop: asyncio.Event,
+        owners: OwnerTokens | None = None,
     ) -> None:
-        """``stop``: set once the process is told to end."""
+        """``stop``: set once the process is told to end; ``owners``: where pods get tokens of them."""
+        self._owners = owners
         self._session = session
         self._record = record
         self._book = book
@@ -82,7 +85,7 @@ class Claims:
         try:
             found = await tasks.get_many(self._session, [c.task for c in candidates])
             wanted = [self._marking.wanted(found.get(c.task), c.task, c.queue) for c in candidates]
-            takings = [taking for taking in wanted if taking is not None]
+            takings = await self._owned([taking for taking in wanted if taking is not None])
             await each(self._book, [t for t in takings if self._marking.has_job(t)], self._clean)
             takings = await self._marked([t for t in takings if not self._marking.has_job(t)])
             takings = await self._recorded(takings)
@@ -171,6 +174,25 @@ class Claims:
             log.debug("entry beside its Job not taken out: %s", error)
         except Unanswered as error:
             self._book.hold(taking, str(error), doubt=True)
+
+    async def _owned(self, takings: Sequence[Taking]) -> list[Taking]:
+        """Those that can run as their owners, where they are to; the others stay where they are. Errors as
+        `Session.call`."""
+        owners = self._owners
+        if owners is None:
+            return list(takings)
+        each_owner = {(t.task.user, t.task.company): t.task for t in takings}
+        refusals = dict(zip(each_owner, await gathered(each_owner.values(), owners.refusal), strict=True))
+        allowed = []
+        for taking in takings:
+            task, why = taking.task, refusals[taking.task.user, taking.task.company]
+            if not why:
+                allowed.append(taking)
+                continue
+            self._book.skip(task.id, seconds=REFUSED_SECONDS)
+            self._teller.say(task.id, f"Waiting in queue {taking.queue.name}: {why}", level="WARNING")
+            log.warning("task not taken", extra=kv(task=task.id, queue=taking.queue.name, why=why))
+        return allowed
 
     async def _marked(self, takings: Sequence[Taking]) -> list[Taking]:
         """Steps 1 and 2; none after the order to stop."""

@@ -140,8 +140,8 @@ class Counting:
     def _places(self) -> list[Place]:
         by_id = {queue.id: queue for queue in self._served.all_found()}
 
-        def uses(queue: str, task: str) -> Uses:
-            return self._needs.uses(by_id[queue], task) if queue in by_id else NOTHING
+        def uses(queue: str, task: str) -> tuple[Uses, int]:
+            return self._needs.uses(by_id[queue], task) if queue in by_id else (NOTHING, 1)
 
         found = places(
             jobs=self._jobs,

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from clearml_k8s import names
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.flow.diagnosis import DISRUPTIONS, PATIENCE, Category, Diagnosis, Patience
 from clearml_k8s.flow.ending import (
     ABORT_UNREPORTED,
     JOB_DELETED,
     TOO_LONG,
+    broken,
     ended,
     interrupted,
     lost,
     out_of_memory,
     started_at,
 )
-from clearml_k8s.flow.pending import pending
+from clearml_k8s.flow.pending import lacks_secret, pending, placed
 from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.slim import JobRecord, PodRecord
 
@@ -47,10 +49,12 @@ class Step(enum.Enum):
     NOTHING = "nothing"
     DELETE_JOB = "delete the Job"
     DELETE_LATER = "delete the Job when it has been kept long enough"
+    GIVE_TOKEN = "its pod waits for the token of the task's owner: make the Secret"  # noqa: S105 - a step
     TELL = "tell the user why it waits"
     EXPLAIN_STOP = "its pod was told to end, which reads as a user's abort: tell who did it"
     EXPLAIN_FAILURE = "its agent failed it, and knows less of the reason than the cluster: tell it"
     FAIL_WAITING = "it cannot start: fail the task, then delete the Job"
+    GIVE_BACK = "some of its pods have a node and others do not: put the task back, some times; then fail it"
     END_ABORTED = "its user aborts it and its agent does nothing about it: delete the Job"
     FAIL_LONG = "it may not run longer: fail the task, which tells its agent to end"
     FAIL_LOST = "the pod was told to end and its node does not answer: fail the task"
@@ -79,16 +83,21 @@ def decide(
     events: Sequence[EventRecord] = (),
     patience: Patience = PATIENCE,
     limited: bool = False,
+    tokens: bool = True,
+    lacks_token: bool = False,
+    together: float | None = None,
 ) -> Decision:
     """The next step for ``job``.
 
     ``task`` None: it does not exist. ``gone``: the last states of pods that are not there any more. ``worker``: the id
     under which the Job's pod reports. ``explained``: the end of its pod was told, or is our own doing. ``aborting``:
     its user was seen to abort it. ``events``: those of the Job and its pods, as far as they were read. ``patience`` and
-    ``limited`` (it may only run for some time) are its queue's.
+    ``limited`` (it may only run for some time) are its queue's. ``tokens``: Jobs get the Secrets that they wait
+    for; ``lacks_token``: see `OwnerTokens.lacks`. ``together``: seconds after which the first of several
+    pods do not wait any longer for the others to get a node, None for as long as it takes.
     A step that ends something (fail, delete) is taken only on a read of the task that is newer than the cluster's news.
     """
-    over = job.finished or any(_ended(pod) for pod in pods if pod.job_uid == job.uid)
+    over = _over(job, [pod for pod in pods if pod.job_uid == job.uid], begun=task is None or task.status not in WAITS)
     if task is None:
         return Decision(step=Step.DELETE_JOB, why="the task does not exist any more")
     if task.status in WAITS:
@@ -99,15 +108,24 @@ def decide(
             return _pod_ended(found, why="its pod ended before the task began")
         if (silent := _lost(task, pods, patience)) is not None:
             return silent
+        if not tokens and any(lacks_secret(job, pod) for pod in pods):
+            return Decision(step=Step.DELETE_JOB, why="tasks do not get tokens of their owners any more")
+        if lacks_token:
+            return Decision(step=Step.GIVE_TOKEN, why="its pod waits for its owner's token")
         diagnosis = pending(job=job, pods=pods, events=events, patience=patience)
         if diagnosis is None:
             return Decision(step=Step.NOTHING)
-        step = Step.TELL if diagnosis.patience is None else Step.FAIL_WAITING
+        waits = diagnosis.patience
+        if together is not None and 0 < placed(pods) < job.pods and (waits is None or waits > together):
+            # Counted from when they are there: a Job may be suspended for long before.
+            diagnosis = replace(diagnosis, patience=together, since=min(pod.created for pod in pods))
+            return Decision(step=Step.GIVE_BACK, why="not all of its pods have a node", diagnosis=diagnosis)
+        step = Step.TELL if waits is None else Step.FAIL_WAITING
         return Decision(step=step, why=diagnosis.category.value, diagnosis=diagnosis)
     if task.status in RUNS:
-        ours = task.last_worker in (None, worker)
+        ours = _ours(task, job, worker)
         # It ran, so it had a pod: Kueue has ended that, and nobody reported its end.
-        left = job.suspend and not pods and task.last_worker == worker
+        left = job.suspend and not pods and task.last_worker is not None and ours
         if not over and not left:
             if ours and (silent := _lost(task, pods, patience)) is not None:
                 return silent
@@ -125,11 +143,13 @@ def decide(
         found = interrupted(job=job, pods=pods, gone=gone)
         if found.category in (*DISRUPTIONS, Category.DEADLINE):
             return _pod_ended(found, why="the cluster ended its pod")
+        if found.rank is not None:
+            return _pod_ended(found, why="one of its pods ended, and with it the others")
         return Decision(step=Step.EXPLAIN_STOP, why="its pod was told to end", diagnosis=found)
     begun = _requeue_begun(task)
     if begun is not None and not explained:
         return Decision(step=Step.DISRUPTED, why="the cluster ended its pod", diagnosis=begun)
-    if task.status == "failed" and not explained and task.last_worker in (None, worker) and not _told(task):
+    if task.status == "failed" and not explained and _ours(task, job, worker) and not _told(task):
         memory = out_of_memory([*pods, *gone])
         if memory is not None:
             return Decision(step=Step.EXPLAIN_FAILURE, why="it was out of memory", diagnosis=memory)
@@ -158,7 +178,7 @@ def decide_without_job(
     """
     if task is None or pods or explained or job.finished:
         return Decision(step=Step.NOTHING)
-    if task.status in RUNS and task.last_worker == worker:
+    if task.status in RUNS and task.last_worker is not None and _ours(task, job, worker):
         found = ABORT_UNREPORTED if aborting else JOB_DELETED
         return Decision(step=Step.FAIL_ENDED, why="its Job is gone and the task did not end", diagnosis=found)
     if _interrupted(task) and not aborting:
@@ -195,6 +215,22 @@ def _interrupted(task: TaskView) -> bool:
     """The agent reported a SIGTERM, and its user was not told yet who sent it."""
     reported = task.status == "stopped" and task.status_reason == SIGTERM_REASON
     return reported and not task.status_message.startswith(TOLD)
+
+
+def _ours(task: TaskView, job: JobRecord, worker: str) -> bool:
+    """Nobody else has reported as the task's worker; each rank does under an id of its own."""
+    own = {names.rank_worker_id(worker, rank) for rank in range(job.pods)}
+    return task.last_worker is None or task.last_worker in own
+
+
+def _over(job: JobRecord, pods: Sequence[PodRecord], *, begun: bool) -> bool:
+    """Nothing more comes of it. Of several pods, once they have begun, rank 0 speaks for all, and others may end well
+    before it; one that does not ends all."""
+    if job.finished:
+        return True
+    if job.pods == 1 or not begun:
+        return any(_ended(pod) for pod in pods)
+    return any(_ended(pod) and (pod.rank == 0 or broken(pod)) for pod in pods)
 
 
 def _ended(pod: PodRecord) -> bool:

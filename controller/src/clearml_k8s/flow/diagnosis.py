@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -18,6 +18,7 @@ class Category(enum.Enum):
     IMAGE_NAME = "image-name"
     IMAGE_PULL = "image-pull"
     CONTAINER_CONFIG = "container-config"
+    OWNER_TOKEN = "owner-token"  # noqa: S105 - a category
     UNSCHEDULABLE = "unschedulable"
     NO_POD = "no-pod"
     SUSPENDED = "suspended"
@@ -50,7 +51,7 @@ class Diagnosis:
     """What is the matter, in words for the task's user.
 
     ``patience``: seconds this may last before it is acted on, None for as long as it takes, 0 at once. ``since``: when
-    that time begins anew, another value.
+    that time begins anew, another value. ``rank``: of which of the task's pods, None where there is one alone.
     """
 
     category: Category
@@ -58,6 +59,7 @@ class Diagnosis:
     advice: str = ""
     patience: float | None = None
     since: str = ""
+    rank: int | None = None
 
     def __str__(self) -> str:
         return f"{self.summary.rstrip('.')}. {self.advice}" if self.advice else self.summary
@@ -71,6 +73,7 @@ PATIENCE: Final[Patience] = MappingProxyType(
         Category.IMAGE_NAME: 0.0,
         Category.IMAGE_PULL: 300.0,
         Category.CONTAINER_CONFIG: 60.0,
+        Category.OWNER_TOKEN: None,
         Category.UNSCHEDULABLE: None,
         Category.NO_POD: None,
         Category.QUOTA: None,
@@ -127,3 +130,18 @@ def key_of(category: Category) -> str:
 def newest(pods: Sequence[PodRecord]) -> PodRecord | None:
     """The pod made last."""
     return max(pods, key=lambda pod: (pod.created, pod.uid), default=None)
+
+
+def ranks(pods: Sequence[PodRecord]) -> list[PodRecord]:
+    """Of each rank the pod made last, rank 0 first; of a task in one pod that pod alone."""
+    found: dict[int, PodRecord] = {}
+    for pod in sorted(pods, key=lambda pod: (pod.created, pod.uid)):
+        found[pod.rank] = pod
+    return [found[rank] for rank in sorted(found)]
+
+
+def of_rank(diagnosis: Diagnosis, pod: PodRecord | None, *, pods: int) -> Diagnosis:
+    """The same, of this one of so many pods."""
+    if pods == 1 or pod is None:
+        return diagnosis
+    return replace(diagnosis, summary=f"Rank {pod.rank} of {pods}: {diagnosis.summary}", rank=pod.rank)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.clock import moment
 from clearml_k8s.flow.decide import WAITS
-from clearml_k8s.flow.diagnosis import newest
+from clearml_k8s.flow.diagnosis import ranks
 from clearml_k8s.flow.ending import finished_at
 from clearml_k8s.kube.slim import JobRecord, PodRecord
 
@@ -26,7 +26,7 @@ def phases(
 
     ``pulling``: when the node began to pull an image, "" when that is not known.
     """
-    pod = newest(pods)
+    pod = next(iter(ranks(pods)), None)
     scheduled = pod.condition("PodScheduled") if pod else None
     container = next((c for c in pod.containers if not c.init and c.started_at), None) if pod else None
     ends = (

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.clock import moment
 from clearml_k8s.flow import kueue
-from clearml_k8s.flow.diagnosis import PATIENCE, Category, Diagnosis, Patience, newest
+from clearml_k8s.flow.diagnosis import PATIENCE, Category, Diagnosis, Patience, of_rank, ranks
 from clearml_k8s.kube.slim import JobRecord, PodRecord
 
 CAUSE_PATIENCE = 5.0
@@ -29,9 +29,38 @@ _CANNOT_TELL = 75  # exit code of the start script when the server does not answ
 def ended(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord] = ()) -> Diagnosis:
     """How the Job's pod ended, seen from outside; the task's own status says whether the task ended well.
 
-    ``gone``: the last states of pods that are not there any more.
+    ``gone``: the last states of pods that are not there any more. Of several pods: how the one did that ended all.
     """
-    pod = newest([*pods, *gone])
+    pod = _cause([*pods, *gone])
+    return of_rank(_ended(job, pod, gone=gone), pod, pods=job.pods)
+
+
+def _cause(pods: Sequence[PodRecord]) -> PodRecord | None:
+    """Of the pods of one Job that by whose end Kubernetes ended the others; the only one where there is one.
+
+    The others are deleted thereafter, so what the cluster itself ended comes first, then what ended undeleted.
+    """
+
+    def order(pod: PodRecord) -> tuple[bool, bool, str, int]:
+        ends = [c.finished_at for c in pod.containers if not c.init and c.finished_at]
+        at = pod.deleted or min(ends, default="")
+        return not _disrupted(pod), pod.deleted is not None, at, pod.rank
+
+    several = ranks(pods)
+    return min((pod for pod in several if broken(pod)), key=order, default=several[0] if several else None)
+
+
+def broken(pod: PodRecord) -> bool:
+    """It did not end well, or is told to end; of several pods one such ends all."""
+    codes = [c.exit_code for c in pod.containers if not c.init]
+    return _disrupted(pod) or pod.phase == "Failed" or pod.deleted is not None or any(codes)
+
+
+def _disrupted(pod: PodRecord) -> bool:
+    return pod.reason == "Evicted" or pod.condition("DisruptionTarget") is not None or _out_of_service(pod)
+
+
+def _ended(job: JobRecord, pod: PodRecord | None, *, gone: Sequence[PodRecord]) -> Diagnosis:
     found = _disruption(job, pod)
     if found is not None:
         return found
@@ -71,24 +100,28 @@ def ended(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord
 
 def out_of_memory(pods: Sequence[PodRecord]) -> Diagnosis | None:
     """That a container was killed for its memory; also where the agent lived on, and reported a script that failed."""
-    pod = newest(pods)
-    for container in pod.containers if pod else ():
-        if container.terminated == "OOMKilled":
-            return Diagnosis(
-                category=Category.OOM_KILLED,
-                summary=f"Container {container.name} was killed: it used more memory than its limit",
-                advice="Give it more memory (resources.limits.memory), or use less",
-            )
+    several = ranks(pods)
+    for pod in several:
+        for container in pod.containers:
+            if container.terminated == "OOMKilled":
+                found = Diagnosis(
+                    category=Category.OOM_KILLED,
+                    summary=f"Container {container.name} was killed: it used more memory than its limit",
+                    advice="Give it more memory (resources.limits.memory), or use less",
+                )
+                return of_rank(found, pod, pods=len(several))
     return None
 
 
 def interrupted(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord] = ()) -> Diagnosis:
-    """Who told the pod to end whose agent reports a SIGTERM."""
-    pod = newest([*pods, *gone])
+    """Who told the pod to end whose agent reports a SIGTERM; of several pods, which one's end ended it."""
+    pod = _cause([*pods, *gone])
     found = _disruption(job, pod)
     if found is not None:
-        return found
-    if by_suspension(job, pod) or (pod is not None and (pod.deleted is not None or pod in gone)):
+        return of_rank(found, pod, pods=job.pods)
+    if pod is not None and job.pods > 1 and broken(pod) and (pod.rank or pod.deleted is None):
+        found = of_rank(_ended(job, pod, gone=gone), pod, pods=job.pods)
+    elif by_suspension(job, pod) or (pod is not None and (pod.deleted is not None or pod in gone)):
         found = _deletion(job, pod)
     else:
         found = Diagnosis(
@@ -102,17 +135,19 @@ def lost(*, task: TaskView, pods: Sequence[PodRecord], patience: Patience = PATI
 
     Its patience begins anew with each report of the task: whoever reports runs.
     """
-    pod = newest(pods)
-    if pod is None or pod.deleted is None or pod.node is None or pod.finished:
+    several = ranks(pods)
+    pod = next((p for p in several if p.deleted is not None and p.node is not None and not p.finished), None)
+    if pod is None:
         return None
     seconds = patience.get(Category.NODE_LOST)
-    return Diagnosis(
+    found = Diagnosis(
         category=Category.NODE_LOST,
         summary=f"The pod was told to end and its node {pod.node} does not say that it did",
         advice="If the node is gone for good, delete the Node, or taint it out-of-service",
         patience=None if seconds is None else seconds + min(max(pod.grace_seconds or 0, 0), LONGEST_GRACE_SECONDS),
         since=f"{pod.deleted} {task.last_update}",
     )
+    return of_rank(found, pod, pods=len(several))
 
 
 def _disruption(job: JobRecord, pod: PodRecord | None) -> Diagnosis | None:
@@ -203,8 +238,7 @@ TOO_LONG = Diagnosis(
 
 def started_at(pods: Sequence[PodRecord]) -> datetime | None:
     """When the task's container began to run; None while it does not."""
-    pod = newest(pods)
-    containers = [c for c in pod.containers if c.running and not c.init] if pod else []
+    containers = [c for pod in ranks(pods) for c in pod.containers if c.running and not c.init]
     return min((at for c in containers if (at := moment(c.started_at))), default=None)
 
 

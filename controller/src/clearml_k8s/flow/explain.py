@@ -13,7 +13,7 @@ from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.errors import ApiRefused, AuthRefused, Refused, Unanswered
 from clearml_k8s.flow import durations
 from clearml_k8s.flow.decide import TOLD
-from clearml_k8s.flow.diagnosis import Category, Diagnosis, newest
+from clearml_k8s.flow.diagnosis import Category, Diagnosis, newest, ranks
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.hidden import hiding, without_secrets
 from clearml_k8s.kube.client import KubeClient
@@ -86,7 +86,8 @@ class Explainer:
 
     async def ended(self, job: JobRecord, pods: Sequence[PodRecord], diagnosis: Diagnosis, *, why: str) -> None:
         """Tell how the pod ended, with its events and the last lines of its containers, as far as they can be read."""
-        task, pod = job.task or "", newest(pods)
+        task = job.task or ""
+        pod = next((pod for pod in ranks(pods) if pod.rank == diagnosis.rank), newest(pods))
         self._teller.say(task, f"{diagnosis} ({why})", level="ERROR")
         if pod is None:
             return

@@ -53,6 +53,10 @@ class _Read:
     events: tuple[EventRecord, ...]
 
 
+PODS_READ = 4
+"""Of a Job with several pods, those that do not run."""
+
+
 class Happenings:
     """The last events read, by Job."""
 
@@ -108,7 +112,7 @@ class Happenings:
         at: float | None = now
         records: list[EventRecord] = []
         try:
-            for uid in (job.uid, *(pod.uid for pod in pods)):
+            for uid in (job.uid, *(pod.uid for pod in _to_explain(pods))):
                 records += await events_of(self._client, uid, namespace=self._namespace)
         except (Refused, Unanswered) as error:
             log.debug("events not read", extra=kv(job=job.name, why=str(error)))
@@ -121,3 +125,10 @@ class Happenings:
         uids = {job.uid for job in jobs}
         self._read = {uid: read for uid, read in self._read.items() if uid in uids}
         self._turns = {uid: at for uid, at in self._turns.items() if uid in uids}
+
+
+def _to_explain(pods: Sequence[PodRecord]) -> Sequence[PodRecord]:
+    if len(pods) == 1:
+        return pods
+    running = {pod.uid for pod in pods if pod.finished or any(c.running and not c.init for c in pod.containers)}
+    return [pod for pod in sorted(pods, key=lambda pod: pod.rank) if pod.uid not in running][:PODS_READ]

@@ -62,6 +62,8 @@ class Lasting:
         """Seconds until the step is due; ``max_run``: minutes that a task of its queue may run."""
         diagnosis, status = decision.diagnosis, "" if task is None else task.status
         match decision.step:
+            case Step.GIVE_BACK if diagnosis is not None:
+                return (diagnosis.patience or 0.0) - self._lasted(job, f"held in vain {diagnosis.since}")
             case Step.FAIL_WAITING | Step.FAIL_LOST | Step.EXPLAIN_STOP if diagnosis is not None:
                 what = f"{diagnosis.category.value} {diagnosis.since}"
                 return (diagnosis.patience or 0.0) - self._lasted(job, what)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,6 +33,7 @@ from clearml_k8s.errors import (
     Unanswered,
     Unreachable,
 )
+from clearml_k8s.flow.commands import Commands, StillOwed
 from clearml_k8s.flow.edits import Edits
 from clearml_k8s.flow.task_conf import TaskConf
 from clearml_k8s.flow.tell import Teller
@@ -97,15 +99,19 @@ class Launcher:
         document: Callable[[str], Awaitable[Mapping[str, Any]]] | None = None,
         edits: Edits | None = None,
         conf: TaskConf | None = None,
+        commands: Commands | None = None,
+        nonce: Callable[[], str] = lambda: secrets.token_hex(4),
     ) -> None:
         """``stop``: set once the process is told to end, and nothing may be waited for any more; ``measure``: as of the
         watch of Jobs; ``projects``: for worker ids with a project's name; without it, its id stands there.
         ``document``: reads all of a task, for templates and rules that name it, and for ``edits``; ``conf``: has the
-        rules."""
+        rules; ``commands``: those around pods, None for none; ``nonce``: another one with each call."""
+        self._nonce = nonce
         self._conf = conf
         self._projects = projects
         self._document = document
         self._edits = edits
+        self._commands = commands
         self._stop = stop
         self._measure = measure
         self._config = config
@@ -123,10 +129,16 @@ class Launcher:
         """
         rules = NO_RULES
         if self._conf is not None:
-            self._conf.look()
+            await self._conf.look()
             rules = self._conf.rules
         if self._projects is not None and names_project(config=self._config, queue=queue, rules=rules):
-            task = replace(task, project_name=await self._projects.of(task.project))
+            try:
+                # Not known is not "": a rule that forces would not fit.
+                read = self._projects.read if rules.needs_project else self._projects.of
+                task = replace(task, project_name=await read(task.project))
+            except (Refused, Unanswered) as error:
+                why = f"the name of the task's project, by which a rule of clearml.conf goes, cannot be read: {error}"
+                return Launched(how=Launch.NOT_NOW, why=why)
         if self._document is not None and (self._edits or names_task(config=self._config, queue=queue, rules=rules)):
             try:
                 task = replace(task, document=await self._document(task.id))
@@ -146,6 +158,7 @@ class Launcher:
                 taken=taken,
                 edited=await self._edits.of_task(task, queue, rules=rules) if self._edits else None,
                 rules=rules,
+                nonce=self._nonce(),
             )
         except SpecError as error:
             return Launched(how=Launch.IMPOSSIBLE, why=str(error))
@@ -155,6 +168,8 @@ class Launcher:
             # A mistake of ours with this task alone must not keep it, and its place, for ever.
             log.exception("no Job can be made of the task", extra=kv(task=task.id, queue=queue.name))
             return Launched(how=Launch.IMPOSSIBLE, why=OUR_MISTAKE)
+        if self._commands is not None and (refused := await self._begun(self._commands, task, queue)) is not None:
+            return refused
         backoff = Backoff(first=0.2, cap=5.0, random=self._client.random)
         while True:
             try:
@@ -208,6 +223,19 @@ class Launcher:
                         self._teller.say(task.id, str(ignored), level="WARNING")
                 log.info("task launched", extra=kv(task=task.id, queue=queue.name, job=made.name))
                 return Launched(how=Launch.CREATED)
+
+    async def _begun(self, commands: Commands, task: TaskView, queue: ResolvedQueue) -> Launched | None:
+        """What comes before the Job; the end of the launch, if it goes no further."""
+        try:
+            await commands.begin(task, queue)
+        except SpecError as error:
+            return Launched(how=Launch.IMPOSSIBLE, why=str(error))
+        except StillOwed as error:
+            return Launched(how=Launch.IN_THE_WAY, why=str(error))
+        except (Refused, Unanswered) as error:
+            # Also where it is not known whether the record was written: certainly no Job was made.
+            return Launched(how=Launch.NOT_NOW, why=str(error))
+        return None
 
     async def standing(self, task: TaskView) -> bool:
         """Whether the Job of the task's present attempt is there, whatever the watch has shown. Errors as `find`."""

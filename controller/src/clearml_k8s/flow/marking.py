@@ -71,7 +71,7 @@ class Marking:
             # An older attempt's Job, or one that is being deleted, ends first.
             self._book.skip(task_id)
             return taking if self.has_job(taking) else None
-        if self._adopted.in_the_way(task_id):
+        if self._adopted.in_the_way(task_id) or self._book.owes(task_id, attempt=seen.attempt):
             self._book.skip(task_id)
             return None
         if seen.marked_by(self._controller):

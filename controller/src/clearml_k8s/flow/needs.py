@@ -16,11 +16,11 @@ from typing import Any, Final
 from clearml_k8s.clearml import tasks
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clearml.tasks import TaskView
-from clearml_k8s.config import Config, ResolvedQueue
+from clearml_k8s.config import Config, QueueConfig, ResolvedQueue
 from clearml_k8s.errors import SpecError
 from clearml_k8s.kube.uses import JOBS_COUNT, NOTHING, Kind, Measure, Uses, demand, field_path, kind_of
 from clearml_k8s.logs import kv
-from clearml_k8s.spec import own_resources
+from clearml_k8s.spec import multi_node, own_resources
 from clearml_k8s.spec.job import SAMPLE_ATTEMPT, build_job, template_probe_job
 from clearml_k8s.spec.variants import Variant, conditions, variants
 
@@ -40,9 +40,10 @@ _COUNTED: Final = ("pods", "count/pods", JOBS_COUNT)
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Need:
-    """What one task takes: ``demand`` is its pod's share of quotas, of which ``kind`` tells the ones that count;
-    ``problem``: why it is not known. Compared by identity: those of a queue's tasks are few."""
+    """What one task takes, each of its ``pods``: ``demand`` is a pod's share of quotas, of which ``kind`` tells the
+    ones that count; ``problem``: why it is not known. Compared by identity: those of a queue's tasks are few."""
 
+    pods: int = 1
     uses: Uses = NOTHING
     kind: Kind = field(default_factory=Kind)
     demand: Mapping[str, Decimal] = field(default_factory=dict)
@@ -59,35 +60,46 @@ def measure_of(config: Config) -> Measure:
     queues = config.queues.values()
     return Measure(
         fields=tuple(field_path(path) for path in fields),
-        demands=any(config.policy_of(queue).own_resources or conditions(config, queue) for queue in queues),
+        demands=any(_say_themselves(config, queue) or conditions(config, queue) for queue in queues),
     )
 
 
 def need_of(config: Config, queue: ResolvedQueue, *, measure: Measure, worker_id: str) -> Need:
     """What a task of the queue takes that says nothing. ``worker_id``: ours; parts of it may stand in a template."""
-    pods = []
+    jobs = []
     for variant in variants(config=config, queue=queue.config):
         of_queue = replace(queue, config=variant.queue)
         try:
             built = template_probe_job(variant.config, of_queue, worker_id=worker_id, controller_id="")
         except SpecError as error:
             return Need(problem=f"its pod template cannot be used: {error}")
-        pods.append(built.manifest["spec"]["template"])
-    return _measured(pods, measure=measure)
+        jobs.append(built.manifest)
+    return _measured(jobs, measure=measure)
 
 
-def _measured(pods: Sequence[Mapping[str, Any]], *, measure: Measure) -> Need:
-    """``pods``: one for each template that a task may get, the queue's own first. Of each amount the most counts: which
+def _say_themselves(config: Config, queue: QueueConfig) -> bool:
+    """Whether tasks of the queue may differ in what they take."""
+    return config.policy_of(queue).own_resources or config.multi_node is not None
+
+
+def _measured(jobs: Sequence[Mapping[str, Any]], *, measure: Measure) -> Need:
+    """``jobs``: one for each template that a task may get, the queue's own first. Of each amount the most counts: which
     of them it gets is known only once it is taken."""
+    pods = [job["spec"]["template"] for job in jobs]
     uses = reduce(Uses.most, map(measure, pods))
     problem = ""
     if uses.unreadable:
         problem = f"agentk8sglue.monitoredResources: {uses.unreadable} of its pod template is no amount: write a number"
-    demands = [demand(pod) for pod in pods]
-    most = {name: max(one.get(name, Decimal(0)) for one in demands) for name in dict.fromkeys(chain(*demands))}
+    most = _most(*(demand(pod) for pod in pods))
     if uses.demand:
         uses = replace(uses, demand=tuple(most.items()))
-    return Need(uses=uses, kind=kind_of(pods[0]), demand=most, problem=problem)
+    number = jobs[0]["spec"].get("parallelism", 1)
+    return Need(pods=number, uses=uses, kind=kind_of(pods[0]), demand=most, problem=problem)
+
+
+def _most(*demands: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    """Of each amount the largest."""
+    return {name: max(one.get(name, Decimal(0)) for one in demands) for name in dict.fromkeys(chain(*demands))}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +144,7 @@ class Needs:
         if queue.id not in self._queues:
             need = need_of(self._config, queue, measure=self._measure, worker_id=self._worker_id)
             if self._differ(queue) and not need.problem:
-                need = replace(need, uses=NOTHING, demand={name: need.demand[name] for name in _COUNTED})
+                need = replace(need, pods=1, uses=NOTHING, demand={name: need.demand[name] for name in _COUNTED})
             self._queues[queue.id] = need
         return self._queues[queue.id]
 
@@ -143,12 +155,14 @@ class Needs:
         tasks = {task: read.need for task, read in self._read.get(queue.id, {}).items()}
         return Own(tasks=tasks, most=self._at_most(queue))
 
-    def uses(self, queue: ResolvedQueue, task: str) -> Uses:
-        """What a task that is under way will use: of one that was not read, the most that it may."""
-        if not self._differ(queue):
-            return self.of(queue).uses
-        read = self._read.get(queue.id, {}).get(task)
-        return read.need.uses if read is not None else self._at_most(queue).uses
+    def uses(self, queue: ResolvedQueue, task: str) -> tuple[Uses, int]:
+        """What a task that is under way will use, and of how many pods each: of one that was not read, the most that it
+        may."""
+        need = self.of(queue)
+        if self._differ(queue):
+            read = self._read.get(queue.id, {}).get(task)
+            need = read.need if read is not None else self._at_most(queue)
+        return need.uses, need.pods
 
     async def look(self, entries: Iterable[tuple[ResolvedQueue, str]], *, keep: Collection[str]) -> None:
         """Read the first ones of the waiting tasks of each queue whose tasks say so themselves. ``keep``: tasks under
@@ -173,10 +187,12 @@ class Needs:
         """Whether the task, read anew, takes what it was chosen for; what it takes now counts from here on."""
         if not self._differ(queue):
             return True
-        before = self._read.get(queue.id, {}).get(task.id)
+        read = self._read.get(queue.id, {}).get(task.id)
         need = self._note(task, queue)
-        # One that was never read was chosen as one that takes the most.
-        return before is None or before.need.uses == need.uses
+        if read is None:
+            # It was chosen as one that takes the most.
+            return _within(need, self._at_most(queue))
+        return (read.need.uses, read.need.pods) == (need.uses, need.pods)
 
     def _note(self, task: TaskView, queue: ResolvedQueue) -> Need:
         need = self._of_task(task, queue)
@@ -184,7 +200,7 @@ class Needs:
         return need
 
     def _differ(self, queue: ResolvedQueue) -> bool:
-        return self._config.policy_of(queue.config).own_resources
+        return _say_themselves(self._config, queue.config)
 
     def _old(self, task: str, queue: ResolvedQueue, now: float) -> bool:
         read = self._read.get(queue.id, {}).get(task)
@@ -195,7 +211,7 @@ class Needs:
             queue=queue.id,
             image=task.container.image,
             arguments=task.container.arguments,
-            properties=tuple(own_resources.said(task.properties).items()),
+            properties=tuple((own_resources.said(task.properties) | multi_node.said(task.properties)).items()),
         )
         if asked not in self._alike:
             if len(self._alike) >= MOST_ALIKE:
@@ -205,8 +221,8 @@ class Needs:
 
     def _measured_task(self, task: TaskView, queue: ResolvedQueue) -> Need:
         try:
-            pods = [
-                self._pod_of_task(task, queue, variant) for variant in variants(config=self._config, queue=queue.config)
+            jobs = [
+                self._job_of_task(task, queue, variant) for variant in variants(config=self._config, queue=queue.config)
             ]
         except SpecError:
             # No Job will come of it: it takes what is needed to say so.
@@ -215,9 +231,9 @@ class Needs:
             # As at its launch, which fails the task.
             log.exception("what a task needs is not known", extra=kv(task=task.id, queue=queue.name))
             return self.of(queue)
-        return _measured(pods, measure=self._measure)
+        return _measured(jobs, measure=self._measure)
 
-    def _pod_of_task(self, task: TaskView, queue: ResolvedQueue, variant: Variant) -> Mapping[str, Any]:
+    def _job_of_task(self, task: TaskView, queue: ResolvedQueue, variant: Variant) -> Mapping[str, Any]:
         built = build_job(
             config=variant.config,
             queue=replace(queue, config=variant.queue),
@@ -226,8 +242,7 @@ class Needs:
             worker_id=self._worker_id,
             controller_id="",
         )
-        pod: Mapping[str, Any] = built.manifest["spec"]["template"]
-        return pod
+        return built.manifest
 
     def _at_most(self, queue: ResolvedQueue) -> Need:
         if queue.id not in self._most:
@@ -235,5 +250,14 @@ class Needs:
             template = need_of(self._config, queue, measure=self._measure, worker_id=self._worker_id)
             asking = own_resources.asking_for_the_most(policy)
             probe = TaskView(id="0" * 32, status_changed=SAMPLE_ATTEMPT, properties=asking)
-            self._most[queue.id] = replace(template, uses=template.uses.most(self._of_task(probe, queue).uses))
+            asks = self._of_task(probe, queue)
+            self._most[queue.id] = replace(
+                template, uses=template.uses.most(asks.uses), demand=_most(template.demand, asks.demand)
+            )
         return self._most[queue.id]
+
+
+def _within(need: Need, most: Need) -> bool:
+    uses, at_most = need.uses, most.uses
+    larger = uses.gpus > at_most.gpus or uses.cpus > at_most.cpus or uses.monitored > at_most.monitored
+    return need.pods <= most.pods and not larger

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from clearml_k8s.flow import kueue
-from clearml_k8s.flow.diagnosis import PATIENCE, Category, Diagnosis, Patience, newest
+from clearml_k8s.flow.diagnosis import PATIENCE, Category, Diagnosis, Patience, newest, of_rank, ranks
 from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.slim import Condition, ContainerRecord, JobRecord, PodRecord
 
@@ -57,13 +58,50 @@ def pending(
 
     ``events``: those of the Job and its pods, oldest first, as far as they were read.
     """
-    pod = newest(pods)
+    if job.pods > 1 and pods:
+        return _of_ranks(job, ranks(pods), events, patience)
+    return _of_one(job, newest(pods), events, patience)
+
+
+def placed(pods: Sequence[PodRecord]) -> int:
+    """How many ranks have a node."""
+    return sum(pod.node is not None for pod in ranks(pods))
+
+
+def _of_ranks(
+    job: JobRecord, pods: Sequence[PodRecord], events: Sequence[EventRecord], patience: Patience
+) -> Diagnosis | None:
+    """Of all that is the matter with several pods that what ends the task first, else what will not pass by itself."""
+    found = [
+        of_rank(one, pod, pods=job.pods) for pod in pods if (one := _of_one(job, pod, events, patience)) is not None
+    ]
+    if len(pods) < job.pods and not job.finished:
+        found.append(_without_pod(job, events, patience))
+    if not found:
+        return None
+
+    def order(one: Diagnosis) -> tuple[float, bool]:
+        return float("inf") if one.patience is None else one.patience, one.category is Category.STARTING
+
+    worst = min(found, key=order)
+    if (there := placed(pods)) == job.pods:
+        return worst
+    return replace(worst, summary=f"{there} of {job.pods} pods have a node. {worst.summary}")
+
+
+def _of_one(
+    job: JobRecord, pod: PodRecord | None, events: Sequence[EventRecord], patience: Patience
+) -> Diagnosis | None:
     if pod is None:
         return None if job.finished else _without_pod(job, events, patience)
     if pod.finished or any(c.running and not c.init for c in pod.containers):
         return None
     if job.suspend and not job.finished:
         return _suspended(job)  # whatever its pod, which is being ended, was waiting for
+    if lacks_secret(job, pod):
+        summary = "The Secret with the token of the task's owner is not there yet"
+        advice = "The controller makes it, and tells here what keeps it from that"
+        return _of(Category.OWNER_TOKEN, patience, summary=summary, advice=advice)
     for container in pod.containers:
         found = _stuck(container, patience)
         if found is not None:
@@ -77,6 +115,14 @@ def pending(
         advice = "If this lasts, it does not run: correct schedulerName of the queue's template, or start it"
         return _of(Category.UNSCHEDULABLE, patience, summary=summary, advice=advice)
     return _held_up(own, patience) or Diagnosis(category=Category.STARTING, summary="The pod is starting")
+
+
+def lacks_secret(job: JobRecord, pod: PodRecord) -> bool:
+    """The pod's node says that the Secret with the token of the task's owner is not there."""
+    if job.token_secret is None:
+        return False
+    said = f'secret "{job.token_secret}" not found'
+    return any(c.waiting in _CONFIG and said in c.message for c in pod.containers)
 
 
 def _of(category: Category, patience: Patience, *, summary: str, advice: str = "", since: str = "") -> Diagnosis:

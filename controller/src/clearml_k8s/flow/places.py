@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from clearml_k8s.flow.diagnosis import Category
@@ -38,9 +38,9 @@ PENDING = frozenset({Stage.COMING, Stage.UNDECIDED, Stage.WAITING})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """One place: ``queue`` is an id, ``name`` that queue's name where it is known, ``job`` a uid; ``podless``: its pod
-    is still to come; ``pod``: it has one. Neither is true of a Job that is suspended, or that is going with its pod
-    gone.
+    """One place, of one pod: ``queue`` is an id, ``name`` that queue's name where it is known, ``job`` a uid;
+    ``podless``: its pod is still to come; ``pod``: it has one. Neither is true of a Job that is suspended, or that is
+    going with its pod gone. ``further``: another place of the same Job, or of the same task that gets one, is counted.
 
     ``refused``: why Kubernetes does not take the pod, where a quota is used up; else "".
     """
@@ -53,10 +53,11 @@ class Place:
     pod: bool = False
     refused: str = ""
     name: str | None = None
+    further: bool = False
 
 
-Known = dict[str, tuple[JobRecord, Sequence[PodRecord], Place | None]]
-"""By uid of a Job: its record and its pods', and the place that follows from them; None: it holds none."""
+Known = dict[str, tuple[JobRecord, Sequence[PodRecord], int, Sequence[Place]]]
+"""By uid of a Job: its record and its pods', how many of its ranks have ended, and the places that follow from them."""
 
 ENDED = ("Succeeded", "Failed")
 
@@ -66,55 +67,92 @@ def places(
     jobs: Iterable[JobRecord],
     pods: Iterable[PodRecord],
     in_flight: Mapping[str, str],
-    needs: Callable[[str, str], Uses] = lambda _queue, _task: NOTHING,
+    needs: Callable[[str, str], tuple[Uses, int]] = lambda _queue, _task: (NOTHING, 1),
     events: Callable[[JobRecord], Sequence[EventRecord]] = lambda _: (),
     known: Known | None = None,
 ) -> list[Place]:
     """All of them.
 
     ``in_flight``: task -> queue id of everything claimed, or in doubt, whose Job may come; ``needs``: of a queue and a
-    task of it, what that uses; ``events``: those of a Job, as far as they were read. An unfinished Job takes one place,
-    with all its pods; so does each pod that may still run and whose Job is over or gone, and each task in flight until
-    its Job is there. ``known``: what the last call has found, kept for the next one, which is several times as fast
-    with it.
+    task of it, what each of its pods uses, and how many it has; ``events``: those of a Job, as far as they were read.
+    An unfinished Job takes a place for each rank that has not ended, with all pods of it; so do the pods that may still
+    run and whose Job is over or gone, and each task in flight until its Job is there. ``known``: what the last call has
+    found, kept for the next one, which is several times as fast with it.
     """
     own: dict[str, list[PodRecord]] = {}
+    ended: dict[str, set[int]] = {}
     for pod in pods:
-        if pod.phase not in ENDED and pod.task is not None:
+        if pod.task is None:
+            continue
+        if pod.phase not in ENDED:
             own.setdefault(pod.job_uid or pod.uid, []).append(pod)
+        elif pod.job_uid is not None:
+            ended.setdefault(pod.job_uid, set()).add(pod.rank)
     before: Known = known if known is not None else {}
     now: Known = {}
     found: list[Place] = []
     launched: set[str | None] = set()
     for job in jobs:
         mine = own.get(job.uid, ())
+        over = ended.get(job.uid, set()) if job.pods > 1 else set()
         last = before.get(job.uid)
         # Records are never changed in place. Without a pod it depends on the events, too.
-        if last is None or last[0] is not job or last[1] != mine or not mine:
+        if last is None or last[0] is not job or last[1] != mine or last[2] != len(over) or len(mine) < job.pods:
             unfinished = job.task is not None and not job.finished
-            last = (job, mine, _of_job(job, mine, events) if unfinished else None)
+            last = (job, mine, len(over), _of_job(job, mine, over, events) if unfinished else ())
         now[job.uid] = last
-        if last[2] is not None:
-            found.append(last[2])
+        if last[3]:
+            found += last[3]
             launched.add(job.task)
             own.pop(job.uid, None)
     for left in own.values():
-        uses = left[0].uses
-        for pod in left[1:]:
-            uses = uses.most(pod.uses)
-        found.append(Place(queue=left[0].queue, name=left[0].queue_name, stage=Stage.PLACED, uses=uses, pod=True))
+        found += _left(left)
     if known is not None:
         known.clear()
         known.update(now)
-    coming = [
-        Place(queue=queue, stage=Stage.COMING, uses=needs(queue, task), podless=True)
-        for task, queue in in_flight.items()
-        if task not in launched
-    ]
-    return [*found, *coming]
+    for task, queue in in_flight.items():
+        if task not in launched:
+            uses, number = needs(queue, task)
+            found += [
+                Place(queue=queue, stage=Stage.COMING, uses=uses, podless=True, further=rank > 0)
+                for rank in range(number)
+            ]
+    return found
 
 
-def _of_job(job: JobRecord, pods: Sequence[PodRecord], events: Callable[[JobRecord], Sequence[EventRecord]]) -> Place:
+def _left(pods: Sequence[PodRecord]) -> list[Place]:
+    """Of pods that may still run and whose Job is over or gone."""
+    found = []
+    for rank, same in _by_rank(pods).items():
+        uses = same[0].uses
+        for pod in same[1:]:
+            uses = uses.most(pod.uses)
+        queue, name = same[0].queue, same[0].queue_name
+        found.append(Place(queue=queue, name=name, stage=Stage.PLACED, uses=uses, pod=True, further=rank > 0))
+    return found
+
+
+def _by_rank(pods: Sequence[PodRecord]) -> dict[int, list[PodRecord]]:
+    found: dict[int, list[PodRecord]] = {}
+    for pod in pods:
+        found.setdefault(pod.rank, []).append(pod)
+    return found
+
+
+Events = Callable[[JobRecord], Sequence[EventRecord]]
+
+
+def _of_job(job: JobRecord, pods: Sequence[PodRecord], over: Container[int], events: Events) -> list[Place]:
+    """``over``: ranks that have ended."""
+    if job.pods == 1:
+        return [_of_one(job, pods, events)]
+    by_rank = _by_rank(pods)
+    left = [rank for rank in range(job.pods) if rank not in over or rank in by_rank]
+    found = [_of_one(job, by_rank.get(rank, ()), events) for rank in left or [0]]
+    return [found[0], *(replace(place, further=True) for place in found[1:])]
+
+
+def _of_one(job: JobRecord, pods: Sequence[PodRecord], events: Events) -> Place:
     uses = job.uses
     for pod in pods:
         uses = uses.most(pod.uses)
@@ -161,10 +199,11 @@ Demand = tuple[tuple[tuple[str, Decimal], ...], Kind | None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alike:
-    """How many places whose pods take the same of quotas: all, those without a Job, those whose pod is still to come,
-    and those with one."""
+    """How many places whose pods take the same of quotas: all, those whose pod is still to come, those with one; and
+    their Jobs: those that are there, and those still to come."""
 
     pods: int
+    jobs: int
     jobless: int
     podless: int
     with_pod: int
@@ -228,7 +267,8 @@ def _alike(some: Sequence[Place]) -> dict[Demand, Alike]:
     return {
         demand: Alike(
             pods=len(alike),
-            jobless=sum(place.stage is Stage.COMING for place in alike),
+            jobs=sum(place.stage is not Stage.COMING and not place.further for place in alike),
+            jobless=sum(place.stage is Stage.COMING and not place.further for place in alike),
             podless=sum(place.podless for place in alike),
             with_pod=sum(place.pod for place in alike),
         )

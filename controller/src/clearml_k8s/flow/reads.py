@@ -16,7 +16,7 @@ GATHER_SECONDS = 0.1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
-    """A task as read (`tasks.STATE_FIELDS` alone); ``task`` is None when it does not exist.
+    """A task as read (`tasks.STATE_FIELDS`, and what more was asked for); ``task`` is None when it does not exist.
 
     ``at`` is when the read began (monotonic).
     """
@@ -28,8 +28,10 @@ class Seen:
 class TaskReads:
     """The last read of each task that somebody follows."""
 
-    def __init__(self, *, session: Session) -> None:
+    def __init__(self, *, session: Session, owners: bool = False) -> None:
+        """``owners``: whose each task is, is read as well."""
         self._session = session
+        self._fields = (*tasks.STATE_FIELDS, "user", "company") if owners else tasks.STATE_FIELDS
         self._clock = session.clock
         self._seen: dict[str, Seen] = {}
         self._wanted: dict[str, list[asyncio.Future[Seen]]] = {}
@@ -51,7 +53,7 @@ class TaskReads:
         """Read these tasks now, forget the others, and return those whose state changed since the last read."""
         wanted = list(ids)
         at = self._clock.monotonic()
-        found = await tasks.get_many(self._session, wanted, fields=tasks.STATE_FIELDS)
+        found = await tasks.get_many(self._session, wanted, fields=self._fields)
         # Reads that began later are newer, whether they ended before this one or not.
         old, self._seen = self._seen, {task: seen for task, seen in self._seen.items() if seen.at > at}
         changed = {}
@@ -70,7 +72,7 @@ class TaskReads:
             wanted, self._wanted = self._wanted, {}
             at = self._clock.monotonic()
             try:
-                found = await tasks.get_many(self._session, wanted, fields=tasks.STATE_FIELDS)
+                found = await tasks.get_many(self._session, wanted, fields=self._fields)
             except Exception as error:  # whatever it is belongs to those who wait for the answer
                 for waiting in (w for group in wanted.values() for w in group if not w.done()):
                     waiting.set_exception(error)

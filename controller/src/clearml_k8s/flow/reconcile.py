@@ -26,6 +26,7 @@ from clearml_k8s.flow.happenings import AGAIN_SECONDS, EXPLAINED_BY_EVENTS, Happ
 from clearml_k8s.flow.lasting import Lasting
 from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.overview import Row
+from clearml_k8s.flow.owner_tokens import OwnerTokens
 from clearml_k8s.flow.pending import pending
 from clearml_k8s.flow.presence import Presence
 from clearml_k8s.flow.reads import TaskReads
@@ -44,6 +45,9 @@ log = logging.getLogger(__name__)
 WORKERS = 16
 STATE_SECONDS = 4.0
 """Between two looks at the states of all tasks that have a Job."""
+
+WAITING = (Step.FAIL_WAITING, Step.GIVE_BACK)
+"""Steps that end a wait: until they are due, its reason is told."""
 
 AGAIN, CHANGED_SECONDS = 0.0, 1.0
 """When to look again: there is a next step; somebody was faster, and how it is now shows in a moment."""
@@ -71,10 +75,12 @@ class Reconciler:
         controller: str,
         pending_queue: Callable[[], str | None],
         queue: Callable[[str], ResolvedQueue | None],
+        owners: OwnerTokens | None = None,
         workloads: Store[WorkloadRecord] | None = None,
     ) -> None:
-        """``pending_queue``: its id, if known. ``queue``: the served queue of an id, if there is one. ``workloads``:
-        what Kueue says of the Jobs; None where it has no part in it."""
+        """``pending_queue``: its id, if known. ``queue``: the served queue of an id, if there is one. ``owners``: where
+        pods get tokens of them. ``workloads``: what Kueue says of the Jobs; None where it has no part in it."""
+        self._owners = owners
         self._workloads = workloads
         self._config = config
         self._clock = session.clock
@@ -171,9 +177,8 @@ class Reconciler:
         for job in self._jobs.of_task(task):
             if job.deleted is not None or job.controller != self._controller:
                 continue
-            wait = await self._step(self._joined(job))
-            if wait is not None:
-                again.append(wait)
+            waits = [await self._step(self._joined(job)), None if self._owners is None else self._owners.due(job)]
+            again += [wait for wait in waits if wait is not None]
         if not self._jobs.of_task(task):
             # The last one alone: those of older attempts went before it was made.
             for job in self._jobs.gone_of_task(task)[-1:]:
@@ -212,7 +217,11 @@ class Reconciler:
         decision = self._decide(seen.task, job)
         if decision.step is Step.NOTHING:
             return None
-        if decision.diagnosis is not None and decision.step in (Step.TELL, Step.FAIL_WAITING):
+        if decision.step is Step.GIVE_TOKEN and self._owners is not None and seen.task is not None:
+            # It ends nothing, so what was read a moment ago will do.
+            await self._owners.give(job, seen.task)
+            return AGAIN
+        if decision.diagnosis is not None and decision.step in (Step.TELL, *WAITING):
             decision = await self._look_closer(job, seen.task, decision)
         if decision.step is Step.TELL:
             return await self._tell(job, decision.diagnosis)
@@ -220,11 +229,11 @@ class Reconciler:
             self._explain.over(job, seen.task, self._pods_of(job))
         left = self._left(job, seen.task, decision)
         if left > 0:
-            if decision.step is Step.FAIL_WAITING and decision.diagnosis is not None:
+            if decision.step in WAITING and decision.diagnosis is not None:
                 told = await self._waits(job, decision.diagnosis)
                 return left if told is None else min(left, told)
             return left
-        if decision.step is Step.FAIL_WAITING and (wait := await self._news(job, decision.diagnosis)) > 0:
+        if decision.step in WAITING and (wait := await self._news(job, decision.diagnosis)) > 0:
             return wait
         if seen.task is None and (doubt := await self._presence.doubt(job, since=seen.at)) is not None:
             return doubt
@@ -243,7 +252,7 @@ class Reconciler:
         left = self._left(known, latest.task, again)
         if left > 0:
             # At once where there is news that its user is to be told.
-            return 0.0 if again.step is Step.FAIL_WAITING else left
+            return 0.0 if again.step in WAITING else left
         return await self._end(known, latest.task, again)
 
     async def _end(self, job: JobRecord, task: TaskView | None, decision: Decision) -> float | None:
@@ -268,6 +277,8 @@ class Reconciler:
                 return 0.0
             case Step.DISRUPTED:
                 return await self._disrupted(job, task, decision, diagnosis)
+            case Step.GIVE_BACK:
+                return await self._give_back(job, task, diagnosis)
             case Step.FAIL_WAITING:
                 failed = await self._fail(job, task, diagnosis, why="it cannot start")
                 if failed:
@@ -298,6 +309,26 @@ class Reconciler:
         await self._reads.fresh(task.id)
         return AGAIN
 
+    async def _give_back(self, job: JobRecord, task: TaskView, diagnosis: Diagnosis) -> float:
+        """Put the task back, so that others get what its pods hold in vain; or fail it, so that it ends some time."""
+        if (doubt := self._requeuer.doubt(job)) > 0:
+            return doubt
+        multi_node = self._config.multi_node
+        minutes, most = (multi_node.start_timeout_minutes, multi_node.max_give_backs) if multi_node else (0.0, 0)
+        late = replace(
+            diagnosis, summary=f"Not all of its pods had a node after {minutes:g} minutes. {diagnosis.summary}"
+        )
+        found = await self._requeuer.requeue(job, task, late, most=most) if most > 0 else Requeued.NOT
+        if found is Requeued.CHANGED:
+            return CHANGED_SECONDS
+        if found is Requeued.NOT:
+            if not await self._fail(job, task, late, why="it cannot start"):
+                return CHANGED_SECONDS
+            self._explained.add(job.uid)
+            await self._ends.delete(job, late.summary)
+        await self._reads.fresh(task.id)
+        return AGAIN
+
     async def _fail(self, job: JobRecord, task: TaskView, diagnosis: Diagnosis, *, why: str) -> bool:
         failed = await self._ends.fail(job, task, diagnosis, pods=self._pods_of(job), why=why)
         if failed:
@@ -325,6 +356,9 @@ class Reconciler:
             events=self._happenings.of(job),
             patience=patience(config=self._config, queue=queue),
             limited=max_run_minutes(config=self._config, queue=queue) is not None,
+            tokens=self._owners is not None,
+            lacks_token=self._owners is not None and self._owners.lacks(job, self._pods_of(job)),
+            together=None if self._config.multi_node is None else 60 * self._config.multi_node.start_timeout_minutes,
         )
 
     def _joined(self, job: JobRecord) -> JobRecord:
@@ -394,10 +428,13 @@ class Reconciler:
         self._jobs.forget(task)
         if self._workloads is not None:
             self._workloads.forget(task)
-        if len(self._lasting) + len(self._explained) + len(self._aborting) > 4 * len(self._jobs) + 100:
+        tokens = 0 if self._owners is None else len(self._owners)
+        if len(self._lasting) + len(self._explained) + len(self._aborting) + tokens > 4 * len(self._jobs) + 100:
             uids = {job.uid for job in (*self._jobs, *self._jobs.gone())}
             self._lasting.keep(uids)
             self._explained &= uids
             self._aborting &= uids
             self._requeuer.keep(uids)
+            if self._owners is not None:
+                self._owners.keep(uids)
             self._happenings.forget(list(self._jobs))

@@ -91,7 +91,10 @@ class Recovery:
                 await self._forget(one)
         await self._claims.claim_absent(self._with_room(takings[Verdict.CLAIM]))
         ours = takings[Verdict.CREATE]
-        await self._claims.resume([taking for taking in ours if self._served.by_id(taking.queue.id)])
+        grown = self._grown(ours)
+        await self._claims.resume([t for t in ours if self._served.by_id(t.queue.id) and t.task.id not in grown])
+        if more := [taking for taking in ours if taking.task.id in grown]:
+            await self._claims.give_up(more, why="it asks for more by now than there is room for")
         left = [taking for taking in ours if not self._served.by_id(taking.queue.id)]
         if left:
             await self._claims.give_up(left, why="this controller does not serve its queue (any more)")
@@ -110,6 +113,11 @@ class Recovery:
                 ledger.spend(taking.queue.id, taking.task.id)
                 chosen.append(taking)
         return chosen
+
+    def _grown(self, takings: Sequence[Taking]) -> set[str]:
+        """Those whose users ask for more by now than when they were chosen, and a limit is exceeded with them."""
+        own = [(t.queue.id, t.task.id) for t in takings if self._needs.own(t.queue) is not None]
+        return self._room().too_much(own, in_flight=self._book.in_flight()) if own else set()
 
     def _judged(self, settled: Sequence[Settled]) -> list[tuple[Settled, Verdict]]:
         """Those whose claim is over, with what their pictures mean."""

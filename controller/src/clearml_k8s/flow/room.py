@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -88,6 +88,23 @@ class Room:
         if not task or queue_id not in self.at_most:
             return least
         return self.by_task[queue_id].get(task, self.at_most[queue_id])
+
+    def too_much(self, tasks: Iterable[tuple[str, str]], *, in_flight: Mapping[str, str]) -> set[str]:
+        """Those of these tasks (queue id and task), used already, without which no limit is exceeded by what tasks ask
+        for themselves. ``in_flight``: task -> queue id; one that was not read says nothing here."""
+        over = {key: limit.used - limit.most for key, limit in self.limits.items()}
+        for task, queue_id in in_flight.items():
+            if task not in self.by_task.get(queue_id, {}):
+                for key, cost in self.at_most.get(queue_id, ()):
+                    over[key] -= cost
+        found = set()
+        for queue_id, task in tasks:
+            costs, least = self.by_task.get(queue_id, {}).get(task, ()), dict(self.costs_of(queue_id))
+            if any(over[key] > 0 and cost > least.get(key, 0) for key, cost in costs):
+                found.add(task)
+                for key, cost in costs:
+                    over[key] -= cost
+        return found
 
 
 class Blocked(enum.Enum):

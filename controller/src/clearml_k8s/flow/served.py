@@ -23,6 +23,7 @@ from clearml_k8s.errors import (
     Unanswered,
 )
 from clearml_k8s.flow.edits import Edits
+from clearml_k8s.flow.owner_tokens import OwnerTokens
 from clearml_k8s.flow.task_conf import TaskConf
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import JOBS
@@ -48,6 +49,7 @@ class State(enum.Enum):
     TEMPLATE_INVALID = "template-invalid"
     TEMPLATE_UNCHECKED = "template-unchecked"
     JOBS_REFUSED = "jobs-refused"
+    OWNER_TOKENS_UNAVAILABLE = "owner-tokens-unavailable"
     CLOSED = "closed"
     """It is served, and nothing is taken whatever is left of its limits (`Room.closed`)."""
 
@@ -79,9 +81,11 @@ class ServedQueues:
         controller: str,
         edits: Edits | None = None,
         conf: TaskConf | None = None,
+        owners: OwnerTokens | None = None,
     ) -> None:
         """``edits``: by a template module, which a template is tried with; ``conf``: without rules for containers while
-        it cannot be read, nothing is taken."""
+        it cannot be read, nothing is taken; ``owners``: where pods get tokens of them."""
+        self._owners = owners
         self._edits = edits
         self._conf = conf
         self._config = config
@@ -226,9 +230,11 @@ class ServedQueues:
         """Why Kubernetes refuses Jobs of this queue, by a server-side dry run of each of its templates, and of what
         kind; "": it does not."""
         if self._conf is not None:
-            self._conf.look(now=True)
+            await self._conf.look(now=True)
             if not self._conf.usable:
                 return f"which image its tasks get is not known: {self._conf.problem}", State.TEMPLATE_INVALID
+        if self._owners is not None and (problem := await self._owners.unsuitable()):
+            return problem, State.OWNER_TOKENS_UNAVAILABLE
         for variant in variants(config=self._config, queue=queue.config):
             problem, kind = await self._variant_problem(variant, replace(queue, config=variant.queue))
             if problem:

@@ -1,14 +1,20 @@
-"""Sessions of clearml-session: a Service for each, and the way to it on the task (ADR 0016).
+"""Sessions of clearml-session: the way to each is written to its task, where the client looks for it (ADR 0016).
 
-Nothing is remembered that must outlast the process: what is there is listed, what is missing is made, and a Service
-goes with the Job that owns it. All in one look, every few seconds; one session's trouble is left to the next look.
+Nothing is remembered that must outlast the process. All in one look, every few seconds; one session's trouble is left
+to the next look.
+
+Until there is a way, `names.NO_GATEWAY` stands in its place. The session's program, which starts any time, writes an
+address of its own if it finds none, and the client would prefer that to ours for ever; of one that leads nowhere it
+reads again every few seconds. So does the way of another attempt, or of the task that this one was cloned from, not
+lead a client to somebody else's session.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from clearml_k8s import names
 from clearml_k8s.clearml import tasks
@@ -16,40 +22,27 @@ from clearml_k8s.clearml.session import Session
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config
 from clearml_k8s.config.sessions import SessionsConfig
-from clearml_k8s.errors import (
-    KubeAlreadyExists,
-    KubeForbidden,
-    KubeInvalid,
-    Refused,
-    Unanswered,
-)
+from clearml_k8s.errors import Refused, Unanswered
+from clearml_k8s.flow.session_services import SessionServices, Wait
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.client import KubeClient
-from clearml_k8s.kube.resources import SERVICES
-from clearml_k8s.kube.service import ServiceRecord, manifest, slim_service
+from clearml_k8s.kube.service import ServiceRecord
 from clearml_k8s.kube.slim import JobRecord, PodRecord
 from clearml_k8s.kube.store import Store
 from clearml_k8s.logs import kv
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 3.0
+LOOK_SECONDS: Final = 3.0
 """Between two looks."""
 
-LIST_SECONDS = 60.0
-"""Between two looks at whether the Services of sessions that are reached are still there."""
+CHECK_SECONDS: Final = 60.0
+"""Between two looks at what stands on the tasks: the SDK in a session writes all properties back as it read them."""
 
-AGAIN_SECONDS = 30.0
-"""After a port was found to be another's, or a Service was refused, until it is tried again."""
+BALANCER_SECONDS: Final = 60.0
+"""After which the user is told that a load balancer still has no address."""
 
-NAMESAKE_SECONDS = 60.0
-"""After which a Service of another owner is not one that Kubernetes is about to remove."""
-
-ALLOCATED = "port is already allocated"
-"""In what the API server says of a port that any Service of the cluster has."""
-
-NO_RIGHT = "cannot create resource"
-"""In what it says where the account lacks the right; an admission plugin says something else."""
+NO_WAY: Final[Mapping[str, str]] = {names.PROPERTY_GATEWAY: names.NO_GATEWAY}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +53,7 @@ class Way:
     port: int
 
     @property
-    def properties(self) -> dict[str, str]:
+    def properties(self) -> Mapping[str, str]:
         return {names.PROPERTY_GATEWAY: self.address, names.PROPERTY_POD_PORT: str(self.port)}
 
 
@@ -83,21 +76,18 @@ class Sessions:
         self._config = config
         self._sessions = sessions
         self._session = session
-        self._client = client
         self._clock = session.clock
         self._jobs = jobs
         self._pods = pods
         self._teller = teller
-        self._controller = controller
-        self._told: dict[str, Way] = {}  # by uid of the Job, as all below
+        self._services = SessionServices(
+            config=config, sessions=sessions, client=client, clock=session.clock, controller=controller
+        )
+        self._told: dict[str, Way | None] = {}  # by uid of the Job, as all below; None: that there is none yet
         self._before: frozenset[str] | None = None  # those that another process may have told of
-        self._not_before: dict[str, float] = {}
-        self._namesakes: dict[str, float] = {}  # since when
+        self._unbalanced: dict[str, float] = {}  # since when
         self._troubles: dict[str, str] = {}
-        self._elsewhere: dict[int, float] = {}  # ports that others have, until then
-        self._next_list = 0.0
-        self._forbidden_told = False
-        self._list_after = 0.0
+        self._next_check = 0.0
 
     async def look(self) -> None:
         """One step for each session. Errors of the list as `KubeClient.list_pages`, of the read as `Session.call`."""
@@ -105,115 +95,35 @@ class Sessions:
         self._keep({job.uid for job in jobs})
         if self._before is None:
             self._before = frozenset(job.uid for job in jobs)
-        if not self._due(jobs):
-            return
-        try:
-            services = await self._list()
-        except KubeForbidden:
-            self._list_after = self._clock.monotonic() + AGAIN_SECONDS
-            self._no_right(jobs)
-            return
-        self._next_list = self._clock.monotonic() + LIST_SECONDS
-        ways: list[tuple[JobRecord, Way]] = []
+        not_listed = await self._services.refresh(jobs)
+        found: list[tuple[JobRecord, Way | None]] = []
         for job in jobs:
             try:
-                way = await self._reach(job, services)
-                if way is None or way != self._told.get(job.uid):
-                    self._told.pop(job.uid, None)
-                    ways += [] if way is None else [(job, way)]
+                if not_listed is None:
+                    found.append((job, await self._way(job)))
+                elif self._told.get(job.uid) is None:
+                    self._waits(job, not_listed)
+                    # Of one that was there before us it is not known whether it has a way.
+                    found += [] if job.uid in self._before else [(job, None)]
             except Exception as error:
                 self._trouble(job, error)
-        await self._tell_all(ways)
-
-    def _due(self, jobs: Iterable[JobRecord]) -> bool:
-        if self._clock.monotonic() < self._list_after:
-            return False
-        untold = any(job.uid not in self._told for job in jobs)
-        return untold or (bool(self._told) and self._clock.monotonic() >= self._next_list)
-
-    # ---- Services -------------------------------------------------------------------------------------------------
-
-    async def _list(self) -> dict[str, ServiceRecord]:
-        """The Services of this release's sessions, by name."""
-        found = {}
-        selector = names.session_selector(release=self._config.release_name)
-        async for page in self._client.list_pages(SERVICES, namespace=self._config.namespace, label_selector=selector):
-            for item in page["items"]:
-                service = slim_service(item)
-                found[service.name] = service
-        return found
-
-    async def _reach(self, job: JobRecord, services: dict[str, ServiceRecord]) -> Way | None:
-        """The way to the session, as far as there is one yet; ``services`` gets what was made for it."""
-        service = services.get(names.session_name(job.task or ""))
-        if service is None:
-            service = await self._create(job, services)
-        if service is None:
-            return None
-        services[service.name] = service
-        if service.owner != job.uid:
-            self._namesake(job, service)
-            return None
-        self._namesakes.pop(job.uid, None)
-        return self._way(job, service)
-
-    async def _create(self, job: JobRecord, services: Mapping[str, ServiceRecord]) -> ServiceRecord | None:
-        if self._clock.monotonic() < self._not_before.get(job.uid, 0.0):
-            return None
-        for node_port in self._free(services.values()):
-            body = manifest(
-                job,
-                port=job.session_port or 0,
-                node_port=node_port,
-                sessions=self._sessions,
-                namespace=self._config.namespace,
-                release=self._config.release_name,
-                controller=self._controller,
-            )
-            try:
-                made = await self._client.create(SERVICES, body, namespace=self._config.namespace)
-            except KubeAlreadyExists:
-                return await self._existing(job)
-            except (KubeInvalid, KubeForbidden) as error:
-                if node_port is not None and isinstance(error, KubeInvalid) and ALLOCATED in error.message:
-                    self._elsewhere[node_port] = self._clock.monotonic() + AGAIN_SECONDS
-                    continue
-                self._refused(job, error)
-                return None
-            log.info("Service of a session created", extra=kv(**job.fields, service=body["metadata"]["name"]))
-            self._forbidden_told = False
-            return slim_service(made)
-        self._waits(job, self._all_taken())
-        return None
-
-    async def _existing(self, job: JobRecord) -> ServiceRecord | None:
-        found = await self._client.find(SERVICES, names.session_name(job.task or ""), namespace=self._config.namespace)
-        return None if found is None else slim_service(found)
-
-    def _free(self, services: Iterable[ServiceRecord]) -> Iterator[int | None]:
-        """The ports of nodes to try, lowest first; one None where the type of Service has none; nothing when all
-        Services that there may be are there."""
-        ours = list(services)
-        if len(ours) >= self._sessions.max_services:
-            return
-        if self._sessions.service_type != "NodePort":
-            yield None
-            return
-        taken = {service.node_port for service in ours}
+                # It has no Service, or none would have been made.
+                found += [(job, None)] if isinstance(error, Refused | Unanswered) else []
         now = self._clock.monotonic()
-        for port in self._sessions.node_ports:
-            if port not in taken and now >= self._elsewhere.get(port, 0.0):
-                yield port
-
-    def _all_taken(self) -> str:
-        if self._sessions.service_type != "NodePort":
-            return f"all {self._sessions.max_services} Services of sessions are in use"
-        ports = self._sessions.node_ports
-        return f"all of {ports[0]} to {ports[-1]} are in use"
+        if now < self._next_check:
+            found = [(job, way) for job, way in found if job.uid not in self._told or self._told[job.uid] != way]
+        if await self._tell_all(found) and now >= self._next_check:
+            self._next_check = now + CHECK_SECONDS
 
     # ---- the way ----------------------------------------------------------------------------------------------------
 
-    def _way(self, job: JobRecord, service: ServiceRecord) -> Way | None:
+    async def _way(self, job: JobRecord) -> Way | None:
+        """The way to the session, as far as there is one yet."""
+        service = await self._services.of(job)
+        if isinstance(service, Wait):
+            self._waits(job, service)
+        if not isinstance(service, ServiceRecord):
+            return None
         port = service.node_port if service.kind == "NodePort" else service.port
         address = self._sessions.external_address or self._address(job, service)
         return None if port is None or address is None else Way(address=address, port=port)
@@ -221,30 +131,51 @@ class Sessions:
     def _address(self, job: JobRecord, service: ServiceRecord) -> str | None:
         # Of the Service as it is: the values may have changed since it was made.
         if service.kind == "LoadBalancer":
+            self._balance(job, service)
             return service.ingress
         if service.kind == "ClusterIP":
             return f"{service.name}.{self._config.namespace}.svc"
-        pods = (pod for pod in self._pods.of_task(job.task or "") if pod.job_uid == job.uid and not pod.finished)
-        return next((pod.host_ip for pod in pods if pod.host_ip is not None), None)
+        pods = [
+            pod
+            for pod in self._pods.of_task(job.task or "")
+            if pod.job_uid == job.uid and pod.host_ip and pod.rank == 0
+        ]
+        # One that has ended is the last of its Job: what the task says stays.
+        return min(pods, key=lambda pod: pod.finished).host_ip if pods else None
 
-    async def _tell_all(self, ways: list[tuple[JobRecord, Way]]) -> None:
+    def _balance(self, job: JobRecord, service: ServiceRecord) -> None:
+        now = self._clock.monotonic()
+        if service.ingress is not None:
+            self._unbalanced.pop(job.uid, None)
+        elif now - self._unbalanced.setdefault(job.uid, now) >= BALANCER_SECONDS:
+            why = f"the load balancer of Service {service.name} has no address yet; the Service's events say why"
+            self._waits(job, Wait(why=why))
+
+    async def _tell_all(self, ways: list[tuple[JobRecord, Way | None]]) -> bool:
+        """Whether there was anything to look at."""
         if not ways:
-            return
+            return False
         fields = ("id", f"hyperparams.{names.PROPERTIES_SECTION}")
         views = await tasks.get_many(self._session, [job.task or "" for job, _ in ways], fields=fields)
         for job, way in ways:
             try:
                 await self._tell(job, way, views.get(job.task or ""))
             except Exception as error:
+                self._told.pop(job.uid, None)
                 self._trouble(job, error)
+        return True
 
-    async def _tell(self, job: JobRecord, way: Way, view: TaskView | None) -> None:
+    async def _tell(self, job: JobRecord, way: Way | None, view: TaskView | None) -> None:
         if view is None:
             return  # deleted
-        known = way.properties.items() <= view.properties.items()
+        properties = NO_WAY if way is None else way.properties
+        known = properties.items() <= view.properties.items()
         if not known:
-            await tasks.set_properties(self._session, view.id, way.properties)
+            await tasks.set_properties(self._session, view.id, properties)
+        news = way is not None and self._told.get(job.uid) != way
         self._told[job.uid] = way
+        if way is None or not news:
+            return
         self._troubles.pop(job.uid, None)
         # The same as it was may be of the task's former attempt; of a Job that was there before us it is not.
         if not known or job.uid not in (self._before or ()):
@@ -253,37 +184,11 @@ class Sessions:
 
     # ---- what goes wrong ---------------------------------------------------------------------------------------------
 
-    def _refused(self, job: JobRecord, error: KubeInvalid | KubeForbidden) -> None:
-        self._not_before[job.uid] = self._clock.monotonic() + AGAIN_SECONDS
-        if isinstance(error, KubeForbidden) and NO_RIGHT in error.message:
-            self._no_right([job])
-        else:
-            self._waits(job, f"Kubernetes refuses its Service: {error.message}", level=logging.WARNING)
-
-    def _no_right(self, jobs: Iterable[JobRecord]) -> None:
-        """Of all sessions alike: said once in the log, and to each user who waits."""
-        if not self._forbidden_told:
-            log.warning(
-                "this account may not list and create Services in namespace %s, so sessions cannot be reached: the "
-                "chart's Role gives it with sessions.portModeEnabled: true; clearml-k8s check tells what is missing",
-                self._config.namespace,
-            )
-        self._forbidden_told = True
-        for job in jobs:
-            if job.uid not in self._told:
-                self._waits(job, "the agent may not make Services in this cluster; its administrator can allow it")
-
-    def _namesake(self, job: JobRecord, service: ServiceRecord) -> None:
-        """The Service of that name is not this Job's: that of the task's former attempt goes in a moment."""
-        now = self._clock.monotonic()
-        if now - self._namesakes.setdefault(job.uid, now) >= NAMESAKE_SECONDS:
-            self._waits(job, f"another Service is named {service.name}")
-
-    def _waits(self, job: JobRecord, why: str, *, level: int = logging.INFO) -> None:
-        self._teller.say(job.task or "", f"Waiting for a session port: {why}")
-        if self._troubles.get(job.uid) != why:
-            log.log(level, "session waits for a port", extra=kv(**job.fields, why=why))
-        self._troubles[job.uid] = why
+    def _waits(self, job: JobRecord, wait: Wait) -> None:
+        self._teller.say(job.task or "", f"Waiting for a session port: {wait.why}")
+        if self._troubles.get(job.uid) != wait.why:
+            log.log(wait.level, "session waits for a port", extra=kv(**job.fields, why=wait.why))
+        self._troubles[job.uid] = wait.why
 
     def _trouble(self, job: JobRecord, error: Exception) -> None:
         """It must not end the work on all others; told once as long as it stays the same."""
@@ -294,7 +199,10 @@ class Sessions:
         self._troubles[job.uid] = str(error)
 
     def _keep(self, uids: set[str]) -> None:
-        for found in (self._told, self._not_before, self._namesakes, self._troubles):
+        self._services.keep(uids)
+        for uid in self._told.keys() - uids:
+            del self._told[uid]
+        for found in (self._unbalanced, self._troubles):
             for uid in found.keys() - uids:
                 del found[uid]
 

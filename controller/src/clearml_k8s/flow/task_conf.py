@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Final
 
 from clearml_k8s import hocon
 from clearml_k8s.clearml import conf
-from clearml_k8s.clock import Clock
+from clearml_k8s.clock import Clock, holding, in_turns
 from clearml_k8s.config.file import ConfigProblems
 from clearml_k8s.errors import ConfigError
 from clearml_k8s.logs import kv
@@ -17,6 +18,8 @@ from clearml_k8s.names import ENV_TASK_CONF
 from clearml_k8s.spec.container_rules import NO_RULES, SECTION, ContainerRules, read_rules
 
 log = logging.getLogger(__name__)
+
+CREDENTIALS: Final = "api.credentials"
 
 LOOK_SECONDS: Final = 10.0
 """Longest time for which a changed file goes unseen while tasks are taken."""
@@ -30,10 +33,13 @@ class TaskConf:
         """``path``: None where there is no such file."""
         self._path = path
         self._clock = clock
+        self._one = asyncio.Lock()
         self._looked: float | None = None
         self._text: str | None = None
         self._rules: ContainerRules | None = None
         self.problem = ""
+        self.credentials = ""
+        """Why nobody may run as somebody else with this file: a key pair stands in it; "" when none does."""
 
     @property
     def rules(self) -> ContainerRules:
@@ -45,30 +51,42 @@ class TaskConf:
         """Whether tasks may be taken: False while no file could be read yet, as their image is not known."""
         return self._path is None or self._rules is not None
 
-    def look(self, *, now: bool = False) -> None:
+    async def look(self, *, now: bool = False) -> None:
         """Read the file again if it has changed; looked at every `LOOK_SECONDS`, unless ``now``."""
-        at = self._clock.monotonic()
-        if self._path is None or not (now or self._looked is None or at - self._looked >= LOOK_SECONDS):
+        if self._path is None:
             return
-        self._looked = at
+        async with holding(self._one, clock=self._clock):
+            at = self._clock.monotonic()
+            if now or self._looked is None or at - self._looked >= LOOK_SECONDS:
+                self._looked = at
+                await self._read(self._path)
+
+    async def _read(self, path: Path) -> None:
+        text = self._changed(path)
+        if text is None:
+            return
+        # In a thread: the parser takes a second for 20 kB, and there may be a whole megabyte in a Secret.
+        reading = asyncio.ensure_future(asyncio.to_thread(_parsed, text, path=path))
         try:
-            text = self._path.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            self._tell(f"{self._path} cannot be read ({type(error).__name__})")
-            self._text = None
-            return
-        if text == self._text:
-            return
-        self._text = text
-        try:
-            rules = read_text(text, path=self._path)
+            rules, credentials = await in_turns(lambda: asyncio.shield(reading), clock=self._clock)
         except ConfigError as error:
+            self._text = text
             self._tell(str(error))
             return
+        self._text = text
         if self._rules is not None and rules != self._rules:
-            log.info("the rules for containers have changed", extra=kv(file=str(self._path), rules=len(rules.rules)))
-        self._rules = rules
+            log.info("the rules for containers have changed", extra=kv(file=str(path), rules=len(rules.rules)))
+        self._rules, self.credentials = rules, credentials
         self.problem = ""
+
+    def _changed(self, path: Path) -> str | None:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            self._tell(f"{path} cannot be read ({type(error).__name__})")
+            self._text = None
+            return None
+        return None if text == self._text else text
 
     def _tell(self, problem: str) -> None:
         if problem != self.problem:
@@ -91,6 +109,17 @@ def read_text(text: str, *, path: Path) -> ContainerRules:
         return read_rules(section)
     except ConfigProblems as error:
         raise ConfigProblems([f"{path}: {problem}" for problem in error.problems]) from None
+
+
+def _parsed(text: str, *, path: Path) -> tuple[ContainerRules, str]:
+    """The rules, and why nobody may run as somebody else with this file ("" when nothing speaks against it)."""
+    rules = read_text(text, path=path)
+    if not hocon.part(text, *CREDENTIALS.split("."), source=str(path), folder=path.parent):
+        return rules, ""
+    return rules, (
+        f"the clearml.conf of task pods has {CREDENTIALS}, which every task could read: with "
+        "agentk8sglue.useOwnerToken take them out of it"
+    )
 
 
 def find(environ: Mapping[str, str], *, home: Path | None = None) -> Path | None:

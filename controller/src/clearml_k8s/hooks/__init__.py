@@ -1,1 +1,1 @@
-"""Code of the administrator's own that changes pod templates, in a process of its own."""
+"""Code of the administrator's own, in processes of its own: a template module, and commands around a task's pod."""

@@ -6,10 +6,7 @@ Request and answer are files, not pipes: whoever holds one open makes nobody wai
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,11 +16,10 @@ from typing import IO, Any, Final
 from clearml_k8s.clock import Clock, in_turns
 from clearml_k8s.config import TemplateModuleConfig
 from clearml_k8s.errors import HookUnavailable, SpecError
+from clearml_k8s.hooks.child import MOST_AT_ONE_TIME, ended, environment
 
-MOST_AT_ONE_TIME: Final = 4
 LONGEST_ANSWER: Final = 4_000_000
 """Bytes; a Job takes a quarter of it."""
-_SECRETS: Final = ("CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY", "CLEARML_AUTH_TOKEN")
 
 
 class TemplateModule:
@@ -70,7 +66,7 @@ class TemplateModule:
         with tempfile.TemporaryFile("w+b") as given:
             given.write(request.encode())
             given.seek(0)
-            process = subprocess.Popen(  # noqa: S603, ASYNC220 - our own program, waited for in a thread
+            process = subprocess.Popen(  # noqa: S603, ASYNC220 - our own program, and nothing waits for it here
                 [
                     sys.executable,
                     "-m",
@@ -83,20 +79,9 @@ class TemplateModule:
                 stdout=subprocess.DEVNULL,
                 pass_fds=(answer.fileno(),),
                 start_new_session=True,
-                env={name: value for name, value in os.environ.items() if name not in _SECRETS},
+                env=environment(),
             )
-        try:
-            # On the clock, so that whoever waits here is to be told from who hangs.
-            async with self._clock.timeout(self._config.timeout_seconds + 10):
-                await asyncio.to_thread(process.wait, self._config.timeout_seconds)
-        except (subprocess.TimeoutExpired, TimeoutError):
-            return False
-        finally:
-            # With whatever it has started, and in any case: a thread waits for it.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        return True
+        return await ended(process, seconds=self._config.timeout_seconds, clock=self._clock)
 
     def _template(self, lines: list[str], *, in_time: bool) -> dict[str, Any]:
         answers = [found for line in lines if isinstance(found := _parsed(line), dict)]

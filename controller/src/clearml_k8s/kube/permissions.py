@@ -20,6 +20,7 @@ from clearml_k8s.kube.resources import (
     NODES,
     PODS,
     RESOURCE_QUOTAS,
+    SECRETS,
     SERVICES,
     Resource,
 )
@@ -41,7 +42,9 @@ class Feature(Enum):
     CPU_QUOTA = "`orchestrationDashboard.cpu.reportNamespaced`"
     RESOURCE_QUOTAS = "`agentk8sglue.respectResourceQuotas`, which is on by default"
     SESSIONS = "`sessions.portModeEnabled`"
+    OWNER_TOKENS = "`agentk8sglue.useOwnerToken`"
     KUEUE = "`agentk8sglue.kueue.queueName`, or that of a queue"
+    MULTI_NODE = "`agentk8sglue.multiNode.enabled`"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,10 +124,22 @@ PERMISSIONS: Final = (
         when=Feature.SESSIONS,
     ),
     Permission(
+        resource=SECRETS,
+        verbs=("create",),
+        purpose="a Secret for each task, with its owner's token; none is ever read, and it goes with its Job",
+        when=Feature.OWNER_TOKENS,
+    ),
+    Permission(
         resource=WORKLOADS,
         verbs=("list", "watch"),
         purpose="what Kueue says of a Job",
         when=Feature.KUEUE,
+    ),
+    Permission(
+        resource=SERVICES,
+        verbs=("get", "list", "create"),
+        purpose="a headless Service for each task on several nodes; it goes with its Job",
+        when=Feature.MULTI_NODE,
     ),
 )
 

@@ -1,5 +1,7 @@
 """The claim record: one ConfigMap that says which entries may have been taken and whose Job is not yet seen.
 
+Where commands are to run around pods (ADR 0020), it says as well of which pods some are still to run.
+
 Every write carries the resourceVersion of what was read, so a write over someone else's change fails; the annotation
 ``clearml-k8s.io/holder`` says which instance may write, so a stalled former leader finds out at its next write and gets
 `Fenced`. Changes of concurrent callers go out in one write. A write without an answer may still land, until the version
@@ -20,6 +22,7 @@ from clearml_k8s.backoff import Backoff
 from clearml_k8s.clock import holding
 from clearml_k8s.errors import (
     ClearMLK8sError,
+    ConfigError,
     Fenced,
     KubeAlreadyExists,
     KubeConflict,
@@ -50,11 +53,31 @@ class Claim:
         return names.marked_attempt(self.mark)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Owed:
+    """Commands that are to run for the pod of one attempt: ``queue`` is its name, ``number`` no other living pod's."""
+
+    task: str
+    attempt: str
+    queue: str
+    number: int
+    applied: bool = False
+    """The command for the pod that is there has run."""
+    delete: bool = False
+    """A command is to run when the pod is gone."""
+
+
+Entry = Claim | Owed
+
+_OWED: Final = "owed."
+"""Before a task's id, which has no dot: the key of what is owed."""
+
+
 @dataclass(eq=False)
 class _Batch:
-    """Changes that go out in one write: a claim to add, or None to forget it."""
+    """Changes that go out in one write, by key: an entry to add, or None to forget it."""
 
-    changes: dict[str, Claim | None] = field(default_factory=dict)
+    changes: dict[str, Entry | None] = field(default_factory=dict)
     error: BaseException | None = None
     done: bool = False
 
@@ -71,6 +94,7 @@ class ClaimRecord:
         self._holder = holder
         self._labels = dict(labels or {})
         self._claims: dict[str, Claim] = {}
+        self._owed: dict[str, Owed] = {}
         self._version: str | None = None
         self._owned = False
         self._doubt = False  # a write of ours may still land
@@ -82,6 +106,11 @@ class ClaimRecord:
     def claims(self) -> Mapping[str, Claim]:
         """The claims by task id, as last read or written."""
         return MappingProxyType(self._claims)
+
+    @property
+    def owed(self) -> Mapping[str, Owed]:
+        """What is owed, by task id, as last read or written."""
+        return MappingProxyType(self._owed)
 
     async def open(self) -> Mapping[str, Claim]:
         """Take the record over: read it (or create it), write our name as holder, and return the claims in it.
@@ -121,17 +150,25 @@ class ClaimRecord:
 
         Without ``wait`` nothing is sent now: the change goes out with the next write, or with `flush`.
         """
-        changes: dict[str, Claim | None] = dict.fromkeys(tasks)
+        changes: dict[str, Entry | None] = dict.fromkeys(tasks)
         if wait:
             await self._change(changes)
         else:
             self._batch.changes.update(changes)
 
+    async def owe(self, owed: Iterable[Owed]) -> None:
+        """Write what is owed, in place of what was for these tasks. Errors as `add`."""
+        await self._change({_OWED + one.task: one for one in owed})
+
+    async def disown(self, tasks: Iterable[str]) -> None:
+        """Nothing is owed for the tasks any more. Errors as `add`."""
+        await self._change(dict.fromkeys(_OWED + task for task in tasks))
+
     async def flush(self) -> None:
         """Write what `forget` left over."""
         await self._change({})
 
-    async def _change(self, changes: Mapping[str, Claim | None]) -> None:
+    async def _change(self, changes: Mapping[str, Entry | None]) -> None:
         if not self._owned:
             raise self._lost or Fenced(
                 f"the claim record {self._name} was not opened by this instance ({self._holder})"
@@ -158,27 +195,24 @@ class ClaimRecord:
             finally:
                 batch.done = True
                 if batch.error is not None:
-                    # A claim that was to be forgotten must still be forgotten, by the next write.
-                    kept = {task: None for task, claim in batch.changes.items() if claim is None}
+                    # An entry that was to be forgotten must still be forgotten, by the next write.
+                    kept: dict[str, Entry | None] = {k: None for k, entry in batch.changes.items() if entry is None}
                     self._batch.changes = {**kept, **self._batch.changes}
 
-    async def _write(self, changes: Mapping[str, Claim | None]) -> None:
+    async def _write(self, changes: Mapping[str, Entry | None]) -> None:
         deadline = self._client.clock.monotonic() + self._client.max_request_seconds
         backoff = Backoff(first=0.05, cap=1.0, random=self._client.random)
         while True:
             if self._version is None:
                 await self._reread()
-            needed = {
-                task: claim
-                for task, claim in changes.items()
-                if (self._claims.get(task) != claim if claim else task in self._claims)
-            }
+            entries = self._entries()
+            needed = {key: entry for key, entry in changes.items() if entries.get(key) != entry}
             if not needed and not self._doubt:
                 return
-            self._check_size(needed)
+            self._check_size({**entries, **needed}, grows=any(needed.values()))
             try:
                 if self._version is None:
-                    self._accept(await self._create({**self._claims, **needed}))
+                    self._accept(await self._create({**entries, **needed}))
                 else:
                     self._accept(await self._send(self._patch(self._version, needed)))
                 self._doubt = False
@@ -207,7 +241,7 @@ class ClaimRecord:
             raise self._lost
         self._accept(found)
 
-    async def _create(self, claims: Mapping[str, Claim | None]) -> dict[str, Any]:
+    async def _create(self, entries: Mapping[str, Entry | None]) -> dict[str, Any]:
         body = {
             "apiVersion": CONFIGMAPS.api_version,
             "kind": CONFIGMAPS.kind,
@@ -216,7 +250,7 @@ class ClaimRecord:
                 "labels": self._labels,
                 "annotations": {ANNOTATION_HOLDER: self._holder},
             },
-            "data": {task: _encode(claim) for task, claim in claims.items() if claim is not None},
+            "data": {key: _encode(entry) for key, entry in entries.items() if entry is not None},
         }
         try:
             return await self._client.create(CONFIGMAPS, body, namespace=self._namespace)
@@ -227,11 +261,11 @@ class ClaimRecord:
     async def _send(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return await self._client.patch(CONFIGMAPS, self._name, body, namespace=self._namespace)
 
-    def _patch(self, version: str, changes: Mapping[str, Claim | None]) -> dict[str, Any]:
+    def _patch(self, version: str, changes: Mapping[str, Entry | None]) -> dict[str, Any]:
         annotations = {ANNOTATION_HOLDER: self._holder} | ({ANNOTATION_SETTLED: version} if self._doubt else {})
         return {
             "metadata": {"resourceVersion": version, "annotations": annotations},
-            "data": {task: None if claim is None else _encode(claim) for task, claim in changes.items()},
+            "data": {key: None if entry is None else _encode(entry) for key, entry in changes.items()},
         }
 
     def _accept(self, found: Mapping[str, Any]) -> None:
@@ -240,8 +274,12 @@ class ClaimRecord:
         if not isinstance(data, Mapping):
             # Not an empty record: what is not in it counts as not taken.
             raise KubeUnanswered(f"configmap {self._name}", f"data: {got(data, expected='an object')}")
-        claims = ((task, _decode(task, text)) for task, text in data.items())
-        self._claims = {task: claim for task, claim in claims if claim is not None}
+        entries = [_decode(key, text) for key, text in data.items()]
+        self._claims = {entry.task: entry for entry in entries if isinstance(entry, Claim)}
+        self._owed = {entry.task: entry for entry in entries if isinstance(entry, Owed)}
+
+    def _entries(self) -> dict[str, Entry]:
+        return {**self._claims, **{_OWED + task: owed for task, owed in self._owed.items()}}
 
     def _version_of(self, found: Mapping[str, Any]) -> str:
         version = _meta(found).get("resourceVersion", NOTHING)
@@ -251,15 +289,20 @@ class ClaimRecord:
             )
         return version
 
-    def _check_size(self, changes: Mapping[str, Claim | None]) -> None:
-        after = {**self._claims, **changes}
-        size = sum(len(task) + len(_encode(claim)) for task, claim in after.items() if claim is not None)
-        if size > MAX_BYTES and any(claim is not None for claim in changes.values()):
-            raise RecordFull(f"the claim record {self._name} is full ({len(self._claims)} claims)")
+    def _check_size(self, entries: Mapping[str, Entry | None], *, grows: bool) -> None:
+        size = sum(len(key) + len(_encode(entry)) for key, entry in entries.items() if entry is not None)
+        if size > MAX_BYTES and grows:
+            held = f"{len(self._claims)} claims, commands for {len(self._owed)} pods"
+            raise RecordFull(f"the claim record {self._name} is full ({held})")
 
 
-def _encode(claim: Claim) -> str:
-    members = {"queue": claim.queue, "mark": claim.mark, "controller": claim.controller}
+def _encode(entry: Entry) -> str:
+    members: dict[str, Any]
+    if isinstance(entry, Claim):
+        members = {"queue": entry.queue, "mark": entry.mark, "controller": entry.controller}
+    else:
+        members = {"attempt": entry.attempt, "queue": entry.queue, "number": entry.number}
+        members |= {name: True for name in ("applied", "delete") if getattr(entry, name)}
     return json.dumps(members, separators=(",", ":"))
 
 
@@ -268,15 +311,35 @@ def _meta(found: Mapping[str, Any]) -> Mapping[str, Any]:
     return meta if isinstance(meta, Mapping) else {}
 
 
-def _decode(task: str, text: object) -> Claim | None:
-    """A claim as stored; None for what a person or another version wrote and we cannot read."""
+def _decode(key: str, text: object) -> Entry | None:
+    """An entry as stored; None for what a person or another version wrote and we cannot read."""
     try:
         members = parse_json(text) if isinstance(text, str) else None
     except ValueError:
         return None
     if not isinstance(members, Mapping):
         return None
-    queue, mark, controller = (members.get(key) for key in ("queue", "mark", "controller"))
+    if key.startswith(_OWED):
+        return _owed(key.removeprefix(_OWED), members)
+    queue, mark, controller = (members.get(name) for name in ("queue", "mark", "controller"))
     if not (isinstance(queue, str) and isinstance(mark, str) and isinstance(controller, str)):
         return None
-    return Claim(task=task, queue=queue, mark=mark, controller=controller)
+    return Claim(task=key, queue=queue, mark=mark, controller=controller)
+
+
+def _owed(task: str, members: Mapping[str, Any]) -> Owed | None:
+    attempt, queue, number = (members.get(name) for name in ("attempt", "queue", "number"))
+    try:
+        names.job_name(task)
+    except ConfigError:
+        return None  # no Job can have it: somebody wrote it by hand
+    if not (isinstance(attempt, str) and isinstance(queue, str) and isinstance(number, int)):
+        return None
+    return Owed(
+        task=task,
+        attempt=attempt,
+        queue=queue,
+        number=number,
+        applied=members.get("applied") is True,
+        delete=members.get("delete") is True,
+    )

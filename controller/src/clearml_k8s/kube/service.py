@@ -1,4 +1,4 @@
-"""The Service of a session: its manifest, and what is read of one."""
+"""Services that Jobs own: that of a session, and that by which the pods of a task find each other."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from clearml_k8s.kube.slim import JobRecord
 from clearml_k8s.wire import NOTHING, got
 
 PORT_NAME = "ssh"
+
+MASTER_PORT = 29500
+"""Names of hosts need no port, but not every DNS server knows a Service without one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,34 +62,64 @@ def manifest(
     controller: str,
 ) -> dict[str, Any]:
     """The Service that leads to this Job's pod and no other; Kubernetes removes it with the Job."""
-    task = job.task or ""
-    labels = {
-        **names.common_labels(release=release, controller=controller),
-        names.LABEL_COMPONENT: names.COMPONENT_SESSION,
-        names.LABEL_TASK_ID: task,
-        **({names.LABEL_SESSION_AGENT: sessions.agent_id} if sessions.agent_id else {}),
-    }
+    labels = {names.LABEL_SESSION_AGENT: sessions.agent_id} if sessions.agent_id else {}
     one: dict[str, Any] = {"name": PORT_NAME, "protocol": "TCP", "port": port, "targetPort": port}
     if node_port is not None:
         one["nodePort"] = node_port
+    found = _owned(
+        job,
+        name=names.session_name(job.task or ""),
+        component=names.COMPONENT_SESSION,
+        namespace=namespace,
+        release=release,
+        controller=controller,
+    )
+    found["metadata"]["labels"] |= labels
+    found["metadata"]["annotations"] = dict(sessions.annotations)
+    found["spec"] |= {"type": sessions.service_type, "ports": [one]}
+    if job.ranked:
+        # Of several pods the first one's script opens the session.
+        found["spec"]["selector"][names.LABEL_POD_INDEX] = "0"
+    return found
+
+
+def headless(job: JobRecord, *, namespace: str, release: str, controller: str) -> dict[str, Any]:
+    """The Service that gives each of the Job's pods a host name of its own; Kubernetes removes it with the Job."""
+    found = _owned(
+        job,
+        name=names.nodes_name(job.task or ""),
+        component=names.COMPONENT_NODES,
+        namespace=namespace,
+        release=release,
+        controller=controller,
+    )
+    found["spec"] |= {"clusterIP": "None", "ports": [{"name": "master", "protocol": "TCP", "port": MASTER_PORT}]}
+    return found
+
+
+def _owned(
+    job: JobRecord, *, name: str, component: str, namespace: str, release: str, controller: str
+) -> dict[str, Any]:
+    task = job.task or ""
     owner = {"apiVersion": JOBS.api_version, "kind": JOBS.kind, "name": job.name, "uid": job.uid}
     return {
         "apiVersion": SERVICES.api_version,
         "kind": SERVICES.kind,
         "metadata": {
-            "name": names.session_name(task),
+            "name": name,
             "namespace": namespace,
-            "labels": labels,
-            "annotations": dict(sessions.annotations),
+            "labels": {
+                **names.common_labels(release=release, controller=controller),
+                names.LABEL_COMPONENT: component,
+                names.LABEL_TASK_ID: task,
+            },
             "ownerReferences": [owner],
         },
         "spec": {
-            "type": sessions.service_type,
             # The Job's uid: a pod of the task's former attempt, which still ends, is not meant.
             "selector": {names.LABEL_TASK_ID: task, names.LABEL_JOB_UID: job.uid},
-            # A sidecar that is not ready keeps nobody out of the session.
+            # A pod that is not ready, for its sidecar perhaps, is found all the same.
             "publishNotReadyAddresses": True,
-            "ports": [one],
         },
     }
 

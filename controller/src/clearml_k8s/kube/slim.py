@@ -64,10 +64,16 @@ class JobRecord:
     """The worker id of its pod as a whole, where a template made it."""
     session_port: int | None = None
     """The container's port at which the SSH server of a session listens; None: no session, or not to be reached."""
+    token_secret: str | None = None
+    """The Secret with the token of its task's owner, which its pod waits for; None: it has other credentials."""
     local_queue: str | None = None
     """The LocalQueue of Kueue that it waits in; None: Kueue has no part in it."""
     workload: WorkloadRecord | None = None
     """What Kueue says of it, which the reconciler joins; None: nothing, or nothing that was seen."""
+    pods: int = 1
+    """How many it makes, all of them at one time."""
+    ranked: bool = False
+    """Its pods have ranks, and talk to rank 0: a task on several nodes."""
 
     @property
     def fields(self) -> Mapping[str, str | None]:
@@ -136,6 +142,8 @@ class PodRecord:
     """The address of its node; None until it has one."""
     scheduler: str | None = None
     """The name of its scheduler, where that is not Kubernetes' own."""
+    rank: int = 0
+    """Its number among the pods of its Job."""
 
     def condition(self, kind: str) -> Condition | None:
         """The condition of this type when it is "True"."""
@@ -177,8 +185,10 @@ def slim_job(job: Mapping[str, Any], *, measure: Measure = NO_MEASURE) -> JobRec
         taken=_optional(annotations, names.ANNOTATION_TAKEN) or "",
         queue_name=_shared(annotations.get(names.ANNOTATION_QUEUE_NAME)),
         uses=measure(spec.get("template")),
+        token_secret=_optional(annotations, names.ANNOTATION_TOKEN_SECRET),
         session_port=_port(annotations.get(names.ANNOTATION_SESSION_PORT)),
         local_queue=_shared(labels.get(names.LABEL_KUEUE_QUEUE)),
+        **_ranks(spec),
     )
 
 
@@ -213,6 +223,7 @@ def slim_pod(pod: Mapping[str, Any], *, measure: Measure = NO_MEASURE) -> PodRec
         queue_name=_shared(annotations.get(names.ANNOTATION_QUEUE_NAME)),
         host_ip=_shared(status.get("hostIP")),
         scheduler=_foreign(spec.get("schedulerName")),
+        rank=_rank(labels.get(names.LABEL_POD_INDEX) or annotations.get(names.LABEL_POD_INDEX)),
     )
 
 
@@ -302,3 +313,14 @@ def _number(value: object) -> int | None:
 def _port(value: object) -> int | None:
     number = int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 5 else 0
     return number if 1 <= number <= 65535 else None
+
+
+def _rank(value: object) -> int:
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 9 else 0
+
+
+def _ranks(spec: Mapping[str, Any]) -> dict[str, Any]:
+    if spec.get("completionMode") != "Indexed":
+        return {}
+    pods = _number(spec.get("parallelism"))
+    return {"pods": max(1, pods or 1), "ranked": True}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
+from clearml_k8s.config.gpus import is_gpu
 from clearml_k8s.kube.quantity import quantity
 
 NONE: Final = Decimal(0)
@@ -105,17 +106,6 @@ def _fraction(pod: Mapping[str, Any]) -> Decimal:
 def field_path(text: str) -> Path:
     """Of ``resources|limits|nvidia.com/gpu``: below `metadata` and `spec` from the pod on, else from its containers."""
     return tuple(part.strip() for part in text.split("|"))
-
-
-def is_gpu(resource: str) -> bool:
-    """Whether a unit of this resource is a GPU, or a share or slice of one, by the names of the vendors' plugins."""
-    vendor, _, device = resource.partition("/")
-    return (
-        device.split(".")[0] == "gpu"
-        or (vendor == "nvidia.com" and device.startswith("mig-"))
-        or (vendor == "gpu.intel.com" and device != "")
-        or resource == "habana.ai/gaudi"
-    )
 
 
 def requests(pod: Mapping[str, Any]) -> dict[str, Decimal]:

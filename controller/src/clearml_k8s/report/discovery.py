@@ -12,8 +12,8 @@ from typing import Final
 from clearml_k8s import names
 from clearml_k8s.config import selector
 from clearml_k8s.config.dashboard import DashboardConfig
+from clearml_k8s.config.gpus import is_gpu
 from clearml_k8s.kube.node import Amounts
-from clearml_k8s.kube.uses import is_gpu
 from clearml_k8s.report.nodes import Nodes
 
 log = logging.getLogger(__name__)

@@ -7,16 +7,21 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from clearml_k8s.clearml.tasks import TaskView
+from clearml_k8s.errors import SpecError
 from clearml_k8s.hidden import is_secret, without_secrets
 from clearml_k8s.spec import docker_options
 from clearml_k8s.spec.container import docker_words, split_image
 from clearml_k8s.spec.container_rules import ContainerRules, Rule
 from clearml_k8s.spec.ignored import Ignored
-from clearml_k8s.spec.versions import canonical, overlap, requirements
+from clearml_k8s.spec.search import TooLong, within
+from clearml_k8s.spec.versions import Specs, canonical, overlap, requirements
 
-MAX_TEXT: Final = 1000
-"""Characters of a task's text, and MAX_TAGS of its tags, that expressions look at: they may be slow."""
-MAX_TAGS: Final = 100
+MAX_TEXT: Final = 4000
+"""Characters of a task's text that expressions look at. A task with a longer one fails: cut, it could slip by a rule
+that forces."""
+
+MAX_SECONDS: Final = 0.5
+"""Of the processor, for all rules and one task."""
 
 _RESOURCES: Final = ("--gpus", "--cpus", "--memory")
 
@@ -55,12 +60,22 @@ def choose(rules: ContainerRules, task: TaskView) -> Chosen:
 
 
 def fitting(rules: ContainerRules, task: TaskView) -> Rule | None:
-    """The first rule that fits; None also for a task that was not read as a whole."""
+    """The first rule that fits; None also for a task that was not read as a whole.
+
+    Raises `errors.SpecError` for a task on whose texts that cannot be said: nobody is to slip by a rule that forces.
+    """
     document = task.document
-    if document is None:
+    if document is None or not rules.rules:
         return None
-    texts = _texts(task, document)
-    return next((rule for rule in rules.rules if _fits(rule, texts, document)), None)
+    facts = _Facts(task, document)
+    try:
+        return within(MAX_SECONDS, lambda: next((rule for rule in rules.rules if facts.fit(rule)), None))
+    except TooLong:
+        at = facts.at.name if facts.at else ""
+        raise SpecError(
+            f"{at}: its expressions take too long on this task's texts; shorten these, or write the rule without "
+            "repetitions inside of repetitions"
+        ) from None
 
 
 def _given(rules: ContainerRules, image: str, arguments: Sequence[str], *, by: str, own: Sequence[str] = ()) -> Chosen:
@@ -72,39 +87,57 @@ def _given(rules: ContainerRules, image: str, arguments: Sequence[str], *, by: s
     return Chosen(image=image, words=kept, setup_script="", by=by, ignored=ignored)
 
 
-def _fits(rule: Rule, texts: Mapping[str, Sequence[str]], document: Mapping[str, Any]) -> bool:
-    for term, expressions in rule.terms.items():
-        if not all(any(expression.search(text) for text in texts[term]) for expression in expressions):
-            return False
-    script = document.get("script")
-    given = script.get("requirements") if isinstance(script, Mapping) else None
-    for section, wanted in rule.packages.items():
-        found = list(requirements(given.get(section))) if isinstance(given, Mapping) else []
-        for name, specs in wanted.items():
-            if not any(canonical(name) == has and overlap(specs, version) for has, version in found):
+class _Facts:
+    """Of a task what rules go by; ``at``: the rule that is looked at."""
+
+    def __init__(self, task: TaskView, document: Mapping[str, Any]) -> None:
+        self.at: Rule | None = None
+        script = document.get("script")
+        self._script = script if isinstance(script, Mapping) else {}
+        self._packages: dict[str, list[tuple[str, Specs]]] = {}
+        self._texts: Mapping[str, Sequence[str]] = {
+            "project": [task.project_name],
+            "project_id": [task.project or ""],
+            "script.repository": [_text(self._script.get("repository"))],
+            "script.branch": [_text(self._script.get("branch"))],
+            "script.binary": [_text(self._script.get("binary"))],
+            "user_id": [task.user],
+            # As it will be used: without blanks around it, and without arguments behind it.
+            "container": [split_image(task.container.image)[0]],
+            "tags": task.tags,
+        }
+        """By name in `container_rules.TERMS` what expressions are looked for in."""
+
+    def fit(self, rule: Rule) -> bool:
+        """Whether all that the rule names fits."""
+        self.at = rule
+        for term, expressions in rule.terms.items():
+            texts = self._texts[term]
+            for text in texts:
+                if len(text) > MAX_TEXT:
+                    what = f"one of its {term}" if term == "tags" else f"its {term}"
+                    raise SpecError(
+                        f"{rule.name} looks at {term}, and {what} has {len(text)} characters; at most {MAX_TEXT} are "
+                        "possible"
+                    )
+            if not all(any(expression.search(text) for text in texts) for expression in expressions):
                 return False
-    return True
+        return all(
+            any(canonical(name) == has and overlap(specs, version) for has, version in self._required(section))
+            for section, wanted in rule.packages.items()
+            for name, specs in wanted.items()
+        )
+
+    def _required(self, section: str) -> list[tuple[str, Specs]]:
+        if section not in self._packages:
+            given = self._script.get("requirements")
+            found = requirements(given.get(section)) if isinstance(given, Mapping) else ()
+            self._packages[section] = list(found)
+        return self._packages[section]
 
 
-def _texts(task: TaskView, document: Mapping[str, Any]) -> dict[str, list[str]]:
-    """By name in `container_rules.TERMS` what expressions are looked for in."""
-
-    def text(*path: str) -> list[str]:
-        found: Any = document
-        for key in path:
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return [found[:MAX_TEXT] if isinstance(found, str) else ""]
-
-    return {
-        "project": [task.project_name[:MAX_TEXT]],
-        "project_id": [(task.project or "")[:MAX_TEXT]],
-        "script.repository": text("script", "repository"),
-        "script.branch": text("script", "branch"),
-        "script.binary": text("script", "binary"),
-        "user_id": [task.user[:MAX_TEXT]],
-        "container": text("container", "image"),
-        "tags": [tag[:MAX_TEXT] for tag in task.tags[:MAX_TAGS]],
-    }
+def _text(found: Any) -> str:
+    return found if isinstance(found, str) else ""
 
 
 def _replaced(rule: Rule, *, image: str, words: Sequence[str], setup: str) -> tuple[Ignored, ...]:

@@ -99,8 +99,9 @@ def _rule(number: int, entry: Any, problems: list[str]) -> Rule | None:
     problems += _unknown(given, _RULE_KEYS, place)
     if given.get("setup_shell_script"):
         problems.append(
-            f"{place}.setup_shell_script: not possible here, as no Job may hold a text of a Secret: write "
-            "agent.extra_docker_shell_script, or agentk8sglue.customBashScript"
+            f"{place}.setup_shell_script: not possible here: no Job may hold a text of a Secret, and the pod, which "
+            "may read it, cannot tell which rule its controller went by: write agent.extra_docker_shell_script for all "
+            "tasks; for some, let agentk8sglue.customBashScript run a variable that a conditional template sets"
         )
     image, arguments = _container(given, place, problems)
     force = given.get("force_container_rules") or False
@@ -109,8 +110,8 @@ def _rule(number: int, entry: Any, problems: list[str]) -> Rule | None:
     match = _mapping(given.get("match"), f"{place}.match", problems)
     terms = dict(_terms(match, f"{place}.match", problems))
     packages = _packages(match, f"{place}.match", problems)
-    if not terms and not packages:
-        return None  # as the agent: a rule without anything to match is none
+    if not match:
+        return None  # as the agent: a rule without `match` is none; one of which all terms are empty fits every task
     return Rule(number=number, image=image, arguments=arguments, force=bool(force), terms=terms, packages=packages)
 
 

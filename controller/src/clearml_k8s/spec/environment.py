@@ -16,6 +16,8 @@ from clearml_k8s.spec.template import PodParts
 ENV_SKIP_SYSTEM_PACKAGES: Final = "CLEARML_AGENT_SKIP_CONTAINER_APT"
 ENV_NEEDS_GIT: Final = "CLEARML_K8S_NEEDS_GIT"
 ENV_SITE_PACKAGES: Final = "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__SYSTEM_SITE_PACKAGES"
+ENV_ENVIRONMENT_SECTION: Final = "CLEARML_AGENT_ENABLE_ENV_CONFIG_SECTION"
+"""Whether the agent sets the variables of its configuration's section `environment`, of which a vault is a part."""
 ENV_SDK_TASK_ID: Final = "CLEARML_TASK_ID"
 """By which an image's own entrypoint, and the SDK in it, know the task; elsewhere the agent sets it."""
 RESERVED_ENV: Final = names.RESERVED_ENV | {ENV_SETUP_SCRIPT, ENV_NEEDS_GIT}
@@ -24,8 +26,12 @@ CONFIG_FOLDER: Final = "/etc/clearml"
 CONFIG_FILE: Final = "clearml.conf"
 
 
-def identity(*, config: Config, task: TaskView, attempt: str, reports_as: str) -> list[dict[str, Any]]:
-    """Who the pod is and whom it talks to; nobody else may set these."""
+def identity(
+    *, config: Config, task: TaskView, attempt: str, reports_as: str, token_secret: str
+) -> list[dict[str, Any]]:
+    """Who the pod is and whom it talks to; nobody else may set these.
+
+    ``token_secret``: the Secret's name, where the pod gets a token of the task's owner."""
     clearml = config.clearml
     literal_values = {
         names.ENV_TASK_ID: task.id,
@@ -35,9 +41,12 @@ def identity(*, config: Config, task: TaskView, attempt: str, reports_as: str) -
         names.ENV_WEB_HOST: clearml.web_server,
         names.ENV_FILES_HOST: clearml.file_server,
     }
+    literals = env_entries({name: value for name, value in literal_values.items() if value is not None})
     secret = clearml.task_credentials
+    if secret is None:
+        return [*literals, _from_secret(names.ENV_AUTH_TOKEN, secret=token_secret, key=names.TOKEN_KEY)]
     return [
-        *env_entries({name: value for name, value in literal_values.items() if value is not None}),
+        *literals,
         _from_secret(names.ENV_ACCESS_KEY, secret=secret.secret_name, key=secret.access_key_key),
         _from_secret(names.ENV_SECRET_KEY, secret=secret.secret_name, key=secret.secret_key_key),
     ]
@@ -57,6 +66,8 @@ def defaults(config: Config) -> list[dict[str, Any]]:
         ENV_SITE_PACKAGES: "true",
         names.ENV_VERIFY_CERT: "true" if clearml.verify_certificate else "false",
     }
+    if not clearml.vault_environment:
+        values[ENV_ENVIRONMENT_SECTION] = "false"
     if config.task.certificates is not None:
         values |= prepared.CERTIFICATE_ENV
     if config.task.skips_system_packages:

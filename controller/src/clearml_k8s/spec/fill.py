@@ -8,7 +8,7 @@ from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, RawTemplate, ResolvedQueue, strings
 from clearml_k8s.spec.container_rules import NO_RULES, ContainerRules
-from clearml_k8s.spec.expansion import literal
+from clearml_k8s.spec.expansion import joined
 from clearml_k8s.spec.template import PodParts
 from clearml_k8s.spec.variants import conditions
 
@@ -51,9 +51,9 @@ def fill(parts: PodParts, *, queue: ResolvedQueue, task: TaskView, worker_id: st
             parts,
             labels=labels,
             annotations=strings.filled(parts.annotations, values),
-            spec=strings.filled(parts.spec, values, escape=literal),
-            container=strings.filled(parts.container, values, escape=literal),
-            sidecars=strings.filled(parts.sidecars, values, escape=literal),
+            spec=strings.filled(parts.spec, values, join=joined),
+            container=strings.filled(parts.container, values, join=joined),
+            sidecars=strings.filled(parts.sidecars, values, join=joined),
         )
     except strings.Missing as error:
         raise errors.SpecError(f"the pod template of queue {queue.name}: {error}") from None

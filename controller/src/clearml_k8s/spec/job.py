@@ -6,13 +6,13 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue, SecretKey, strings, worker_ids
-from clearml_k8s.spec import environment, kueue, own_resources, prepared, session_port
+from clearml_k8s.spec import environment, kueue, multi_node, own_resources, prepared, session_port
 from clearml_k8s.spec.asks import lay_over
 from clearml_k8s.spec.container import check_image, env_entries
 from clearml_k8s.spec.container_match import Chosen, choose
@@ -36,6 +36,9 @@ TTL_SECONDS: Final = 24 * 3600
 
 MAX_MANIFEST_BYTES: Final = 1_000_000
 """etcd takes 1.5 MiB by default, and the API server adds managedFields."""
+
+SAMPLE_NONCE: Final = "sample"
+"""For Jobs that are never made."""
 
 _TASK_NAME_LIMIT: Final = 256
 _KEPT_BY_AUTOSCALERS: Final = {
@@ -63,11 +66,13 @@ def build_job(
     taken: str = "",
     edited: Mapping[str, Any] | None = None,
     rules: ContainerRules = NO_RULES,
+    nonce: str = SAMPLE_NONCE,
 ) -> BuiltJob:
     """The Job that runs `task` in the attempt `attempt` (its `status_changed` at the enqueue).
 
     `taken`: when it was taken out of its queue (ISO 8601), for people; "" when that is not known. `edited`: what a
-    template module has made of `pod_template`. `rules`: those of clearml.conf for its container.
+    template module has made of `pod_template`. `rules`: those of clearml.conf for its container. `nonce`: what no other
+    Job of the task has, for the name of the Secret with its owner's token.
 
     The same arguments always give the same manifest, and no secret is in it. Raises `errors.SpecError`, naming the
     setting, when the task or the template cannot become a Job.
@@ -85,7 +90,11 @@ def build_job(
         parts = of_pod(edited, parts=parts, namespace=config.namespace)
         image = check_image(str(parts.container.pop("image", "") or image), setting="the template module's image")
     entrypoint = config.runs_entrypoint(queue.config)
+    gang = multi_node.gang_of(task, config=config, queue=queue)
     reserved = RESERVED_ENV | {ENV_SDK_TASK_ID} if entrypoint else RESERVED_ENV
+    if gang is not None:
+        multi_node.check_template(gang, parts.container.get("resources"))
+        reserved |= multi_node.RESERVED_ENV
     template_env, refused = environment.template_env(parts, reserved)
     policy = config.policy_of(queue.config)
     asked = lay_over(
@@ -96,22 +105,32 @@ def build_job(
         reserved_paths=_reserved_paths(config),
     )
     wants = own_resources.of_properties(task.properties, policy=policy).over(asked.wants)
+    ignored = (*asked.ignored, *multi_node.refused(task, config=config))
+    if gang is not None:
+        if wants.gpus not in (None, gang.split.gpus):
+            why = f"each pod of a task on several nodes has {gang.split.gpus} here: change {multi_node.REQUEST}"
+            ignored = (*ignored, Ignored(source="task", argument=f"{wants.gpus} GPUs", why=why))
+        wants = replace(wants, gpus=gang.split.gpus if gang.own else None)
     parts = own_resources.lay_over(asked.parts, wants)
     worker_template = queue.config.settings.worker_id_template or config.task_worker_id
     reports_as = _reports_as(
         worker_template, config=config, queue=queue, task=task, job_name=job_name, worker_id=worker_id
     )
 
+    token_secret = names.token_secret_name(task.id, nonce=nonce) if config.clearml.owner_tokens else ""
     container: dict[str, Any] = {
         "name": names.TASK_CONTAINER,
         "image": image,
-        **({} if entrypoint else {"command": _command(config, task)}),
+        **({} if entrypoint else {"command": _command(config, task, gathers=gang is not None)}),
         **parts.container,
         "env": [
-            *environment.identity(config=config, task=task, attempt=attempt, reports_as=reports_as),
+            *environment.identity(
+                config=config, task=task, attempt=attempt, reports_as=reports_as, token_secret=token_secret
+            ),
             *(env_entries({ENV_SDK_TASK_ID: task.id}) if entrypoint else []),
+            *(multi_node.environment(task, gang, namespace=config.namespace) if gang else []),
             *merge_env(
-                environment.defaults(config),
+                [*environment.defaults(config), *(multi_node.defaults(gang) if gang else [])],
                 template_env,
                 env_entries(asked.env),
                 [] if entrypoint else environment.preparation(task, wanted.setup_script, config=config),
@@ -122,6 +141,8 @@ def build_job(
     if config.clearml.config_secret is not None:
         _mount_config(spec, container, config.clearml.config_secret)
     prepared.add(spec, container, config=config.task)
+    if gang is not None:
+        multi_node.into_pod(spec, gang, task_id=task.id)
 
     managed = queue.config.settings.kueue
     labels = _labels(parts, config=config, queue=queue, task=task, controller_id=controller_id)
@@ -135,6 +156,7 @@ def build_job(
         **({names.ANNOTATION_REPORTS_AS: reports_as} if worker_template else {}),
         names.ANNOTATION_TASK_NAME: encodable(task.name)[:_TASK_NAME_LIMIT],
         **session_port.annotation(task, on=config.sessions is not None),
+        **({names.ANNOTATION_TOKEN_SECRET: token_secret} if token_secret else {}),
         **({names.ANNOTATION_TAKEN: taken} if taken else {}),
     }
     manifest = {
@@ -149,6 +171,7 @@ def build_job(
         "spec": {
             **kueue.spec(managed),
             "backoffLimit": 0,
+            **(multi_node.job_fields(gang) if gang else {}),
             "podReplacementPolicy": "Failed",
             "ttlSecondsAfterFinished": TTL_SECONDS + int(60 * _kept_minutes(config)),
             "template": {
@@ -158,7 +181,7 @@ def build_job(
         },
     }
     _check_size(manifest)
-    ignored = (*parts.ignored, *refused, *_reserved_metadata(parts, labels), *wanted.ignored, *asked.ignored)
+    ignored = (*parts.ignored, *refused, *_reserved_metadata(parts, labels), *wanted.ignored, *ignored)
     if entrypoint and wanted.setup_script.strip():
         why = "the queue's tasks start with their image's entrypoint (useImageEntrypoint): put it into the image"
         ignored = (*ignored, Ignored(source="task", argument="the setup script", why=why))
@@ -258,9 +281,11 @@ def _reports_as(
         raise errors.SpecError(f"its worker id: {error}") from None
 
 
-def _command(config: Config, task: TaskView) -> list[str]:
+def _command(config: Config, task: TaskView, *, gathers: bool) -> list[str]:
     pod = config.task
-    return list(start_command(preparation=pod.preparation_script, own=pod.start_script, task_id=task.id))
+    return list(
+        start_command(preparation=pod.preparation_script, own=pod.start_script, task_id=task.id, gathers=gathers)
+    )
 
 
 def _mount_config(spec: dict[str, Any], container: dict[str, Any], secret: SecretKey) -> None:

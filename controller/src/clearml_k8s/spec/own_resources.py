@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Any, Final
 
+from clearml_k8s.config.gpus import is_gpu
 from clearml_k8s.config.policy import TaskPolicy
 from clearml_k8s.errors import SpecError
 from clearml_k8s.kube.quantity import quantity
-from clearml_k8s.kube.uses import is_gpu
 from clearml_k8s.spec.mounts import Otherwise, bytes_quantity, docker_size
 from clearml_k8s.spec.template import PodParts
 
@@ -27,6 +27,9 @@ PRIORITY_CLASS: Final = "k8s-priority-class"
 
 USUAL_GPU: Final = "nvidia.com/gpu"
 """What is asked for where the queue's template has no GPU that would tell."""
+
+LEAST_MEMORY: Final = 6 * 2**20
+"""Docker's own least, in bytes; a number without its unit is meant otherwise."""
 
 _COUNT = re.compile(r"\d{1,6}", re.ASCII)
 _DECIMAL = re.compile(r"\d{1,6}(?:\.\d{1,3})?", re.ASCII)
@@ -75,6 +78,8 @@ def of_properties(properties: Mapping[str, str], *, policy: TaskPolicy) -> Wants
 def asking_for_the_most(policy: TaskPolicy) -> dict[str, str]:
     """The properties of a task that asks for all that the policy gives a single one."""
     given = {GPUS: str(policy.max_gpus), CPUS: _text(policy.max_cpus), MEMORY: policy.max_memory}
+    if (quantity(policy.max_memory) or 0) < LEAST_MEMORY:
+        del given[MEMORY]
     return {name: text for name, text in given.items() if quantity(text)}
 
 
@@ -108,6 +113,8 @@ def of_docker(option: str, value: str, *, policy: TaskPolicy) -> tuple[Wants, st
                 return NOTHING, "set resources in the queue's template, or taskPolicy.maxMemory"
             if asked is None or asked < 1:
                 return NOTHING, "its size is none: write a number and b, k, m or g, as in 8g"
+            if asked < LEAST_MEMORY:
+                return NOTHING, "with so little no container starts: write its unit, as in 8g"
             if asked > limit:
                 return Wants(memory=policy.max_memory), Otherwise(
                     f"{policy.max_memory} are the most (taskPolicy.maxMemory)"
@@ -169,6 +176,11 @@ def _amount(name: str, text: str, *, most: str, policy: str) -> str:
         raise SpecError(f"the task's property {name}: found {text[:40]!r}; expected an amount, as in {example}")
     if found > (quantity(most) or 0):
         raise _too_much(name, text, most=most or "0", key=policy)
+    if name == MEMORY and found < LEAST_MEMORY:
+        raise SpecError(
+            f"the task's property {name}: found {text[:40]!r}; with so little no container starts: write its unit, as "
+            "in 16Gi"
+        )
     return text
 
 

@@ -27,6 +27,7 @@ CERTIFICATES_VOLUME: Final = "clearml-k8s-certificates"
 _TARGET: Final = "/prepared"
 _GIVEN: Final = "/certificates"
 _COPY: Final = f"""\
+rm -rf {_TARGET}/bundle
 cp -R {BUNDLE} {_TARGET}/bundle
 mkdir -p {_TARGET}/work/home {_TARGET}/work/tmp {_TARGET}/work/bin
 chmod 1777 {_TARGET}/work/home {_TARGET}/work/tmp {_TARGET}/work/bin

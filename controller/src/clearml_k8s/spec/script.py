@@ -1,8 +1,9 @@
 """The pod's start script: constant text from this package, the same for every task.
 
 Kubernetes gets `["/bin/sh", "-c", LAUNCH, <start.sh>, <start_check.py.txt>]`, and behind these the administrator's
-own scripts where there are any. LAUNCH only picks the shell: such scripts are often written for bash, which runs POSIX
-scripts too. Our texts go in without their comment lines, as they are stored in every Job.
+own scripts where there are any, and <gather.py.txt> for a task on several nodes. LAUNCH only picks the shell: such
+scripts are often written for bash, which runs POSIX scripts too. Our texts go in without their comment lines, as they
+are stored in every Job.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ def _ours() -> tuple[str, ...]:
     return tuple(literal(word) for word in ("/bin/sh", "-c", LAUNCH, start_script(), start_check()))
 
 
-def start_command(*, preparation: str = "", own: str = "", task_id: str = "") -> tuple[str, ...]:
+def start_command(*, preparation: str = "", own: str = "", task_id: str = "", gathers: bool = False) -> tuple[str, ...]:
     """The container's `command`, escaped for Kubernetes' own expansion.
 
     ``preparation`` runs before all else that is not ours; ``own``, with the placeholders of `config.start_script`, in
-    place of the last part of start.sh.
+    place of the last part of start.sh. ``gathers``: it waits for the other pods of its task.
     """
     values = {
         "agent_install_args": f"=={AGENT_VERSION}",
@@ -50,9 +51,11 @@ def start_command(*, preparation: str = "", own: str = "", task_id: str = "") ->
         "extra_docker_bash_script": f'eval "${{{ENV_EXTRA_SCRIPT}:-}}"; eval "${{{ENV_SETUP_SCRIPT}:-}}"',
         "task_id": task_id,
     }
-    further = [preparation, start_script_text.filled(own, values)] if own.strip() else [preparation]
-    if not any(word.strip() for word in further):
-        return _ours()
+    further = [preparation, start_script_text.filled(own, values) if own.strip() else ""]
+    if gathers:
+        further.append(gather())
+    while further and not further[-1].strip():
+        further.pop()
     return (*_ours(), *map(literal, further))
 
 
@@ -68,6 +71,12 @@ def start_script() -> str:
 def start_check() -> str:
     """start_check.py.txt without comment lines."""
     return _without_comments(_text("start_check.py.txt"))
+
+
+@cache
+def gather() -> str:
+    """gather.py.txt without comment lines."""
+    return _without_comments(_text("gather.py.txt"))
 
 
 def _text(name: str) -> str:

@@ -1,5 +1,6 @@
 # Start of a task's pod: POSIX sh, run by bash where the image has it. $1 is the text of start_check.py.txt, $2 and $3
-# are the administrator's: a script that runs first, and one that takes the place of what follows the check.
+# are the administrator's: a script that runs first, and one that takes the place of what follows the check. $4 is the
+# text of gather.py.txt for a task on several nodes, else "".
 # Constant text: everything about the task comes from the environment, and nothing of the environment is printed.
 # All names begin with ck8s_, as scripts of others run in this shell.
 # Exit codes: 0 the task is not this pod's to run (any more), 75 the server could not be asked, 78 the image lacks
@@ -8,9 +9,12 @@
 ck8s_check=$1
 ck8s_preparation=${2:-}
 ck8s_own=${3:-}
+ck8s_gather=${4:-}
+# Of a task on several nodes rank 0 alone speaks: the agent of another one is ended without a word.
+ck8s_signal=TERM
 # What the init container of `bootstrap` has brought, or "": Python, clearml-agent and git that need nothing of the image.
 ck8s_bundle=${CLEARML_K8S_BOOTSTRAP:-}
-readonly ck8s_check ck8s_own ck8s_bundle
+readonly ck8s_check ck8s_own ck8s_gather ck8s_bundle
 ck8s_child=
 ck8s_stage="starting"
 
@@ -65,6 +69,11 @@ ck8s_has_pip() {
     "$1" -m pip --version >/dev/null 2>&1
 }
 
+# Debian's own Python has ensurepip for virtual environments alone; that function of theirs ends it elsewhere.
+ck8s_ensures_pip() {
+    "$1" -c 'import ensurepip; ensurepip.version(); getattr(ensurepip, "_ensurepip_is_disabled_in_debian_for_system", int)()' >/dev/null 2>&1
+}
+
 ck8s_makes_environments() {
     "$1" -c 'import virtualenv' >/dev/null 2>&1 || "$1" -c 'import venv, ensurepip; ensurepip.version()' >/dev/null 2>&1
 }
@@ -93,15 +102,22 @@ ck8s_find_python() {
     [ -n "$ck8s_python" ]
 }
 
+# By writing: for root, busybox's own test says yes of a file system that is read-only.
+ck8s_takes_files() {
+    [ -d "$1" ] || return 1
+    ck8s_file=$("$ck8s_bundle/git/tools/mktemp" "${1%/}/.clearml-k8s-XXXXXX" 2>/dev/null) || return 1
+    "$ck8s_bundle/git/tools/rm" -f "$ck8s_file"
+}
+
 # For scripts of others, too: what the image lacks comes behind what it has, and a user without a home gets one.
 ck8s_use_bundle() {
     [ -n "$ck8s_bundle" ] || return 0
     ck8s_stage="looking at what bootstrap has brought"
     PATH=${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin}
     command -v git >/dev/null 2>&1 || PATH="$PATH:$ck8s_bundle/git/bin"
-    ck8s_find_python || PATH="$PATH:$ck8s_bundle/python/bin"
-    if ! [ -d "${HOME:-}" ] || ! [ -w "$HOME" ]; then HOME="$ck8s_bundle-work/home"; fi
-    if ! [ -w "${TMPDIR:-/tmp}" ]; then export TMPDIR="$ck8s_bundle-work/tmp"; fi
+    [ -n "${LOCAL_PYTHON:-}" ] || ck8s_find_python || PATH="$PATH:$ck8s_bundle/python/bin"
+    ck8s_takes_files "${HOME:-}" || HOME="$ck8s_bundle-work/home"
+    ck8s_takes_files "${TMPDIR:-/tmp}" || export TMPDIR="$ck8s_bundle-work/tmp"
     export PATH HOME
     if [ -z "${SSL_CERT_FILE:-}" ]; then
         for ck8s_file in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/ca-bundle.pem "$ck8s_bundle/ca-certificates.crt"; do
@@ -133,7 +149,7 @@ ck8s_choose_python() {
         return 0
     fi
     ck8s_runner="$ck8s_bundle/agent/bin/python"
-    ck8s_has_agent "$ck8s_runner" || ck8s_fail 78 "the clearml-agent that bootstrap has brought does not start in this image: see whether it sets PYTHONHOME, PYTHONPATH or LD_PRELOAD, or use an image that has clearml-agent"
+    ck8s_has_agent "$ck8s_runner" || ck8s_fail 78 "the clearml-agent that bootstrap has brought does not start in this image: see whether it sets PYTHONHOME or LD_PRELOAD, or use an image that has clearml-agent"
     case $ck8s_python in
         */*) PATH="$PATH:${ck8s_python%/*}" ;;
         *) ck8s_python=$(command -v "$ck8s_python") ;;
@@ -153,7 +169,13 @@ ck8s_install_system_packages() {
     [ -z "$ck8s_bundle" ] || return 0
     ck8s_packages=
     if [ -n "${CLEARML_K8S_NEEDS_GIT:-}" ] && ! command -v git >/dev/null 2>&1; then ck8s_packages=git; fi
-    ck8s_find_python || ck8s_packages="git python3 python3-pip"
+    if [ -n "${LOCAL_PYTHON:-}" ]; then
+        : # the setup script may bring it
+    elif ! ck8s_find_python; then
+        ck8s_packages="git python3 python3-pip"
+    elif ! ck8s_has_agent "$ck8s_python" && ! ck8s_has_pip "$ck8s_python" && ! ck8s_ensures_pip "$ck8s_python"; then
+        ck8s_packages="${ck8s_packages:+$ck8s_packages }python3-pip"
+    fi
     [ -n "$ck8s_packages" ] && [ -z "${CLEARML_AGENT_SKIP_CONTAINER_APT:-}" ] && [ "$(id -u)" = 0 ] || return 0
     ck8s_stage="installing $ck8s_packages"
     # shellcheck disable=SC2086 # a list of words
@@ -204,8 +226,11 @@ ck8s_read_extra() {
     ck8s_names_extra || return 0
     ck8s_stage="reading agent.extra_docker_shell_script of clearml.conf"
     ck8s_find_python || ck8s_fail 78 "the image has no Python 3.6 or newer, by which clearml-agent reads agent.extra_docker_shell_script of clearml.conf: use an image with Python, or write the script into agentk8sglue.customBashScript"
-    ck8s_has_agent "$ck8s_python" || ck8s_install_agent
-    ck8s_extra=$("$ck8s_python" -c '
+    ck8s_reader=$ck8s_python
+    if ! ck8s_has_agent "$ck8s_reader"; then
+        if [ -n "$ck8s_bundle" ]; then ck8s_reader="$ck8s_bundle/agent/bin/python"; else ck8s_install_agent; fi
+    fi
+    ck8s_extra=$("$ck8s_reader" -c '
 import os
 try:
     from clearml_agent.external.pyhocon import ConfigFactory
@@ -234,11 +259,11 @@ ck8s_run_own() {
     if command -v setsid >/dev/null 2>&1; then
         setsid "$ck8s_shell" -c "$ck8s_own" &
         ck8s_child=$!
-        trap 'kill -s TERM -- "-$ck8s_child" 2>/dev/null' TERM INT
+        trap 'kill -s "$ck8s_signal" -- "-$ck8s_child" 2>/dev/null' TERM INT
     else
         "$ck8s_shell" -c "$ck8s_own" &
         ck8s_child=$!
-        trap 'kill -s TERM "$ck8s_child" 2>/dev/null' TERM INT
+        trap 'kill -s "$ck8s_signal" "$ck8s_child" 2>/dev/null' TERM INT
     fi
     ck8s_code=0
     while :; do
@@ -251,10 +276,20 @@ ck8s_run_own() {
 }
 
 ck8s_check_task() {
-    ck8s_stage="checking the task's status"
-    ck8s_run "$ck8s_runner" -I -c "$ck8s_check"
+    if [ -n "$ck8s_gather" ]; then
+        ck8s_stage="waiting for the other pods of the task"
+        ck8s_run "$ck8s_runner" -I -c "$ck8s_gather" "$ck8s_check"
+    else
+        ck8s_stage="checking the task's status"
+        ck8s_run "$ck8s_runner" -I -c "$ck8s_check"
+    fi
     case $? in
-        0) ;;
+        0)
+            if [ -n "$ck8s_gather" ] && [ "${NODE_RANK:-0}" != 0 ]; then
+                ck8s_signal=KILL
+                export CLEARML_WORKER_ID="$CLEARML_WORKER_ID:rank$NODE_RANK"
+            fi
+            ;;
         10)
             ck8s_stage=
             exit 0
@@ -310,5 +345,15 @@ ck8s_has_agent "$ck8s_runner" || ck8s_install_agent
 
 ck8s_check_task
 
+ck8s_run_rank() {
+    ck8s_stage="running rank $NODE_RANK"
+    trap 'ck8s_stage=; kill -s KILL "$ck8s_child" 2>/dev/null; exit 143' TERM INT
+    ck8s_run "$ck8s_runner" -m clearml_agent execute @AGENT_ARGUMENTS@ --id "$CLEARML_K8S_TASK_ID"
+    ck8s_code=$?
+    ck8s_stage=
+    exit "$ck8s_code"
+}
+
 ck8s_say "starting clearml-agent"
+if [ "$ck8s_signal" = KILL ]; then ck8s_run_rank; fi
 exec "$ck8s_runner" -m clearml_agent execute @AGENT_ARGUMENTS@ --id "$CLEARML_K8S_TASK_ID"

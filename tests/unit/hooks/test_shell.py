@@ -1,0 +1,155 @@
+"""Commands of an administrator's own, really run in a shell, whatever they do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from clearml_k8s.clock import SystemClock
+from clearml_k8s.config import pod_commands
+from clearml_k8s.errors import HookUnavailable
+from clearml_k8s.hooks.child import MOST_AT_ONE_TIME
+from clearml_k8s.hooks.shell import MOST_KEPT, Ended, Shell
+from living import runs
+
+
+def shell(seconds: float = 30.0) -> Shell:
+    return Shell(seconds=seconds, clock=SystemClock())
+
+
+async def run(command: str, *, seconds: float = 30.0, variables: Mapping[str, str] | None = None) -> Ended:
+    return await shell(seconds)(command, variables=variables or {})
+
+
+async def test_exit_code_and_output() -> None:
+    assert await run("[[ a == a ]] && echo out; echo err >&2; exit 3") == Ended(code=3, output="out\nerr")
+    assert await run("true") == Ended(code=0)
+
+
+async def test_it_has_no_credentials_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLEARML_API_SECRET_KEY", "s3cret-of-ours")
+    assert (await run('echo "${CLEARML_API_SECRET_KEY-none}"')).output == "none"
+
+
+async def test_secrets_of_the_environment_are_not_in_its_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGISTRY_TOKEN", "abcdef123456")
+    assert "abcdef123456" not in (await run('echo "it is $REGISTRY_TOKEN"; echo password=hunter22')).output
+    assert "hunter22" not in (await run("echo password=hunter22")).output
+
+
+async def test_its_output_is_bounded_and_its_end_is_kept() -> None:
+    ended = await run("seq 1 400000; echo the end")
+    assert ended.code == 0
+    assert len(ended.output) <= MOST_KEPT
+    assert ended.output.endswith("400000\nthe end")
+    first, second = map(int, ended.output.splitlines()[:2])
+    assert second == first + 1, "no line is cut"
+
+
+async def test_others_go_on_while_one_prints_without_end() -> None:
+    """The loop is not kept busy by it, and its memory not filled."""
+    printing = asyncio.create_task(run("yes", seconds=3.0))
+    for _ in range(5):
+        assert (await run("echo other")).output == "other"
+    assert (await printing).code is None
+
+
+async def test_who_hangs_is_ended_and_others_are_served() -> None:
+    one = shell(3.0)
+    hanging = [asyncio.create_task(one("sleep 600", variables={})) for _ in range(MOST_AT_ONE_TIME - 1)]
+    assert (await one("echo other", variables={})).output == "other"
+    assert not any(task.done() for task in hanging), "they hang still"
+    hanging.append(asyncio.create_task(one("sleep 600", variables={})))
+    assert (await one("echo last", variables={})).output == "last", "it had to wait, and is served"
+    assert [(await task).code for task in hanging] == [None] * MOST_AT_ONE_TIME
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("sleep 600 & echo $! >>pids; (trap '' TERM; sleep 600) & echo $! >>pids; wait", None),
+        ("sleep 600 & echo $! >>pids", 0),
+        ("nohup sleep 600 >/dev/null 2>&1 & echo $! >>pids; exit 4", 4),
+    ],
+)
+async def test_what_it_has_started_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, code: int | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (await run(command, seconds=2.0)).code == code
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert pids
+    while any(map(runs, pids)):
+        await asyncio.sleep(0.01)
+
+
+async def test_a_run_that_is_given_up_ends_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pids = tmp_path / "pids"
+    running = asyncio.create_task(run("sleep 600 & echo $! >>pids; wait"))
+    while not pids.exists() or not pids.read_text():
+        await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    while runs(int(pids.read_text())):
+        await asyncio.sleep(0.01)
+
+
+async def test_who_has_left_its_session_keeps_nobody_waiting() -> None:
+    """It holds the pipe, and nobody reads it any more."""
+    assert await run("setsid sleep 3 & echo done") == Ended(code=0, output="done")
+
+
+async def test_what_cannot_be_begun_is_nobodys_fault() -> None:
+    with pytest.raises(HookUnavailable, match="no process for it"):
+        await run("true", variables={"A": "x" * 3_000_000})
+
+
+HOSTILE = (
+    "gpu; touch pwned",
+    "$(touch pwned)",
+    "`touch pwned`",
+    "'; touch pwned; '",
+    '"; touch pwned; "',
+    "' $(touch pwned) '",
+    "a\ntouch pwned\n",
+    "-n && touch pwned",
+    "\\'; touch pwned #",
+    "*",
+    "~ {a,b} $HOME ${x:=y}",
+    "gpu 1xA100",
+    "{pod_name}{queue_name}",
+    "грузовик",
+    "\udc80 half",
+)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "command",
+    [
+        "printf %s {queue_name}",
+        'printf %s "{queue_name}"',
+        "printf %s '{queue_name}'",
+        "[[ {queue_name} == \"$CLEARML_K8S_QUEUE_NAME\" ]] && printf '%s' '{queue_name}'",
+        'x={queue_name}; printf %s "$x"',
+        'printf %s "$(printf %s "{queue_name}")"',
+        "cat <<END\n{queue_name}\nEND",
+        "echo 'it'\\''s' {queue_name} # don't {queue_name}",
+        'printf %s \\"{queue_name}\\"',
+    ],
+)
+async def test_a_queues_name_is_never_read_as_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, command: str
+) -> None:
+    """Where its author wrote a quote that we do not see as the shell does, it is at worst not filled in."""
+    monkeypatch.chdir(tmp_path)
+    filled = pod_commands.filled(command, pod_name="clearml-id-1", namespace="ns")
+    ended = await run(filled, variables=pod_commands.variables(queue_name=name))
+    assert list(tmp_path.iterdir()) == [], "something was run"
+    if command.startswith(("printf %s {", 'printf %s "{', "printf %s '{", "[[", "x=")):
+        assert ended.code == 0
+        assert ended.output == name.replace("\udc80", "?").strip()
