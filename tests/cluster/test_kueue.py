@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from chaos_agent import Agents
 from chaos_controller import config
@@ -84,9 +85,10 @@ async def kubelet(scene: Scene, *, namespace: str, reports: bool) -> AsyncIterat
 
     async def run() -> None:
         while True:
-            for pod in (await scene.kube.request("GET", f"{pods}?labelSelector=clearml-task-id"))["items"]:
-                if "deletionTimestamp" in pod["metadata"]:
-                    with contextlib.suppress(KubeError):  # it went meanwhile
+            # A pod that went meanwhile, an API server that is slow: again.
+            with contextlib.suppress(KubeError, aiohttp.ClientError, TimeoutError):
+                for pod in (await scene.kube.request("GET", f"{pods}?labelSelector=clearml-task-id"))["items"]:
+                    if "deletionTimestamp" in pod["metadata"]:
                         await end(pod)
             await asyncio.sleep(0.2)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from clearml_k8s import metrics
 from clearml_k8s.app.gauges import PHASES, STARTING, SUSPENDED
 from clearml_k8s.flow.capacity import LIMITS
-from clearml_k8s.flow.diagnosis import DISRUPTIONS, Category
+from clearml_k8s.flow.diagnosis import DISRUPTIONS, FAILS
 from clearml_k8s.flow.launch import Launch
 from clearml_k8s.flow.measures import CANNOT_BE_LAUNCHED
 from clearml_k8s.flow.served import State
@@ -40,7 +40,7 @@ alerts, and what to do: [operations](operations.md#metrics-and-alerts).
 
 LABELS = {
     "launches": ("result", [launch.value for launch in Launch]),
-    "tasks_failed": ("reason", [CANNOT_BE_LAUNCHED, *(category.value for category in Category)]),
+    "tasks_failed": ("reason", [CANNOT_BE_LAUNCHED, *(category.value for category in FAILS)]),
     "tasks_requeued": ("reason", [category.value for category in DISRUPTIONS]),
     "queue_state": ("state", [state.value for state in State]),
     "pods": ("phase", PHASES),

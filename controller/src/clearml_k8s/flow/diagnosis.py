@@ -99,6 +99,13 @@ DISRUPTIONS: Final = (Category.PREEMPTED, Category.EVICTED, Category.NODE_LOST)
 """Ends of a pod that are the cluster's doing, in which the task has no part."""
 
 
+KUEUE_DECIDES: Final = (Category.KUEUE_QUOTA, Category.KUEUE_QUEUE, Category.KUEUE_CHECKS, Category.KUEUE_UNSEEN)
+"""Reasons to wait for which no task is ever failed."""
+
+FAILS: Final = tuple(category for category in Category if category not in KUEUE_DECIDES)
+"""What a task may be failed for."""
+
+
 def most_requeues(*, config: Config, queue: ResolvedQueue | None, category: Category) -> int:
     """How often a task is put back into its queue after its pod ended so: `maxRequeues` of its queue, else of all."""
     if category not in DISRUPTIONS:

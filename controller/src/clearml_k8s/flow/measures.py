@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clearml_k8s.config import ResolvedQueue
-from clearml_k8s.flow.diagnosis import DISRUPTIONS, Category
+from clearml_k8s.flow.diagnosis import DISRUPTIONS, FAILS, Category
 from clearml_k8s.flow.launch import Launch
 from clearml_k8s.flow.served import ServedQueues
 from clearml_k8s.metrics import Metrics
@@ -25,7 +25,7 @@ class Measures:
             # From 0: Prometheus sees no increase in a series that begins with its first event.
             for launch in Launch:
                 metrics.launches.labels(queue=key, result=launch.value)
-            for reason in (CANNOT_BE_LAUNCHED, *(category.value for category in Category)):
+            for reason in (CANNOT_BE_LAUNCHED, *(category.value for category in FAILS)):
                 metrics.failed.labels(queue=key, reason=reason)
             for category in DISRUPTIONS:
                 metrics.requeued.labels(queue=key, reason=category.value)
