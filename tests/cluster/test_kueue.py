@@ -21,6 +21,8 @@ from chaos_counts import statuses, until
 from chaos_kube import MERGE_PATCH, Kube, KubeError
 from chaos_scene import Scene
 from clearml_k8s.flow.decide import SIGTERM_REASON
+from clearml_k8s.names import TASK_CONTAINER
+from cluster_states import ended
 from kueue_stand_in import stand_in
 from real_kueue import GROUP, cluster_queue, kueue, local_queue, priority
 
@@ -79,7 +81,9 @@ async def kubelet(scene: Scene, *, namespace: str, reports: bool) -> AsyncIterat
         if reports and status_of(scene, task) == "in_progress":
             told = {"status_reason": SIGTERM_REASON, "status_message": "Changed by clearml_agent"}
             scene.server.call("tasks.stopped", task=task, **told)
-        body = {"status": {"phase": "Failed", "containerStatuses": []}}
+        # Without its containers' ends it would look as if its node were out of service.
+        container = {"name": TASK_CONTAINER, "image": "x", "imageID": "", "ready": False, "restartCount": 0}
+        body = {"status": {"phase": "Failed", "containerStatuses": [{**container, "state": ended(143, "Error")}]}}
         await scene.kube.request("PATCH", f"{pods}/{name}/status", body=body, kind=MERGE_PATCH)
         await scene.kube.request("DELETE", f"{pods}/{name}", body={"gracePeriodSeconds": 0})
 
