@@ -158,21 +158,11 @@ def test_commands_around_a_pod_run_in_the_controllers(helm: Helm, kubectl: Kubec
     assert f'output="make clearml-id-{task}"' in controller_log(kubectl, helm)
 
 
-def test_a_command_without_a_right_fails_its_task_with_the_reason(
-    helm: Helm, kubectl: Kubectl, server: DevServer, values: dict[str, Any], folder: Path
+def test_the_script_of_clearml_conf_runs_under_our_start_script(
+    helm: Helm, server: DevServer, values: dict[str, Any], folder: Path
 ) -> None:
-    glue = {**values["agentk8sglue"], "additionalRoleBindings": []}
-    helm.upgrade({**values, "agentk8sglue": glue}, folder)
-    (task,) = enqueue(server.environment(), NewTask(name="commands", queue="commands", script=TELLS))
-    found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
-    assert found["status"] == "failed", (found, server.console(task))
-    assert found["status_message"].startswith("the command before its Job failed: exit code 1: make clearml-id-")
-    assert "forbidden" in found["status_message"]
-    assert kubectl.job_of(task) is None
-
-
-def test_the_script_of_clearml_conf_runs_under_our_start_script(server: DevServer) -> None:
     """The release has no own script any more."""
+    helm.upgrade(values, folder)
     _, console = completed(server, "script", setup_script="export OF_TASK=$OF_CONF")
     assert "extra from-conf own None setup from-conf" in console
     assert "prepared first" in console
