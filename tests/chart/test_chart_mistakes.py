@@ -195,7 +195,8 @@ def taken(number: int) -> dict[str, Any]:
 @pytest.mark.parametrize("number", range(3))
 def test_what_asks_for_nothing_is_taken(number: int) -> None:
     values = taken(number)
-    assert values["agentk8sglue"], "the table has such keys"
+    assert values["agentk8sglue"]["basePodTemplate"], "the table has such keys at all levels"
+    assert values["agentk8sglue"].keys() > {"basePodTemplate", "appsQueue", "serverTasks"}
     config = config_from_document(render(HELMS[0], merged(CREDENTIALS, values)).config, source="rendered")
     every_queue_has_a_job(config)
 

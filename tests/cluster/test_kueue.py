@@ -180,7 +180,7 @@ async def test_a_local_queue_that_is_not_there(scene: Scene, kube: Kube, team: s
         assert starts(agents) == [task]
 
 
-@pytest.mark.parametrize(("most", "reports"), [(1, True), (1, False)])  # (0, True): docs/status.md
+@pytest.mark.parametrize(("most", "reports"), [(1, True), (1, False), (0, True)])
 async def test_a_task_that_kueue_preempts(scene: Scene, kube: Kube, team: str, most: int, reports: bool) -> None:
     """It runs once more when the other one is done, or is failed with the reason: as `maxRequeues` says."""
     server, work = scene.server, Work()
@@ -208,6 +208,7 @@ async def test_a_task_that_kueue_preempts(scene: Scene, kube: Kube, team: str, m
             assert server.task(low)["status_reason"] == "Kubernetes: preempted"
         assert sorted(starts(agents)) == sorted([low, high] + [low] * most)
         assert work.most == 1
-        assert "Kueue preempted the task: Preempted to accommodate a workload" in server.console(low)
+        told = "Kueue preempted the task: Preempted to accommodate a workload"
+        await until(lambda: told in server.console(low), lambda: server.console(low), limit=LIMIT)
         attempts = [start.attempt for one in agents for start in one.starts if start.task == low]
         assert len(set(attempts)) == 1 + most

@@ -378,7 +378,7 @@ POINTS = {
     "evicted, to be put back": """
         reads.refresh tasks.get_all
         reads._serve tasks.get_all
-        requeue.requeue tasks.get_all
+        requeue._unchanged tasks.get_all
         requeue.requeue tasks.edit_hyper_params
         requeue.requeue tasks.failed
         requeue._enqueue tasks.enqueue
@@ -391,7 +391,7 @@ POINTS = {
     "evicted by Kueue before it began": """
         reads.refresh tasks.get_all
         reads._serve tasks.get_all
-        requeue.requeue tasks.get_all
+        requeue._unchanged tasks.get_all
         requeue._enqueue tasks.enqueue
         requeue._finish queues.move_task_to_front
         ends.delete DELETE jobs
@@ -532,7 +532,7 @@ POINTS = {
         explain._say_waiting tasks.update
         happenings.read GET events
         reads._serve tasks.get_all
-        requeue.requeue tasks.get_all
+        requeue._unchanged tasks.get_all
         requeue.requeue tasks.edit_hyper_params
         requeue._enqueue tasks.enqueue
         requeue._finish queues.move_task_to_front

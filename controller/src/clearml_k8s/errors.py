@@ -165,6 +165,11 @@ class KubeForbidden(KubeRefused):
         """True when a ResourceQuota refused, which passes; RBAC does not."""
         return "exceeded quota" in self.message
 
+    @property
+    def lacks_right_to_create(self) -> bool:
+        """True when RBAC refused a create; an admission plugin says something else."""
+        return "cannot create resource" in self.message
+
 
 class KubeNotFound(KubeRefused):
     """404."""

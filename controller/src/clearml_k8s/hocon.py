@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -36,11 +36,21 @@ def parse(text: str, *, source: str, folder: Path | None = None) -> dict[str, An
 def part(text: str, *path: str, source: str, folder: Path | None = None) -> Any:
     """What stands at the path, None if nothing does; substitutions anywhere in the text are left alone, as they may be
     meant for another environment. Raises as `parse`."""
+    (found,) = parts(text, path, source=source, folder=folder)
+    return found
+
+
+def parts(text: str, *paths: Sequence[str], source: str, folder: Path | None = None) -> list[Any]:
+    """As `part`, of several paths, in their order; the text is parsed once, which takes a second for 20 kB."""
     with _told(source):
-        found = _factory().parse_string(text, resolve=False, **_basedir(folder))
-        for key in path:
-            found = found.get(key, None) if isinstance(found, dict) else Unresolved() if _odd(found) else None
-        return _plain(found)
+        whole = _factory().parse_string(text, resolve=False, **_basedir(folder))
+        return [_plain(_at(whole, path)) for path in paths]
+
+
+def _at(found: Any, path: Sequence[str]) -> Any:
+    for key in path:
+        found = found.get(key, None) if isinstance(found, dict) else Unresolved() if _odd(found) else None
+    return found
 
 
 def _plain(found: Any) -> Any:

@@ -50,7 +50,7 @@ PUT_BACK = "Who acts on a task in the milliseconds"
 REMAINS = (
     LastMoment(heading=FAILED, before="returning.fail tasks.failed", acts=NEW, place="failed+queue"),
     LastMoment(heading=FAILED, before="ends.fail tasks.failed", acts=NEW, place="failed: Kubernetes: image-pull+queue"),
-    LastMoment(heading=PUT_BACK, before="requeue.requeue tasks.edit_hyper_params", acts=ABORT | CHANGED, place="job"),
+    LastMoment(heading=PUT_BACK, before="requeue.requeue tasks.edit_hyper_params", acts=ABORT, place="job"),
     LastMoment(heading=PUT_BACK, before="requeue.requeue tasks.failed", acts=ABORT, place="job"),
     LastMoment(heading=PUT_BACK, before="requeue._enqueue tasks.enqueue", acts=ABORT | CHANGED, place="job"),
 )

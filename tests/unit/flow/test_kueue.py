@@ -12,7 +12,7 @@ from clearml_k8s.flow.decide import SIGTERM_REASON, Step, decide
 from clearml_k8s.flow.diagnosis import PATIENCE, Category
 from clearml_k8s.flow.ending import ended, interrupted
 from clearml_k8s.flow.pending import pending
-from clearml_k8s.kube.slim import Condition, JobRecord
+from clearml_k8s.kube.slim import Condition, JobRecord, PodRecord
 from clearml_k8s.kube.watch import Gone, Upsert
 from clearml_server.process import DevServer
 from flow_parts import LATER, Side, make_container, make_job, make_pod, make_task
@@ -116,6 +116,41 @@ def resumed(since: str, **job: Any) -> JobRecord:
     condition = Condition(type="Suspended", status="False", reason="JobResumed", since=since)
     job_of = make_job(local_queue="team", **job)
     return dataclasses.replace(job_of, conditions=(*job_of.conditions, condition))
+
+
+LATER_POD = "2026-01-15T07:00:41Z"
+"""After a resumption at 07:00:40."""
+
+
+@pytest.mark.parametrize(
+    "newest",
+    [
+        make_pod("t", make_container(waiting="ContainerCreating"), uid="second", created=LATER_POD),
+        # Turned away by its start check.
+        make_pod(
+            "t", make_container(terminated="Completed", exit_code=0), uid="second", created=LATER_POD, phase="Succeeded"
+        ),
+    ],
+    ids=["starts", "turned away"],
+)
+def test_a_pod_made_after_the_resumption_does_not_hide_the_one_that_kueue_ended(newest: PodRecord) -> None:
+    """Kubernetes may not fail the suspended Job, and then makes another pod of it."""
+    job = resumed("2026-01-15T07:00:40Z", workload=make_workload(conditions=readmitted("Preempted", PREEMPTED_TEXT)))
+    first = make_pod("t", KILLED, phase="Failed", **DELETED)
+    for found in (
+        interrupted(job=job, pods=[first, newest]),
+        interrupted(job=job, pods=[newest], gone=[first]),
+        ended(job=job, pods=[newest], gone=[first]),
+    ):
+        assert found.category is Category.PREEMPTED
+
+
+def test_a_pod_made_after_the_resumption_that_ends_badly_speaks_for_itself() -> None:
+    job = resumed("2026-01-15T07:00:40Z", workload=make_workload(conditions=readmitted("Preempted", PREEMPTED_TEXT)))
+    first = make_pod("t", KILLED, phase="Failed", **DELETED)
+    crashed = make_container(terminated="Error", exit_code=3, finished_at="2026-01-15T07:01:00Z")
+    second = make_pod("t", crashed, uid="second", created=LATER_POD, phase="Failed")
+    assert ended(job=job, pods=[second], gone=[first]).category is Category.CRASHED
 
 
 @pytest.mark.parametrize(

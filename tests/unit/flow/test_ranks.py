@@ -10,7 +10,7 @@ import pytest
 from clearml_k8s import names
 from clearml_k8s.config.multi_node import MultiNodeConfig
 from clearml_k8s.config.sessions import SessionsConfig
-from clearml_k8s.flow.ranks import AGAIN_SECONDS, LIST_SECONDS, LOOK_SECONDS, NAMESAKE_SECONDS, Ranks
+from clearml_k8s.flow.ranks import AGAIN_SECONDS, LIST_SECONDS, LOOK_SECONDS, NAMESAKE_SECONDS, WAIT_SECONDS, Ranks
 from clearml_k8s.kube.service import manifest
 from clearml_k8s.kube.watch import Gone
 from clearml_server.process import DevServer
@@ -133,6 +133,31 @@ async def test_one_that_is_refused_waits_and_is_told_and_others_do_not(world: Wo
     assert len(await world.console(refused)) == 1
 
 
+async def test_nothing_is_listed_while_nothing_may_be_tried(world: World) -> None:
+    """What was refused is tried again after a pause, and a namesake gets its time to go."""
+    await world.task()
+    world.cluster.fault("POST", Fault(code=403, status=status(403, "Forbidden", "policy says no")), path="services")
+    await world.look()
+    lists = len(world.cluster.of("GET", "services"))
+    for _ in range(int(AGAIN_SECONDS) - 2):
+        await world.look(1.0)
+    assert len(world.cluster.of("GET", "services")) == lists
+
+
+async def test_a_namesake_that_stays_is_looked_at_now_and_then(world: World) -> None:
+    name = names.nodes_name(await world.task())
+    labels = {"app.kubernetes.io/component": "nodes", "app.kubernetes.io/instance": "gpu",
+              "app.kubernetes.io/managed-by": "clearml-agent"}  # fmt: skip
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "another", "uid": "another"}
+    world.cluster.put("services", name, metadata={"name": name, "labels": labels, "ownerReferences": [owner]}, spec={})
+    await world.look()
+    await world.look(NAMESAKE_SECONDS)
+    lists = len(world.cluster.of("GET", "services"))
+    for _ in range(int(WAIT_SECONDS) - 2):
+        await world.look(1.0)
+    assert len(world.cluster.of("GET", "services")) == lists
+
+
 async def test_without_the_right_each_user_is_told_and_the_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
     task = await world.task()
     world.cluster.fault("POST", Fault(code=403, status=status(403, "Forbidden", NO_RIGHT)), path="services")
@@ -157,7 +182,7 @@ async def test_the_former_attempts_service_goes_first(world: World) -> None:
     await world.look(NAMESAKE_SECONDS)
     assert await world.console(task) == [f"Waiting: its pods cannot find each other: another Service is named {name}"]
     world.cluster.drop("services", name)
-    await world.look()
+    await world.look(WAIT_SECONDS)
     assert world.services()[name]["metadata"]["ownerReferences"][0]["uid"] == job.uid
 
 

@@ -31,14 +31,16 @@ def ended(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord
 
     ``gone``: the last states of pods that are not there any more. Of several pods: how the one did that ended all.
     """
-    pod = _cause([*pods, *gone])
+    pod = _cause(job, [*pods, *gone])
     return of_rank(_ended(job, pod, gone=gone), pod, pods=job.pods)
 
 
-def _cause(pods: Sequence[PodRecord]) -> PodRecord | None:
+def _cause(job: JobRecord, pods: Sequence[PodRecord]) -> PodRecord | None:
     """Of the pods of one Job that by whose end Kubernetes ended the others; the only one where there is one.
 
-    The others are deleted thereafter, so what the cluster itself ended comes first, then what ended undeleted.
+    The others are deleted thereafter, so what the cluster itself ended comes first, then what ended undeleted. Of a Job
+    that was suspended and resumed Kubernetes may make another pod, which the start check turns away or which has not
+    begun: it does not hide the end of the one before.
     """
 
     def order(pod: PodRecord) -> tuple[bool, bool, str, int]:
@@ -47,7 +49,8 @@ def _cause(pods: Sequence[PodRecord]) -> PodRecord | None:
         return not _disrupted(pod), pod.deleted is not None, at, pod.rank
 
     several = ranks(pods)
-    return min((pod for pod in several if broken(pod)), key=order, default=several[0] if several else None)
+    found = [pod for pod in several if broken(pod)] or [p for p in pods if broken(p) and _older(p, job.resumed)]
+    return min(found, key=order, default=several[0] if several else None)
 
 
 def broken(pod: PodRecord) -> bool:
@@ -115,7 +118,7 @@ def out_of_memory(pods: Sequence[PodRecord]) -> Diagnosis | None:
 
 def interrupted(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[PodRecord] = ()) -> Diagnosis:
     """Who told the pod to end whose agent reports a SIGTERM; of several pods, which one's end ended it."""
-    pod = _cause([*pods, *gone])
+    pod = _cause(job, [*pods, *gone])
     found = _disruption(job, pod)
     if found is not None:
         return of_rank(found, pod, pods=job.pods)
@@ -197,8 +200,12 @@ def by_suspension(job: JobRecord, pod: PodRecord | None) -> bool:
         return True
     if job.workload is None or job.workload.condition("Evicted") is None or pod is None:
         return False
-    made, resumed = moment(pod.created), moment(job.resumed)
-    return made is not None and resumed is not None and made < resumed
+    return _older(pod, job.resumed)
+
+
+def _older(pod: PodRecord, since: str) -> bool:
+    made, at = moment(pod.created), moment(since)
+    return made is not None and at is not None and made < at
 
 
 def _deletion(job: JobRecord, pod: PodRecord | None) -> Diagnosis:

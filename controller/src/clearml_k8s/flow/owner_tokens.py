@@ -46,9 +46,6 @@ GIVEN_SECONDS = 60.0
 
 THROTTLED = 429
 
-NO_RIGHT = "cannot create resource"
-"""In what the API server says where the account lacks the right; an admission plugin says something else."""
-
 
 class OwnerTokens:
     """Of one controller; see the module."""
@@ -171,7 +168,7 @@ class OwnerTokens:
         """To its user, and once to the log as long as it stays the same."""
         # An admission plugin may quote what it refuses.
         said = Redactor([secret])(error.message if isinstance(error, ApiRefused | KubeRefused) else str(error))
-        if isinstance(error, KubeForbidden) and NO_RIGHT in said:
+        if isinstance(error, KubeForbidden) and error.lacks_right_to_create:
             self._no_right()
             said = "the agent may not make Secrets in this cluster; its administrator can allow it"
         elif isinstance(error, KubeRefused):

@@ -16,7 +16,7 @@ from clearml_k8s.errors import KubeAlreadyExists, KubeForbidden, KubeInvalid, Re
 from clearml_k8s.flow.tell import Teller
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import SERVICES
-from clearml_k8s.kube.service import ServiceRecord, headless, slim_service
+from clearml_k8s.kube.service import ServiceRecord, headless, list_services, slim_service
 from clearml_k8s.kube.slim import JobRecord
 from clearml_k8s.kube.store import Store
 from clearml_k8s.logs import kv
@@ -32,10 +32,11 @@ LIST_SECONDS = 60.0
 AGAIN_SECONDS = 30.0
 """After a Service was refused, until it is tried again."""
 
+WAIT_SECONDS = 10.0
+"""Between two looks at whether a Service of another owner, which is there for long, has gone."""
+
 NAMESAKE_SECONDS = 60.0
 """After which a Service of another owner is not one that Kubernetes is about to remove."""
-
-NO_RIGHT = "cannot create resource"
 
 
 class Ranks:
@@ -69,8 +70,8 @@ class Ranks:
         jobs = [job for job in self._jobs if _wanted(job, self._controller)]
         self._keep({job.uid for job in jobs})
         now = self._clock.monotonic()
-        missing = any(job.uid not in self._there for job in jobs)
-        if now < self._list_after or not (missing or (jobs and now >= self._next_list)):
+        due = any(job.uid not in self._there and now >= self._not_before.get(job.uid, now) for job in jobs)
+        if now < self._list_after or not (due or (jobs and now >= self._next_list)):
             return
         try:
             services = await self._list()
@@ -89,13 +90,8 @@ class Ranks:
                 log.exception("following a task's Service failed", extra=kv(**job.fields))
 
     async def _list(self) -> dict[str, ServiceRecord]:
-        found = {}
         selector = names.nodes_selector(release=self._config.release_name)
-        async for page in self._client.list_pages(SERVICES, namespace=self._config.namespace, label_selector=selector):
-            for item in page["items"]:
-                service = slim_service(item)
-                found[service.name] = service
-        return found
+        return await list_services(self._client, namespace=self._config.namespace, selector=selector)
 
     async def _follow(self, job: JobRecord, service: ServiceRecord | None) -> None:
         service = service or await self._create(job)
@@ -109,6 +105,7 @@ class Ranks:
         # That of the task's former attempt goes in a moment.
         now = self._clock.monotonic()
         if now - self._namesakes.setdefault(job.uid, now) >= NAMESAKE_SECONDS:
+            self._not_before[job.uid] = now + WAIT_SECONDS
             self._waits(job, f"another Service is named {service.name}")
 
     async def _create(self, job: JobRecord) -> ServiceRecord | None:
@@ -123,7 +120,7 @@ class Ranks:
             return None if found is None else slim_service(found)
         except (KubeInvalid, KubeForbidden) as error:
             self._not_before[job.uid] = self._clock.monotonic() + AGAIN_SECONDS
-            if isinstance(error, KubeForbidden) and NO_RIGHT in error.message:
+            if isinstance(error, KubeForbidden) and error.lacks_right_to_create:
                 self._no_right([job], error)
             else:
                 self._waits(job, f"Kubernetes refuses its Service: {error.message}")

@@ -60,8 +60,8 @@ class Requeuer:
         attempt, queue = job.attempt or "", job.queue or ""
         if not attempt or not queue:
             return Requeued.NOT
-        task = (await tasks.get_many(self._session, [seen.id])).get(seen.id)
-        if task is None or (task.status, task.status_changed) != (seen.status, seen.status_changed):
+        task = await self._unchanged(seen)
+        if task is None:
             return Requeued.CHANGED
         before = Tally.read(task.properties.get(names.PROPERTY_REQUEUES, ""))
         if task.status == "failed" and not before.begun(attempt):
@@ -72,6 +72,9 @@ class Requeuer:
         if tally != before:
             # First: an end that is not counted could be repeated for ever.
             await tasks.set_properties(self._session, task.id, {names.PROPERTY_REQUEUES: str(tally)})
+            # Of one that runs the server itself refuses the end, if somebody has ended it meanwhile.
+            if task.status not in RUNS and await self._unchanged(seen) is None:
+                return Requeued.CHANGED
         reason = f"{TOLD}{diagnosis.category.value}"
         try:
             if task.status in RUNS:
@@ -92,6 +95,12 @@ class Requeuer:
         counted = most is not None or (tally.count > 0 and tally.made == attempt)
         await self._finish(task.id, queue=queue, tally=tally if counted else None)
         return Requeued.DONE
+
+    async def _unchanged(self, seen: TaskView) -> TaskView | None:
+        """The task as it is now; None where it is not in the state any more in which it was ``seen``."""
+        task = (await tasks.get_many(self._session, [seen.id])).get(seen.id)
+        same = task is not None and (task.status, task.status_changed) == (seen.status, seen.status_changed)
+        return task if same else None
 
     async def _enqueue(self, job: JobRecord, task: str, *, queue: str, reason: str, message: str) -> None:
         try:

@@ -18,7 +18,7 @@ from clearml_k8s.config.sessions import SessionsConfig
 from clearml_k8s.errors import KubeAlreadyExists, KubeForbidden, KubeInvalid
 from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import SERVICES
-from clearml_k8s.kube.service import ServiceRecord, manifest, slim_service
+from clearml_k8s.kube.service import ServiceRecord, list_services, manifest, slim_service
 from clearml_k8s.kube.slim import JobRecord
 from clearml_k8s.logs import kv
 
@@ -38,9 +38,6 @@ NAMESAKE_SECONDS: Final = 60.0
 
 ALLOCATED: Final = "port is already allocated"
 """In what the API server says of a port that any Service of the cluster has."""
-
-NO_RIGHT: Final = "cannot create resource"
-"""In what it says where the account lacks the right; an admission plugin says something else."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,13 +115,8 @@ class SessionServices:
 
     async def _list(self) -> dict[str, ServiceRecord]:
         """Those of this release, by name."""
-        found = {}
         selector = names.session_selector(release=self._config.release_name)
-        async for page in self._client.list_pages(SERVICES, namespace=self._config.namespace, label_selector=selector):
-            for item in page["items"]:
-                service = slim_service(item)
-                found[service.name] = service
-        return found
+        return await list_services(self._client, namespace=self._config.namespace, selector=selector)
 
     async def _create(self, job: JobRecord) -> ServiceRecord | Wait | None:
         for node_port in self._free():
@@ -179,7 +171,7 @@ class SessionServices:
 
     def _refused(self, job: JobRecord, error: KubeInvalid | KubeForbidden) -> Wait:
         self._not_before[job.uid] = self._clock.monotonic() + AGAIN_SECONDS
-        if isinstance(error, KubeForbidden) and NO_RIGHT in error.message:
+        if isinstance(error, KubeForbidden) and error.lacks_right_to_create:
             return self._no_right()
         return Wait(why=f"Kubernetes refuses its Service: {error.message}", level=logging.WARNING)
 

@@ -104,17 +104,18 @@ def read_file(path: Path) -> ContainerRules:
 
 def read_text(text: str, *, path: Path) -> ContainerRules:
     """Raises ConfigError: in words what is wrong, and where."""
-    section = hocon.part(text, *SECTION.split("."), source=str(path), folder=path.parent)
-    try:
-        return read_rules(section)
-    except ConfigProblems as error:
-        raise ConfigProblems([f"{path}: {problem}" for problem in error.problems]) from None
+    return _parsed(text, path=path)[0]
 
 
 def _parsed(text: str, *, path: Path) -> tuple[ContainerRules, str]:
     """The rules, and why nobody may run as somebody else with this file ("" when nothing speaks against it)."""
-    rules = read_text(text, path=path)
-    if not hocon.part(text, *CREDENTIALS.split("."), source=str(path), folder=path.parent):
+    places = (SECTION.split("."), CREDENTIALS.split("."))
+    section, credentials = hocon.parts(text, *places, source=str(path), folder=path.parent)
+    try:
+        rules = read_rules(section)
+    except ConfigProblems as error:
+        raise ConfigProblems([f"{path}: {problem}" for problem in error.problems]) from None
+    if not credentials:
         return rules, ""
     return rules, (
         f"the clearml.conf of task pods has {CREDENTIALS}, which every task could read: with "

@@ -9,6 +9,7 @@ from typing import Any
 from clearml_k8s import names
 from clearml_k8s.config.sessions import SessionsConfig
 from clearml_k8s.errors import KubeUnanswered
+from clearml_k8s.kube.client import KubeClient
 from clearml_k8s.kube.resources import JOBS, SERVICES
 from clearml_k8s.kube.slim import JobRecord
 from clearml_k8s.wire import NOTHING, got
@@ -49,6 +50,16 @@ def slim_service(service: Mapping[str, Any]) -> ServiceRecord:
         node_port=_number(port, "nodePort"),
         ingress=_text(ingress, "ip") or _text(ingress, "hostname"),
     )
+
+
+async def list_services(client: KubeClient, *, namespace: str, selector: str) -> dict[str, ServiceRecord]:
+    """Those with these labels, by name. Errors as `KubeClient.list_pages` and `slim_service`."""
+    found = {}
+    async for page in client.list_pages(SERVICES, namespace=namespace, label_selector=selector):
+        for item in page["items"]:
+            service = slim_service(item)
+            found[service.name] = service
+    return found
 
 
 def manifest(
