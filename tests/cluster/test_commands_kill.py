@@ -128,7 +128,16 @@ async def test_claims_come_and_go_with_pods_whoever_dies(
                 path = f"{annotated}/clearml-id-{task}?propagationPolicy=Background"
                 await kube.request("DELETE", path)
                 server.call("tasks.stopped", task=task)
-            await asyncio.sleep(4.0)
+
+            async def gone() -> bool:
+                kept = [
+                    (await kube.request("GET", path))["items"]
+                    for path in (annotated, f"/api/v1/namespaces/{namespace}/pods")
+                ]
+                left = {thing["metadata"]["labels"].get("clearml-task-id") for things in kept for thing in things}
+                return not left & {*running}
+
+            await until(gone, "Kubernetes has removed Jobs and pods", limit=90)
             assert {f"clearml-id-{task}" for task in running} <= (await claims.names()).keys(), (
                 "nobody removes them yet"
             )

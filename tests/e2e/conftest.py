@@ -61,3 +61,9 @@ def namespaces(images: None) -> Iterator[Namespaces]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("e2e")
+
+
+@pytest.fixture(scope="module")
+def kubectl(namespaces: Namespaces) -> programs.Kubectl:
+    """In a namespace of the module's own; modules that prepare theirs have a fixture of this name."""
+    return namespaces()

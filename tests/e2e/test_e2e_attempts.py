@@ -23,12 +23,6 @@ NOBODY = "http://127.0.0.1:9"
 
 
 @pytest.fixture(scope="module")
-def kubectl(namespaces: Any) -> Kubectl:
-    made: Kubectl = namespaces()
-    return made
-
-
-@pytest.fixture(scope="module")
 def helm(kubectl: Kubectl, server: DevServer, folder: Path) -> Iterator[Helm]:
     release = Helm("attempts", kubectl.namespace)
     queues = {

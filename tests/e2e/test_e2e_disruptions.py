@@ -33,12 +33,6 @@ def node() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def kubectl(namespaces: Any) -> Kubectl:
-    made: Kubectl = namespaces()
-    return made
-
-
-@pytest.fixture(scope="module")
 def priority(kubectl: Kubectl) -> Iterator[str]:
     name = f"{kubectl.namespace}-first"
     kind = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass"}

@@ -58,12 +58,6 @@ time.sleep(600)
 
 
 @pytest.fixture(scope="module")
-def kubectl(namespaces: Any) -> Kubectl:
-    made: Kubectl = namespaces()
-    return made
-
-
-@pytest.fixture(scope="module")
 def gpus(kubectl: Kubectl) -> Iterator[None]:
     (node,) = kubectl("get", "nodes", "-o", "name").split()
 

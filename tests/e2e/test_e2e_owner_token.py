@@ -6,7 +6,6 @@ import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from clearml_server.process import DevServer
@@ -54,12 +53,6 @@ def owner(server: DevServer) -> dict[str, str]:
     server.set_vaults(OWNER, 'environment { FROM_VAULT: "of ada" }')
     keys = {"CLEARML_API_ACCESS_KEY": access_key, "CLEARML_API_SECRET_KEY": secret_key}
     return {**server.environment(), **keys}
-
-
-@pytest.fixture(scope="module")
-def kubectl(namespaces: Any) -> Kubectl:
-    made: Kubectl = namespaces()
-    return made
 
 
 @pytest.fixture(scope="module")

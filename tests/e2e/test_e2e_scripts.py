@@ -63,12 +63,6 @@ ROLE = {
 
 
 @pytest.fixture(scope="module")
-def kubectl(namespaces: Any) -> Kubectl:
-    made: Kubectl = namespaces()
-    return made
-
-
-@pytest.fixture(scope="module")
 def values(server: DevServer) -> dict[str, Any]:
     queues = {
         "script": {},
@@ -156,6 +150,21 @@ def test_commands_around_a_pod_run_in_the_controllers(helm: Helm, kubectl: Kubec
     kubectl.gone(task)
     until("it is removed", lambda: kubectl.get("configmap", f"clearml-id-{task}") is None, limit=60)
     assert f'output="make clearml-id-{task}"' in controller_log(kubectl, helm)
+
+
+def test_a_command_without_a_right_fails_its_task_with_the_reason(
+    helm: Helm, kubectl: Kubectl, server: DevServer, values: dict[str, Any], folder: Path
+) -> None:
+    """To make ConfigMaps the controller has a right of its own, for its record; to remove them it has not."""
+    glue = {**values["agentk8sglue"], "additionalRoleBindings": []}
+    glue["podCommands"] = {"preApply": values["agentk8sglue"]["podCommands"]["postDelete"]}
+    helm.upgrade({**values, "agentk8sglue": glue}, folder)
+    (task,) = enqueue(server.environment(), NewTask(name="commands", queue="commands", script=TELLS))
+    found = server.wait_for_status(task, "completed", "failed", "stopped", timeout=LIMIT)
+    assert found["status"] == "failed", (found, server.console(task))
+    assert found["status_message"].startswith("the command before its Job failed: exit code 1: remove clearml-id-")
+    assert "forbidden" in found["status_message"]
+    assert kubectl.job_of(task) is None
 
 
 def test_the_script_of_clearml_conf_runs_under_our_start_script(

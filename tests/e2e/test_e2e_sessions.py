@@ -31,12 +31,6 @@ threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
 @pytest.fixture(scope="module")
-def kubectl(namespaces: Any) -> Kubectl:
-    made: Kubectl = namespaces()
-    return made
-
-
-@pytest.fixture(scope="module")
 def helm(kubectl: Kubectl, server: DevServer, folder: Path) -> Iterator[Helm]:
     release = Helm("sessions", kubectl.namespace)
     values = values_for(

@@ -39,12 +39,6 @@ LONG = "import time\nprint('it runs', flush=True)\ntime.sleep(600)\n"
 
 
 @pytest.fixture(scope="module")
-def kubectl(namespaces: Any) -> Kubectl:
-    made: Kubectl = namespaces()
-    return made
-
-
-@pytest.fixture(scope="module")
 def task_credentials(server: DevServer) -> tuple[str, str]:
     """Task pods are another user than the controller."""
     return server.add_credentials(user="task-runner")

@@ -26,12 +26,6 @@ Asked = tuple[str, str, str]
 
 
 @pytest.fixture(scope="module")
-def kubectl(namespaces: Any) -> Kubectl:
-    made: Kubectl = namespaces()
-    return made
-
-
-@pytest.fixture(scope="module")
 def helm(kubectl: Kubectl, folder: Path) -> Iterator[Helm]:
     """The objects of a release; no server, and nobody waits for its pod."""
     release = Helm("rights", kubectl.namespace)
