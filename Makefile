@@ -131,8 +131,8 @@ soak: ## 5,000 tasks with faults, kills and outages (about 20 minutes)
 	@PYTEST_ARGS="-n0 -k test_soak" $(TEST) --long cluster
 
 .PHONY: test-long
-test-long: ## the tests marked long: every way of an upgrade
-	@$(TEST) --long cluster e2e
+test-long: ## the tests marked long: big matrices and soaks, every way of an upgrade, the real Kueue
+	@$(TEST) --long
 
 .PHONY: bench
 bench: packages ## launch rate against a bare client's, and how tasks start, in one run

@@ -77,12 +77,6 @@ def pytest_command(parts: Sequence[str], *, long: bool, extra: Sequence[str]) ->
     return [*command, *extra, *(f"tests/{name}" for name in parts)]
 
 
-def long_tests(parts: Sequence[str]) -> bool:
-    """Whether a test of the parts is marked `long`."""
-    files = (path for name in parts for path in (ROOT / "tests" / name).rglob("test_*.py"))
-    return any("pytest.mark.long" in path.read_text(encoding="utf-8") for path in files)
-
-
 def main() -> int:  # noqa: RET503 - exec does not return
     parser = argparse.ArgumentParser(prog="python3 -m ci.test", description="Run the tests.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
@@ -95,9 +89,6 @@ def main() -> int:  # noqa: RET503 - exec does not return
     except (PartError, ClusterError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if options.long and not long_tests(parts):
-        print(f"no test of {', '.join(parts)} is marked `long`", file=sys.stderr)
-        return 0
     cluster = any(PARTS[name].cluster for name in parts)
     if cluster and not current:
         subprocess.run([ROOT / "ci/tools/apt.sh", "tests"], check=True)

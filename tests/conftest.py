@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ TESTS = Path(__file__).resolve().parent
 OWN_CLUSTER = ("test_local_cluster.py", "test_local_cluster_down.py", "test_current_cluster.py")
 """Files of the part `cluster` whose tests bring up clusters of their own."""
 
-_left_out = pytest.StashKey[list[str]]()
+_left_out = pytest.StashKey[set[str]]()
 
 
 def part_of(path: Path) -> str:
@@ -35,14 +35,8 @@ def cluster_of(path: Path) -> str | None:
             return None
 
 
-def files_with_long_tests() -> list[str]:
-    """By their text: under pytest-xdist only the workers collect tests."""
-    files = (path for path in TESTS.glob("*/**/test_*.py") if "pytest.mark.long" in path.read_text(encoding="utf-8"))
-    return sorted(str(path.relative_to(TESTS.parent)) for path in files)
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_left_out] = []
+    config.stash[_left_out] = set()
     config.pluginmanager.register(Times(), "times-of-parts")
 
 
@@ -50,8 +44,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     lines = []
     if skipped := os.environ.get("SKIP_PARTS", "").replace(",", " ").split():
         lines.append(f"switched off by SKIP_PARTS: {', '.join(skipped)}")
-    if "long" not in config.option.markexpr and (files := files_with_long_tests()):
-        lines.append(f"switched off: tests marked `long` in {', '.join(files)} (make test-long runs them)")
+    if "long" not in config.option.markexpr:
+        lines.append("switched off: tests marked `long` (make test-long runs them); their number is at the end")
     if os.environ.get("CLUSTER") == "current":
         lines.append("CLUSTER=current: the current kube context; the local cluster is not tested itself")
     return lines
@@ -78,21 +72,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     long = [item for item in items if item.get_closest_marker("long")]
     if long:
         items[:] = [item for item in items if not item.get_closest_marker("long")]
-        config.stash[_left_out] = [item.nodeid for item in long]
+        config.stash[_left_out] = {item.nodeid for item in long}
         config.hook.pytest_deselected(items=long)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["left_out"] = session.config.stash[_left_out]
+        session.config.workeroutput["left_out"] = sorted(session.config.stash[_left_out])
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     """With pytest-xdist only the workers know what was left out."""
     del error
-    left_out = node.config.stash[_left_out]
-    left_out += [name for name in getattr(node, "workeroutput", {}).get("left_out", ()) if name not in left_out]
+    node.config.stash[_left_out].update(getattr(node, "workeroutput", {}).get("left_out", ()))
 
 
 class Times:
@@ -112,5 +105,5 @@ class Times:
             terminalreporter.write_line(f"{part}: {len(self.tests[part])} tests, {seconds:.0f} s")
         if left_out := config.stash[_left_out]:
             terminalreporter.write_line(f"switched off: {len(left_out)} tests marked `long`:")
-            for name in sorted(left_out):
-                terminalreporter.write_line(f"  {name}")
+            for name, number in sorted(Counter(node.partition("[")[0] for node in left_out).items()):
+                terminalreporter.write_line(f"  {number:4} of {name}")

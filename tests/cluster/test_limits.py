@@ -18,14 +18,12 @@ from chaos_kube import MERGE_PATCH, Kube
 from chaos_quota import set_quota
 from chaos_scene import Scene
 from clearml_k8s.flow.graces import GRACE_SECONDS
-from clearml_k8s.flow.pace import LEAST, WINDOW_SECONDS
+from clearml_k8s.flow.pace import LEAST
 
 LABEL = "required-resources"
 FIELD = f"metadata|labels|{LABEL}"
 GPUS_OF_A_NODE = 64
 RELEASE = "limits"
-LATE_SECONDS = 5.0
-"""By so much the controller sees later at most what the scheduler did."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,23 +185,22 @@ async def test_no_limit_is_passed(
 
 
 async def test_the_pace_is_that_of_the_cluster(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a setting: Kubernetes has before it no more than it got to in the last seconds, or the least."""
+    """Without a setting: Kubernetes has before it no more than the least until it got to more. The seconds in which it
+    must have are not asked of a busy machine, but of a clock of ours (tests/unit/flow/test_pace.py)."""
     tasks, began = scene.server.bulk_tasks(240, queue="alpha"), time.monotonic()
     queues = {"alpha": {"templateOverrides": {"nodeSelector": {"type": "kwok"}}}}
     # With the real time limits: a create that is cut off is answered after all, and is then not written down whole.
     controller = scene.controller(RELEASE, limits={}, maxPendingPods=None, queues=queues, grace_seconds=GRACE_SECONDS)
     async with scene.agents() as agents, controller:
         await scene.settled(tasks, releases={RELEASE: scene.namespaces[0]}, agents=agents, limit=330)
-    found = paced(seen(scene.audit.events()), seconds=WINDOW_SECONDS + LATE_SECONDS)
+    found = paced(seen(scene.audit.events()))
     with capsys.disabled():
         facts = {"time": f"{time.monotonic() - began:.0f} s"}
         facts["most before Kubernetes at one time"] = str(max(before for before, _ in found))
-        facts["most that it got to in the window"] = str(max(got_to for _, got_to in found))
         print(shown("PACE", facts, scene.count(tasks, agents=agents)))
     # The log lacks a Job now and then, of which the watch tells.
     assert len(found) >= 0.9 * len(tasks)
-    # A control plane that gets to more than the least in a window is given more.
-    assert max(before for before, _ in found) > LEAST or max(got_to for _, got_to in found) <= LEAST
+    assert max(got_to for _, got_to in found) > LEAST
     assert [(before, got_to) for before, got_to in found if before > max(LEAST, got_to)] == []
 
 

@@ -10,7 +10,17 @@ from explore import explore
 REMAINS = {"stop,enqueue+agent", "uninstall,install,stop"}
 
 
-@pytest.mark.parametrize("scenario", [name for name in SCENARIOS if name not in REMAINS])
+LARGE = {"room,stop,enqueue", "reset,enqueue"}
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        pytest.param(name, marks=pytest.mark.long) if name in LARGE else name
+        for name in SCENARIOS
+        if name not in REMAINS
+    ],
+)
 def test_no_task_is_lost_stuck_or_started_twice(scenario: str) -> None:
     result = explore(Model(SCENARIOS[scenario], Rules()))
     assert result.complete, f"cut at {result.states} states"
@@ -47,7 +57,7 @@ def test_what_remains_of_an_abort_beside_giving_back_is_an_entry() -> None:
         ("sweep", "stop,enqueue", "lost"),
         ("hold", "stop,enqueue", "twice"),
         ("let_go", "room", "stuck"),
-        ("look", "room,stop,enqueue", "twice"),
+        pytest.param("look", "room,stop,enqueue", "twice", marks=pytest.mark.long),
         ("own_mark", "uninstall,install", "twice"),
         ("release", "uninstall", "stuck"),
     ],

@@ -87,16 +87,15 @@ def most_undecided(some: Iterable[Seen]) -> Decimal:
     return _most((one.place.since, one.looked_at or one.place.until, 1) for one in some)
 
 
-def paced(some: Iterable[Seen], *, seconds: float) -> list[tuple[int, int]]:
-    """At each Job's creation: how many Jobs, with it, the scheduler had said nothing of, and how many it had in the
-    ``seconds`` before."""
+def paced(some: Iterable[Seen]) -> list[tuple[int, int]]:
+    """At each Job's creation: how many Jobs, with it, the scheduler had said nothing of, and how many it had so far."""
     every = list(some)
     begun = sorted(_time(one.place.since) for one in every)
     got_to = sorted(_time(one.looked_at or one.place.until or one.place.since) for one in every)
     found = []
     for number, at in enumerate(begun, start=1):
         done = bisect.bisect_right(got_to, at)
-        found.append((number - done, done - bisect.bisect_left(got_to, at - seconds)))
+        found.append((number - done, done))
     return found
 
 

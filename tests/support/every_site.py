@@ -15,7 +15,7 @@ SOURCE = Path(flow.__file__).parent
 CLEARML = ("tasks", "queues", "events", "workers", "owners")
 CLIENT = {"create": "POST", "patch": "PATCH", "delete": "DELETE", "find": "GET", "get": "GET", "stream": "GET",
           "list_pages": "GET"}  # fmt: skip
-READS = {"events_of": "GET events", "environment": "GET pods"}
+READS = {"events_of": "GET events", "environment": "GET pods", "list_services": "GET services"}
 """Functions of `kube` by what they call."""
 
 COMMAND = "a command"

@@ -1,7 +1,8 @@
 """Every call that the flow makes, and so every await of it, meets every fault: nothing is lost, doubled or left over.
 
 No sample: a run without faults records the calls of each scenario, which must be those listed here; then the scenario
-is run anew for each of them and each fault. What is written of calls in the flow's code must stand in some list.
+is run anew for each of them and each fault (half of the faults in `make test-long`). What is written of calls in the
+flow's code must stand in some list.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from every_points import ELSEWHERE, POINTS
 from every_scenarios import SCENARIOS
 from every_site import sites, writes
 from every_world import World
+from rest_is_long import rest_is_long
 
 GUARANTEES = Path(__file__).parents[3] / "docs" / "guarantees.md"
 
@@ -40,7 +42,10 @@ async def test_all_calls_are_known(app: Server, scenario: str) -> None:
     assert found == known, f"POINTS[{scenario!r}]: add {new}, remove {gone}, in the order of {found}"
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+USUAL = ("dies before", "dies after", "dies and it is done late", "lost after", "lost and it is done late", "refused")
+
+
+@pytest.mark.parametrize("fault", rest_is_long(FAULTS, but=USUAL, name="name"), ids=lambda fault: fault.name)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 async def test_whatever_call_goes_wrong(app: Server, scenario: str, fault: Fault) -> None:
     points = (await play(SCENARIOS[scenario], app)).points
@@ -58,7 +63,10 @@ async def test_whatever_call_goes_wrong(app: Server, scenario: str, fault: Fault
 TWICE = "a task is launched"
 
 
-@pytest.mark.parametrize("first", listed(TWICE))
+WRITES = ("marking._mark tasks.edit_hyper_params", "claim._take queues.remove_task", "launch.launch POST jobs")
+
+
+@pytest.mark.parametrize("first", rest_is_long(listed(TWICE), but=WRITES))
 async def test_whatever_two_calls_of_a_launch_go_wrong(app: Server, first: str) -> None:
     """The second is any later call, of the same life or of another, until all is at rest again."""
     scenario, wrong = SCENARIOS[TWICE], []
