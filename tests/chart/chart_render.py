@@ -101,7 +101,7 @@ class Rendered:
     def config(self) -> dict[str, Any]:
         (data,) = [o["data"] for o in self.objects if o["kind"] == "ConfigMap" and "config.yaml" in o["data"]]
         assert set(data) == {"config.yaml"}
-        config: dict[str, Any] = yaml.safe_load(data["config.yaml"])
+        (config,) = documents(data["config.yaml"])
         return config
 
 
@@ -135,6 +135,11 @@ def helm(name: str, *args: str, values: str | None = None) -> subprocess.Complet
     )
 
 
+def documents(text: str) -> list[Object]:
+    """All that are not empty, read by libyaml: what Helm renders takes the reader in Python as long as Helm."""
+    return [found for found in yaml.load_all(text, Loader=yaml.CSafeLoader) if found]
+
+
 @functools.cache
 def _render(name: str, values: str, release: str, namespace: str) -> tuple[Object, ...] | str:
     done = helm(
@@ -142,7 +147,7 @@ def _render(name: str, values: str, release: str, namespace: str) -> tuple[Objec
     )
     if done.returncode != 0:
         return done.stderr
-    return tuple(found for found in yaml.safe_load_all(done.stdout) if found)
+    return tuple(documents(done.stdout))
 
 
 @functools.cache
@@ -185,5 +190,5 @@ def ci_values() -> list[Path]:
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    (loaded,) = documents(path.read_text(encoding="utf-8"))
     return loaded

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from chart_render import CHART, CREDENTIALS, FULLNAME, NAMESPACE, RELEASE, at, helm, merged
+from chart_render import CHART, CREDENTIALS, FULLNAME, NAMESPACE, RELEASE, at, documents, helm, merged
 
 JOB = f"{FULLNAME}-controller"
 MINUTES = 120
@@ -257,7 +257,7 @@ def rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = json.dumps(merged(CREDENTIALS, at("metrics.prometheusRule.enabled", True)))
     done = helm("helm4", "template", RELEASE, str(CHART), "--namespace", NAMESPACE, values=values)
     assert done.returncode == 0, done.stderr
-    found = next(o for o in yaml.safe_load_all(done.stdout) if o and o["kind"] == "PrometheusRule")
+    found = next(o for o in documents(done.stdout) if o["kind"] == "PrometheusRule")
     path = tmp_path_factory.mktemp("rules") / "rules.yaml"
     path.write_text(yaml.safe_dump(found["spec"]))
     return path

@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 import yaml
-from chart_render import ACCESS_KEY, CHART, CREDENTIALS, FULLNAME, HELMS, NAMESPACE, SECRET_KEY, Refused, Rendered, helm
+from chart_render import (
+    ACCESS_KEY,
+    CHART,
+    CREDENTIALS,
+    FULLNAME,
+    HELMS,
+    NAMESPACE,
+    SECRET_KEY,
+    Refused,
+    Rendered,
+    documents,
+    helm,
+)
 from clearml_k8s.clearml.keys import ACCESS_KEY_FILE, SECRET_KEY_FILE
 
 Render = Callable[..., Rendered]
@@ -43,7 +55,7 @@ def test_an_upgrade_without_a_cluster_renders_the_same(helm_name: str, render: R
         values=values,
     )
     assert done.returncode == 0, done.stderr
-    assert [found for found in yaml.safe_load_all(done.stdout) if found] == list(render().objects)
+    assert documents(done.stdout) == list(render().objects)
 
 
 def test_everything_is_in_the_namespace_of_the_release(render: Render) -> None:

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from chart_render import CHART, CREDENTIALS, HELMS, KUBERNETES_VERSIONS, ci_values, helm, merged
+from chart_render import CHART, CREDENTIALS, HELMS, KUBERNETES_VERSIONS, ci_values, documents, helm, merged
 from monitoring_types import MONITORING
 
 TEMPLATE = "{{.NormalizedKubernetesVersion}}/{{.ResourceKind}}{{.KindSuffix}}.json"
@@ -78,7 +77,7 @@ def test_every_object(schemas: Path, version: str, path: Path) -> None:
     text = rendered(path)
     found = kubeconform(schemas, text, version=version)
     assert [one for one in found if one["status"] != "statusValid"] == []
-    assert len(found) == len([one for one in yaml.safe_load_all(text) if one])
+    assert len(found) == len(documents(text))
 
 
 @pytest.mark.parametrize(

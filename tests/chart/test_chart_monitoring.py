@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from chart_render import CHART, CREDENTIALS, FULLNAME, NAMESPACE, ROOT, Refused, Rendered, at, helm, merged
+from chart_render import CHART, CREDENTIALS, FULLNAME, NAMESPACE, ROOT, Refused, Rendered, at, documents, helm, merged
 from clearml_k8s import metrics
 from monitoring_types import MONITORING
 from monitoring_values import ALL_MONITORING
@@ -196,7 +196,7 @@ def test_promtool_takes_the_rules(helm_name: str, tmp_path: Path) -> None:
     assert program, "promtool is missing: ci/tools/apt.sh tests"
     values = json.dumps(merged(CREDENTIALS, ALL_MONITORING))
     done = helm(helm_name, "template", "rel", str(CHART), "--kube-version", "1.37.0", values=values)
-    rule = next(o for o in yaml.safe_load_all(done.stdout) if o and o["kind"] == "PrometheusRule")
+    rule = next(o for o in documents(done.stdout) if o["kind"] == "PrometheusRule")
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule["spec"]))
     checked = subprocess.run(
         [program, "check", "rules", str(tmp_path / "rules.yaml")], capture_output=True, text=True, check=False

@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 import yaml
-from chart_render import CHART, CREDENTIALS, helm, merged, render
+from chart_render import CHART, CREDENTIALS, documents, helm, merged, render
 
 from tests.bench import chart as bench
 
@@ -61,7 +61,7 @@ def test_as_a_subchart(helm_name: str, tmp_path: Path) -> None:
     assert linted.returncode == 0, linted.stdout + linted.stderr
     done = helm(helm_name, "template", "rel", str(parent), "--kube-version", "1.37.0", values=json.dumps(values))
     assert done.returncode == 0, done.stderr
-    objects = [found for found in yaml.safe_load_all(done.stdout) if found]
+    objects = documents(done.stdout)
     deployment = next(found for found in objects if found["kind"] == "Deployment")
     container = deployment["spec"]["template"]["spec"]["containers"][0]
     assert container["image"] == "registry.local/clearml-k8s/controller:6.0.0"
@@ -88,7 +88,7 @@ def test_two_aliases_in_one_release(helm_name: str, tmp_path: Path) -> None:
     values = json.dumps({"gpu": policies, "cpu": policies})
     done = helm(helm_name, "template", "rel", str(parent), "--kube-version", "1.37.0", values=values)
     assert done.returncode == 0, done.stderr
-    objects = [found for found in yaml.safe_load_all(done.stdout) if found]
+    objects = documents(done.stdout)
     names = [(found["kind"], found["metadata"]["name"]) for found in objects]
     assert len(names) == len(set(names))
     configs = [yaml.safe_load(o["data"]["config.yaml"]) for o in objects if o["kind"] == "ConfigMap"]
