@@ -8,7 +8,8 @@ from collections.abc import Coroutine, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
-from clearml_k8s.app.parts import Parts, Reports
+from clearml_k8s.app.parts import Parts
+from clearml_k8s.app.reports import Reports
 from clearml_k8s.app.waiting import Rounds, patiently
 from clearml_k8s.clearml.health import State
 from clearml_k8s.clock import in_turns
