@@ -23,6 +23,15 @@ from e2e_tasks import NewTask, enqueue
 EVERYTHING: dict[str, Any] = yaml.safe_load((CHART / "ci" / "everything-values.yaml").read_text(encoding="utf-8"))
 FULLNAME = EVERYTHING["fullnameOverride"]
 QUICK = [{"name": "CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL", "value": "1"}]
+COMPILED = """\
+import importlib.util, pathlib, sys
+for source in pathlib.Path(sys.prefix).rglob("*.py"):
+    compiled = pathlib.Path(importlib.util.cache_from_source(source))
+    if not compiled.exists() or compiled.read_bytes()[4] != 1:
+        print(source)
+"""
+"""Names what Python compiles at every start: that is not compiled, or goes by times, which layers of images round."""
+
 READS_FILES = """\
 import pathlib
 for path in ("/etc/clearml-ci/all.txt", "/etc/clearml-ci/queue.txt"):
@@ -46,6 +55,7 @@ def test_every_value_at_once(namespaces: Any, folder: Path) -> None:
         for file in EVERYTHING["agentk8sglue"]["fileMounts"]:
             path = f"{file['folderPath']}/{file['name']}"
             assert kubectl("exec", name, "--", "cat", path) == file["fileContent"]
+        assert kubectl("exec", name, "--", "python3", "-c", COMPILED) == ""
 
         account = f"system:serviceaccount:{kubectl.namespace}:{FULLNAME}-controller"
         assert kubectl("auth", "can-i", "list", "pvc", "--as", account).strip() == "yes"
