@@ -13,7 +13,7 @@ from clearml_k8s.flow.diagnosis import PATIENCE, Category
 from clearml_k8s.flow.ending import ended, interrupted
 from clearml_k8s.flow.pending import pending
 from clearml_k8s.kube.slim import Condition, JobRecord, PodRecord
-from clearml_k8s.kube.watch import Gone, Upsert
+from clearml_k8s.kube.watch import Gone, Listed, Upsert
 from clearml_server.process import DevServer
 from flow_parts import LATER, Side, make_container, make_job, make_pod, make_task
 from kueue_objects import PREEMPTED_TEXT, evicted, make_workload, pending_workload, readmitted
@@ -403,6 +403,29 @@ async def test_a_pod_that_was_ended_before_its_task_began_waits_for_what_kueue_s
     )
     await loop.looks(task)
     assert server.task(task)["status_reason"] == "Kubernetes: kueue-deactivated"
+
+
+@pytest.mark.parametrize("how", ["suspended", "failed"])
+async def test_before_the_pods_are_listed_none_has_ended(side: Side, server: DevServer, how: str) -> None:
+    """After a restart: the Job comes first, and its pod, which still ends or says why it did, later."""
+    loop = loop_of(side)
+    task = await loop.launched()
+    start(server, task, worker=f"worker-a:{task}")
+    why = evicted("Preempted", PREEMPTED_TEXT)
+    if how == "suspended":
+        suspends(loop, task, conditions=why)
+    else:
+        job = dataclasses.replace(loop.job(task), conditions=make_job(finished="Failed").conditions)
+        loop.side.jobs.apply(Upsert(item=job))
+    loop.reconciler._listed = loop.pods.synced.is_set
+    await loop.reads.refresh([task])
+    for _ in range(5):
+        assert await loop.look(task) == pytest.approx(1.0)
+        await side.clock.advance(5.0)
+    assert server.task(task)["status"] == "in_progress"
+    loop.pods.apply(Listed(items=(), version="1"))
+    await loop.looks(task)
+    assert server.task(task)["status"] == "failed"
 
 
 async def test_what_kueue_never_says_is_not_waited_for_for_ever(side: Side, server: DevServer) -> None:

@@ -425,6 +425,7 @@ def make(
         queue=served.by_id,
         owners=owners,
         workloads=workloads if config.uses_kueue else None,
+        listed=pods.synced.is_set,
     )
     counting = Counting(
         config=config,
