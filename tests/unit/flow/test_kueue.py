@@ -398,9 +398,7 @@ async def test_a_pod_that_was_ended_before_its_task_began_waits_for_what_kueue_s
     await loop.look(task)
     assert entries(server) == []
     why = evicted("Deactivated", "The workload is deactivated")
-    loop.workloads.apply(
-        Upsert(item=make_workload(task=task, job=loop.job(task).uid, active=False, conditions=why))
-    )
+    loop.workloads.apply(Upsert(item=make_workload(task=task, job=loop.job(task).uid, active=False, conditions=why)))
     await loop.looks(task)
     assert server.task(task)["status_reason"] == "Kubernetes: kueue-deactivated"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import ctypes
+import subprocess
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,9 @@ async def test_who_hangs_is_ended_and_others_are_served() -> None:
         ("sleep 600 & echo $! >>pids; (trap '' TERM; sleep 600) & echo $! >>pids; wait", None),
         ("sleep 600 & echo $! >>pids", 0),
         ("nohup sleep 600 >/dev/null 2>&1 & echo $! >>pids; exit 4", 4),
+        ("timeout 600 sh -c 'echo $$ >>pids; sleep 600'; true", None),
+        ("set -m; sleep 600 & echo $! >>pids; sleep 600 | (echo $BASHPID >>pids; sleep 600); true", None),
+        ("set -m; sleep 600 & echo $! >>pids", 0),
     ],
 )
 async def test_what_it_has_started_ends_with_it(
@@ -83,6 +88,28 @@ async def test_what_it_has_started_ends_with_it(
     assert pids
     while any(map(runs, pids)):
         await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def process_one() -> Iterator[None]:
+    """Whose parent has ended becomes our child, as in a container."""
+    prctl, adopts = ctypes.CDLL(None).prctl, 36
+    assert prctl(adopts, 1, 0, 0, 0) == 0
+    yield
+    assert prctl(adopts, 0, 0, 0, 0) == 0
+
+
+@pytest.mark.usefixtures("process_one")
+async def test_no_dead_processes_are_left_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the pod has no more numbers for processes some day, and nothing can be run."""
+    monkeypatch.chdir(tmp_path)
+    other = subprocess.Popen(["true"])
+    leader = subprocess.Popen(["true"], start_new_session=True)
+    await run("(sleep 600 & echo $! >>pids; sleep 600 & echo $! >>pids); exit 1", seconds=5.0)
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        await run("true")
+    assert (other.wait(), leader.wait()) == (0, 0), "whom others wait for is left to them"
 
 
 async def test_a_run_that_is_given_up_ends_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
