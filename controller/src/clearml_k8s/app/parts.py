@@ -342,7 +342,7 @@ def make(
             jobs=jobs,
             pods=pods,
             teller=teller,
-            shell=partial(Shell, seconds=config.pod_commands.timeout_seconds, clock=session.clock),
+            shell=partial(Shell, seconds=config.pod_commands.timeout_seconds, clock=session.clock, may_run=leads),
             may_run=leads,
         )
     launcher = Launcher(

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,16 +38,21 @@ class Ended:
 class Shell:
     """Runs commands of one kind, a few at one time; the others wait as long as these last."""
 
-    def __init__(self, *, seconds: float, clock: Clock) -> None:
+    def __init__(self, *, seconds: float, clock: Clock, may_run: Callable[[], bool] = lambda: True) -> None:
+        """``may_run``: asked once more when it is a command's turn, which may be long after it came."""
+        self._may_run = may_run
         self._seconds = seconds
         self._clock = clock
         self._places = asyncio.Semaphore(MOST_AT_ONE_TIME)
         self._program = shutil.which("bash") or "/bin/sh"
 
     async def __call__(self, command: str, *, variables: Mapping[str, str]) -> Ended:
-        """Run it, with these variables beside those of the process. Raises HookUnavailable when it cannot be begun."""
+        """Run it, with these variables beside those of the process. Raises HookUnavailable when it cannot be begun,
+        or may not any more."""
         await in_turns(self._places.acquire, clock=self._clock)
         try:
+            if not self._may_run():
+                raise HookUnavailable("it is not run: this process may not lead any more")
             return await self._run(command, variables)
         finally:
             self._places.release()
