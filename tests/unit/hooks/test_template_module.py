@@ -33,6 +33,7 @@ def nothing(**kwargs): return None
 def no_map(**kwargs): return {"template": [1]}
 def not_json(**kwargs): return {"template": {1, 2}}
 def raises(**kwargs): raise ValueError("no such team")
+def tells(**kwargs): raise ValueError("no login with " + os.environ["REGISTRY_TOKEN"] + " password=hunter22")
 def hangs(**kwargs):
     while True: time.sleep(1)
 def hangs_for_some(task_dict, template, **kwargs):
@@ -139,6 +140,22 @@ async def test_a_module_that_cannot_be_loaded_is_no_tasks_fault(make: Make, func
     assert str(caught.value).startswith(f"the template module {function}: {said}")
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds", "said"),
+    [
+        ("import time; time.sleep(600)", 2.0, "that took more than 2 s; raise templateModule.timeoutSeconds"),
+        ("import os; os._exit(0)", 60.0, "its process has ended; see the log"),
+    ],
+)
+async def test_a_module_that_does_not_come_to_an_end_of_loading(
+    make: Make, tmp_path: Path, text: str, seconds: float, said: str
+) -> None:
+    (tmp_path / "slow.py").write_text(text, encoding="utf-8")
+    with pytest.raises(HookUnavailable) as caught:
+        await call(make("slow:update", seconds=seconds))
+    assert str(caught.value) == f"the template module slow:update: it cannot be loaded: {said}"
+
+
 async def test_its_traceback_is_in_the_log_under_its_name(make: Make, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SpecError):
         await call(make("custom_code:raises"))
@@ -169,6 +186,15 @@ async def test_what_it_has_started_ends_with_it(make: Make, tmp_path: Path, func
         assert end == {"metadata": {}}
     while any(map(runs, map(int, pids.read_text().split()))):
         await asyncio.sleep(0.01)
+
+
+async def test_what_it_raises_shows_no_secrets(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told to the task's user, who is not the module's author."""
+    monkeypatch.setenv("REGISTRY_TOKEN", "abcdef123456")
+    with pytest.raises(SpecError, match="it raised ValueError: no login with") as caught:
+        await call(make("custom_code:tells"))
+    assert "abcdef123456" not in str(caught.value)
+    assert "hunter22" not in str(caught.value)
 
 
 async def test_calls_at_one_time_get_their_own_answers(make: Make) -> None:

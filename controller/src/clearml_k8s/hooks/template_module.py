@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from typing import IO, Any, Final
 from clearml_k8s.clock import Clock, in_turns
 from clearml_k8s.config import TemplateModuleConfig
 from clearml_k8s.errors import HookUnavailable, SpecError
+from clearml_k8s.hidden import hiding, without_secrets
 from clearml_k8s.hooks.child import MOST_AT_ONE_TIME, ended, environment
 
 LONGEST_ANSWER: Final = 4_000_000
@@ -85,9 +87,10 @@ class TemplateModule:
 
     def _template(self, lines: list[str], *, in_time: bool) -> dict[str, Any]:
         answers = [found for line in lines if isinstance(found := _parsed(line), dict)]
-        error = next((found["error"] for found in answers if "error" in found), "")
+        error = next((str(found["error"]) for found in answers if "error" in found), "")
+        error = without_secrets(hiding(os.environ.items())(error))
         if not any("loaded" in found for found in answers):
-            raise HookUnavailable(self._named(f"it cannot be loaded: {error or 'see the log'}"))
+            raise HookUnavailable(self._named(f"it cannot be loaded: {error or self._silent(in_time=in_time)}"))
         if not in_time:
             raise SpecError(self._named(f"it took more than {self._config.timeout_seconds:g} s, and was ended"))
         if error:
@@ -99,6 +102,12 @@ class TemplateModule:
         if not isinstance(template, dict):
             raise SpecError(self._named('it has to return {"template": {...}}'))
         return template
+
+    def _silent(self, *, in_time: bool) -> str:
+        """Why nothing was said of it."""
+        if in_time:
+            return "its process has ended; see the log"
+        return f"that took more than {self._config.timeout_seconds:g} s; raise templateModule.timeoutSeconds"
 
     def _named(self, what: str) -> str:
         return f"the template module {self._config.function}: {what}"
