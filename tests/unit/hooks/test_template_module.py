@@ -13,7 +13,7 @@ from clearml_k8s.config import TemplateModuleConfig
 from clearml_k8s.errors import HookUnavailable, SpecError
 from clearml_k8s.hooks.child import MOST_AT_ONE_TIME
 from clearml_k8s.hooks.template_module import TemplateModule
-from clearml_k8s.hooks.worker import as_object
+from clearml_k8s.hooks.worker import as_object, most_memory
 from living import runs
 
 MODULE = """
@@ -41,6 +41,7 @@ def hangs_for_some(task_dict, template, **kwargs):
     return {"template": template}
 def leaves(**kwargs): sys.exit(3)
 def dies(**kwargs): os._exit(0)
+def takes_memory(**kwargs): bytearray(8 << 30)
 def too_much(template, **kwargs): return {"template": {"x": "y" * 5_000_000}}
 TEXT = "no function"
 def tell(task_dict, pid):
@@ -116,6 +117,7 @@ async def test_it_gets_what_clearmls_documentation_says(make: Make, monkeypatch:
         ("custom_code:raises", "it raised ValueError: no such team"),
         ("custom_code:leaves", "it raised SystemExit: 3"),
         ("custom_code:dies", "its process has ended without an answer that could be read"),
+        ("custom_code:takes_memory", "it raised MemoryError: it may take 1024 MiB"),
         ("custom_code:too_much", "its process has ended without an answer that could be read"),
     ],
 )
@@ -218,6 +220,20 @@ async def test_a_call_that_is_given_up_ends_its_process(make: Make, tmp_path: Pa
     with pytest.raises(asyncio.CancelledError):
         await first
     assert not runs(int(pids.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("said", "amount"),
+    [
+        (None, 1024), ("max", 1024), ("nonsense", 1024), (str(8 << 30), 1024), (str(512 << 20), 256),
+        (str(64 << 20), 64),
+    ],
+)  # fmt: skip
+def test_it_may_take_half_of_what_the_controller_has(tmp_path: Path, said: str | None, amount: int) -> None:
+    """Kubernetes ends all of a container that takes more than its limit, and that task would come first again."""
+    if said is not None:
+        (tmp_path / "memory.max").write_text(said + "\n", encoding="utf-8")
+    assert most_memory([tmp_path / "none", tmp_path / "memory.max"]) == amount << 20
 
 
 def test_objects_are_read_by_attribute() -> None:
