@@ -193,3 +193,26 @@ async def test_a_queues_name_is_never_read_as_a_command(
     if command.startswith(("printf %s {", 'printf %s "{', "printf %s '{", "[[", "x=")):
         assert ended.code == 0
         assert ended.output == name.replace("\udc80", "?").strip()
+
+
+@pytest.mark.parametrize(
+    ("command", "output"),
+    [
+        ("# don't do it for others\nprintf %s {queue_name}", "NAME"),
+        ("true; # don't\nprintf '%s' \"{queue_name}\" # nor here: \"\nprintf %s {queue_name}", "NAMENAME"),
+        ('printf %s "$(printf %s "{queue_name}")"', "NAME"),
+        ('printf %s "a $(printf %s "$(printf %s {queue_name})" "{queue_name}") b"', "a NAMENAME b"),
+        ('x="$( (printf %s "{queue_name}") )"; printf %s "$x{queue_name}"', "NAMENAME"),
+        ('printf %s "${none:-"{queue_name}"}" "${none:-it is {queue_name}}"', "NAMEit is NAME"),
+        ('printf %s "`printf %s "{queue_name}"`"', "NAME"),
+        ('cat <<END\nit\'s "{queue_name}", # {queue_name}\nEND\nprintf %s {queue_name}', 'it\'s "NAME", # NAME\nNAME'),
+        ("cat <<-'END' && printf %s {queue_name}\n\tdon't {namespace} $x\n\tEND", "don't ns $x\nNAME"),
+        ("printf %s $((1<<2)) {queue_name}; x=3; printf %s $((1<<x))\nprintf %s '{queue_name}'", "4NAME8NAME"),
+        ("printf %s \"$#${#none}\" {queue_name}'#'{queue_name}", "00NAME#NAME"),
+    ],
+)
+async def test_a_queues_name_is_quoted_as_the_shell_reads_its_place(command: str, output: str) -> None:
+    name = "*  a'b\"c $HOME"
+    filled = pod_commands.filled(command, pod_name="clearml-id-1", namespace="ns")
+    ended = await run(filled, variables=pod_commands.variables(queue_name=name))
+    assert ended == Ended(code=0, output=output.replace("NAME", name))
