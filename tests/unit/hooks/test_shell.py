@@ -13,7 +13,8 @@ from clearml_k8s.clock import SystemClock
 from clearml_k8s.config import pod_commands
 from clearml_k8s.errors import HookUnavailable
 from clearml_k8s.hooks.child import MOST_AT_ONE_TIME
-from clearml_k8s.hooks.shell import MOST_KEPT, Ended, Shell
+from clearml_k8s.hooks.output import MOST_KEPT
+from clearml_k8s.hooks.shell import Ended, Shell
 from living import runs
 
 

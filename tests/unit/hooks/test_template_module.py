@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from clearml_k8s.clock import SystemClock
 from clearml_k8s.config import TemplateModuleConfig
 from clearml_k8s.errors import HookUnavailable, SpecError
 from clearml_k8s.hooks.child import MOST_AT_ONE_TIME
+from clearml_k8s.hooks.output import MOST_KEPT
 from clearml_k8s.hooks.template_module import TemplateModule
 from clearml_k8s.hooks.worker import as_object, most_memory
 from living import runs
@@ -33,6 +35,9 @@ def nothing(**kwargs): return None
 def no_map(**kwargs): return {"template": [1]}
 def not_json(**kwargs): return {"template": {1, 2}}
 def raises(**kwargs): raise ValueError("no such team")
+def prints(template, **kwargs):
+    print("line\\n" * 100_000, os.environ["REGISTRY_TOKEN"], "\\nthe end")
+    return {"template": template}
 def tells(**kwargs): raise ValueError("no login with " + os.environ["REGISTRY_TOKEN"] + " password=hunter22")
 def hangs(**kwargs):
     while True: time.sleep(1)
@@ -158,13 +163,27 @@ async def test_a_module_that_does_not_come_to_an_end_of_loading(
     assert str(caught.value) == f"the template module slow:update: it cannot be loaded: {said}"
 
 
-async def test_its_traceback_is_in_the_log_under_its_name(make: Make, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_its_traceback_is_in_the_log_under_its_name(
+    make: Make, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By the logger alone, so that each line has the log's format."""
+    caplog.set_level(logging.INFO)
     with pytest.raises(SpecError):
         await call(make("custom_code:raises"))
-    lines = [line for line in capfd.readouterr().err.splitlines() if line]
-    assert "template module: Traceback (most recent call last):" in lines
-    assert "template module: ValueError: no such team" in lines
-    assert all(line.startswith("template module: ") for line in lines)
+    assert "template module: Traceback (most recent call last):" in caplog.messages
+    assert "template module: ValueError: no such team" in caplog.messages
+    assert capfd.readouterr() == ("", "")
+
+
+async def test_what_it_prints_is_bounded_and_shows_no_secrets(
+    make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_TOKEN", "abcdef123456")
+    caplog.set_level(logging.INFO)
+    assert await call(make("custom_code:prints")) == {"metadata": {}}
+    assert caplog.messages[-1] == "template module: the end"
+    assert len("".join(line.removeprefix("template module: ") for line in caplog.messages)) <= MOST_KEPT
+    assert "abcdef123456" not in caplog.text
 
 
 async def test_who_hangs_is_ended_and_others_are_served(make: Make) -> None:

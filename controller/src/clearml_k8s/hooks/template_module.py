@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -17,8 +18,10 @@ from typing import IO, Any, Final
 from clearml_k8s.clock import Clock, in_turns
 from clearml_k8s.config import TemplateModuleConfig
 from clearml_k8s.errors import HookUnavailable, SpecError
-from clearml_k8s.hidden import hiding, without_secrets
 from clearml_k8s.hooks.child import MOST_AT_ONE_TIME, ended, environment
+from clearml_k8s.hooks.output import Output, hidden
+
+log = logging.getLogger(__name__)
 
 LONGEST_ANSWER: Final = 4_000_000
 """Bytes; a Job takes a quarter of it."""
@@ -65,10 +68,23 @@ class TemplateModule:
 
     async def _run(self, request: str, answer: IO[bytes]) -> bool:
         """Whether the process has ended in time."""
+        output, in_time = Output(), False
+        try:
+            try:
+                process = self._begin(request, answer, output)
+            finally:
+                os.close(output.writer)
+            in_time = await ended(process, seconds=self._config.timeout_seconds, clock=self._clock)
+        finally:
+            for line in output.end().splitlines():
+                log.info("template module: %s", line)
+        return in_time
+
+    def _begin(self, request: str, answer: IO[bytes], output: Output) -> subprocess.Popen[bytes]:
         with tempfile.TemporaryFile("w+b") as given:
             given.write(request.encode())
             given.seek(0)
-            process = subprocess.Popen(  # noqa: S603, ASYNC220 - our own program, and nothing waits for it here
+            return subprocess.Popen(  # noqa: S603 - our own program, and nothing waits for it here
                 [
                     sys.executable,
                     "-m",
@@ -79,16 +95,16 @@ class TemplateModule:
                 ],
                 stdin=given,
                 stdout=subprocess.DEVNULL,
+                stderr=output.writer,
                 pass_fds=(answer.fileno(),),
                 start_new_session=True,
                 env=environment(),
             )
-        return await ended(process, seconds=self._config.timeout_seconds, clock=self._clock)
 
     def _template(self, lines: list[str], *, in_time: bool) -> dict[str, Any]:
         answers = [found for line in lines if isinstance(found := _parsed(line), dict)]
         error = next((str(found["error"]) for found in answers if "error" in found), "")
-        error = without_secrets(hiding(os.environ.items())(error))
+        error = hidden(error)
         if not any("loaded" in found for found in answers):
             raise HookUnavailable(self._named(f"it cannot be loaded: {error or self._silent(in_time=in_time)}"))
         if not in_time:

@@ -3,8 +3,8 @@
     python -m clearml_k8s.hooks.worker <fd> module:function [folder...] < request
 
 The request on stdin is a JSON object of keyword arguments. Lines of JSON go to the file descriptor: {"loaded": true}
-once the function is there, then {"result": ...} or {"error": text}. What the function prints goes to stderr, which is
-the controller's log. Nothing of the controller is imported.
+once the function is there, then {"result": ...} or {"error": text}. What the function prints goes to stderr, the
+last of which is in the controller's log. Nothing of the controller is imported.
 """
 
 from __future__ import annotations
@@ -82,8 +82,7 @@ def main(reference: str, *, request: str, out: TextIO) -> None:
         task = given["task_dict"]
         say(result=function(**given, **{TASK_OBJECT: as_object(task), TASK_CONFIG: NoConfig(), "worker": None}))
     except BaseException as error:
-        # At once, and so that nobody takes it for the controller's own.
-        sys.stderr.write("".join(f"template module: {line}\n" for line in traceback.format_exc().splitlines()))
+        traceback.print_exc()
         said = f"it may take {most_memory() >> 20} MiB" if isinstance(error, MemoryError) else error
         say(error=f"{type(error).__name__}: {said}"[:500])
 
