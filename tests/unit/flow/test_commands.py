@@ -422,6 +422,24 @@ async def test_what_is_owed_is_dropped_when_its_command_is_taken_out(
     assert "command dropped: none is to run after its pod any more" in caplog.text
 
 
+@pytest.mark.parametrize("before", ["post_apply", "post_delete"])
+async def test_a_command_that_is_added_is_for_new_pods(world: World, before: str) -> None:
+    """What it undoes was not done for those that are there."""
+    await world.starts(PodCommandsConfig(**{before: "old {pod_name}"}))
+    task = await world.launched()
+    await world.look()
+    added = {"post_apply": "added 1", "post_delete": "added 2"} | {before: "old {pod_name}"}
+    await world.starts(PodCommandsConfig(**added))
+    await world.side.record.open()
+    world.side.relist()
+    await world.look()
+    world.job_goes(task)
+    await world.look()
+    await world.look(STAYS_SECONDS)
+    assert world.shells.words() == ["old"]
+    assert world.owed() == set()
+
+
 async def test_nothing_is_said_of_what_never_was_owed(world: World, caplog: pytest.LogCaptureFixture) -> None:
     await world.starts(PodCommandsConfig(post_apply="note"))
     task = await world.launched()

@@ -13,7 +13,7 @@ from clearml_k8s.flow.diagnosis import PATIENCE, Category
 from clearml_k8s.flow.ending import ended, interrupted
 from clearml_k8s.flow.pending import pending
 from clearml_k8s.kube.slim import Condition, JobRecord, PodRecord
-from clearml_k8s.kube.watch import Gone, Upsert
+from clearml_k8s.kube.watch import Gone, Listed, Upsert
 from clearml_server.process import DevServer
 from flow_parts import LATER, Side, make_container, make_job, make_pod, make_task
 from kueue_objects import PREEMPTED_TEXT, evicted, make_workload, pending_workload, readmitted
@@ -347,6 +347,93 @@ async def test_the_report_of_a_sigterm_waits_for_what_kueue_says(side: Side, ser
     assert await loop.look(task) == pytest.approx(5.0)
     assert server.task(task)["status"] == "stopped"
     suspends(loop, task, conditions=evicted("Preempted", PREEMPTED_TEXT))
+    await loop.looks(task)
+    assert server.task(task)["status"] == "queued"
+
+
+@pytest.mark.parametrize("resumed_at", ["", "2026-01-15T07:00:40Z"], ids=["suspended", "let in again"])
+@pytest.mark.parametrize("found", ["begun", "begun, and its agent reported an abort"])
+async def test_a_pod_that_was_ended_waits_for_what_kueue_says(
+    side: Side, server: DevServer, found: str, resumed_at: str
+) -> None:
+    """The Workloads come by a stream of their own: after a restart they are listed last."""
+    loop = loop_of(side, max_requeues={"preempted": 1})
+    task = await loop.launched()
+    start(server, task, worker=f"worker-a:{task}")
+    loop.pod(task, KILLED, phase="Failed", **DELETED)
+    suspends(loop, task)
+    if resumed_at:
+        known = loop.job(task)
+        job = dataclasses.replace(known, suspend=False, conditions=resumed(resumed_at).conditions)
+        loop.side.jobs.apply(Upsert(item=job))
+    for workload in loop.workloads:
+        loop.workloads.apply(Gone(item=workload))
+    if "reported" in found:
+        server.call("tasks.stopped", task=task, status_reason=SIGTERM_REASON, status_message="Changed by clearml_agent")
+    await loop.reads.refresh([task])
+    before = server.task(task)["status"]
+    for _ in range(3):
+        await loop.look(task)
+        await side.clock.advance(5.0)
+    assert server.task(task)["status"] == before
+    why = evicted("Preempted", PREEMPTED_TEXT) if not resumed_at else readmitted("Preempted", PREEMPTED_TEXT)
+    loop.workloads.apply(Upsert(item=make_workload(task=task, job=loop.job(task).uid, conditions=why)))
+    await loop.looks(task)
+    assert server.task(task)["status"] == "queued"
+    assert "Kueue preempted the task" in await console(loop, server, task)
+
+
+async def test_a_pod_that_was_ended_before_its_task_began_waits_for_what_kueue_says(
+    side: Side, server: DevServer
+) -> None:
+    """Of a Workload that was deactivated nothing is put back."""
+    loop = loop_of(side)
+    task = await loop.launched()
+    loop.pod(task, KILLED, phase="Failed", **DELETED)
+    suspends(loop, task)
+    for workload in loop.workloads:
+        loop.workloads.apply(Gone(item=workload))
+    await loop.look(task)
+    await side.clock.advance(5.0)
+    await loop.look(task)
+    assert entries(server) == []
+    why = evicted("Deactivated", "The workload is deactivated")
+    loop.workloads.apply(Upsert(item=make_workload(task=task, job=loop.job(task).uid, active=False, conditions=why)))
+    await loop.looks(task)
+    assert server.task(task)["status_reason"] == "Kubernetes: kueue-deactivated"
+
+
+@pytest.mark.parametrize("how", ["suspended", "failed"])
+async def test_before_the_pods_are_listed_none_has_ended(side: Side, server: DevServer, how: str) -> None:
+    """After a restart: the Job comes first, and its pod, which still ends or says why it did, later."""
+    loop = loop_of(side)
+    task = await loop.launched()
+    start(server, task, worker=f"worker-a:{task}")
+    why = evicted("Preempted", PREEMPTED_TEXT)
+    if how == "suspended":
+        suspends(loop, task, conditions=why)
+    else:
+        job = dataclasses.replace(loop.job(task), conditions=make_job(finished="Failed").conditions)
+        loop.side.jobs.apply(Upsert(item=job))
+    loop.reconciler._listed = loop.pods.synced.is_set
+    await loop.reads.refresh([task])
+    for _ in range(5):
+        assert await loop.look(task) == pytest.approx(1.0)
+        await side.clock.advance(5.0)
+    assert server.task(task)["status"] == "in_progress"
+    loop.pods.apply(Listed(items=(), version="1"))
+    await loop.looks(task)
+    assert server.task(task)["status"] == "failed"
+
+
+async def test_what_kueue_never_says_is_not_waited_for_for_ever(side: Side, server: DevServer) -> None:
+    """Kueue may be gone, or somebody else has suspended the Job."""
+    loop = loop_of(side, max_requeues={"evicted": 1})
+    task = await loop.launched()
+    start(server, task, worker=f"worker-a:{task}")
+    loop.pod(task, KILLED, phase="Failed", **DELETED)
+    suspends(loop, task)
+    await loop.reads.refresh([task])
     await loop.looks(task)
     assert server.task(task)["status"] == "queued"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import ctypes
+import subprocess
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ from clearml_k8s.clock import SystemClock
 from clearml_k8s.config import pod_commands
 from clearml_k8s.errors import HookUnavailable
 from clearml_k8s.hooks.child import MOST_AT_ONE_TIME
-from clearml_k8s.hooks.shell import MOST_KEPT, Ended, Shell
+from clearml_k8s.hooks.output import MOST_KEPT
+from clearml_k8s.hooks.shell import Ended, Shell
 from living import runs
 
 
@@ -66,12 +69,28 @@ async def test_who_hangs_is_ended_and_others_are_served() -> None:
     assert [(await task).code for task in hanging] == [None] * MOST_AT_ONE_TIME
 
 
+async def test_who_has_waited_for_its_turn_is_not_run_where_nothing_may_be_any_more(tmp_path: Path) -> None:
+    leads = [True]
+    one = Shell(seconds=3.0, clock=SystemClock(), may_run=lambda: leads[0])
+    hanging = [asyncio.create_task(one("sleep 600", variables={})) for _ in range(MOST_AT_ONE_TIME)]
+    late = asyncio.create_task(one(f"touch {tmp_path}/ran", variables={}))
+    await asyncio.sleep(0.1)
+    leads[0] = False
+    with pytest.raises(HookUnavailable, match="may not lead any more"):
+        await late
+    await asyncio.gather(*hanging)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("command", "code"),
     [
         ("sleep 600 & echo $! >>pids; (trap '' TERM; sleep 600) & echo $! >>pids; wait", None),
         ("sleep 600 & echo $! >>pids", 0),
         ("nohup sleep 600 >/dev/null 2>&1 & echo $! >>pids; exit 4", 4),
+        ("timeout 600 sh -c 'echo $$ >>pids; sleep 600'; true", None),
+        ("set -m; sleep 600 & echo $! >>pids; sleep 600 | (echo $BASHPID >>pids; sleep 600); true", None),
+        ("set -m; sleep 600 & echo $! >>pids", 0),
     ],
 )
 async def test_what_it_has_started_ends_with_it(
@@ -83,6 +102,28 @@ async def test_what_it_has_started_ends_with_it(
     assert pids
     while any(map(runs, pids)):
         await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def process_one() -> Iterator[None]:
+    """Whose parent has ended becomes our child, as in a container."""
+    prctl, adopts = ctypes.CDLL(None).prctl, 36
+    assert prctl(adopts, 1, 0, 0, 0) == 0
+    yield
+    assert prctl(adopts, 0, 0, 0, 0) == 0
+
+
+@pytest.mark.usefixtures("process_one")
+async def test_no_dead_processes_are_left_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the pod has no more numbers for processes some day, and nothing can be run."""
+    monkeypatch.chdir(tmp_path)
+    other = subprocess.Popen(["true"])
+    leader = subprocess.Popen(["true"], start_new_session=True)
+    await run("(sleep 600 & echo $! >>pids; sleep 600 & echo $! >>pids); exit 1", seconds=5.0)
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        await run("true")
+    assert (other.wait(), leader.wait()) == (0, 0), "whom others wait for is left to them"
 
 
 async def test_a_run_that_is_given_up_ends_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,3 +194,26 @@ async def test_a_queues_name_is_never_read_as_a_command(
     if command.startswith(("printf %s {", 'printf %s "{', "printf %s '{", "[[", "x=")):
         assert ended.code == 0
         assert ended.output == name.replace("\udc80", "?").strip()
+
+
+@pytest.mark.parametrize(
+    ("command", "output"),
+    [
+        ("# don't do it for others\nprintf %s {queue_name}", "NAME"),
+        ("true; # don't\nprintf '%s' \"{queue_name}\" # nor here: \"\nprintf %s {queue_name}", "NAMENAME"),
+        ('printf %s "$(printf %s "{queue_name}")"', "NAME"),
+        ('printf %s "a $(printf %s "$(printf %s {queue_name})" "{queue_name}") b"', "a NAMENAME b"),
+        ('x="$( (printf %s "{queue_name}") )"; printf %s "$x{queue_name}"', "NAMENAME"),
+        ('printf %s "${none:-"{queue_name}"}" "${none:-it is {queue_name}}"', "NAMEit is NAME"),
+        ('printf %s "`printf %s "{queue_name}"`"', "NAME"),
+        ('cat <<END\nit\'s "{queue_name}", # {queue_name}\nEND\nprintf %s {queue_name}', 'it\'s "NAME", # NAME\nNAME'),
+        ("cat <<-'END' && printf %s {queue_name}\n\tdon't {namespace} $x\n\tEND", "don't ns $x\nNAME"),
+        ("printf %s $((1<<2)) {queue_name}; x=3; printf %s $((1<<x))\nprintf %s '{queue_name}'", "4NAME8NAME"),
+        ("printf %s \"$#${#none}\" {queue_name}'#'{queue_name}", "00NAME#NAME"),
+    ],
+)
+async def test_a_queues_name_is_quoted_as_the_shell_reads_its_place(command: str, output: str) -> None:
+    name = "*  a'b\"c $HOME"
+    filled = pod_commands.filled(command, pod_name="clearml-id-1", namespace="ns")
+    ended = await run(filled, variables=pod_commands.variables(queue_name=name))
+    assert ended == Ended(code=0, output=output.replace("NAME", name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from clearml_k8s.clock import SystemClock
 from clearml_k8s.config import TemplateModuleConfig
 from clearml_k8s.errors import HookUnavailable, SpecError
 from clearml_k8s.hooks.child import MOST_AT_ONE_TIME
+from clearml_k8s.hooks.output import MOST_KEPT
 from clearml_k8s.hooks.template_module import TemplateModule
-from clearml_k8s.hooks.worker import as_object
+from clearml_k8s.hooks.worker import as_object, most_memory
 from living import runs
 
 MODULE = """
@@ -33,6 +35,10 @@ def nothing(**kwargs): return None
 def no_map(**kwargs): return {"template": [1]}
 def not_json(**kwargs): return {"template": {1, 2}}
 def raises(**kwargs): raise ValueError("no such team")
+def prints(template, **kwargs):
+    print("line\\n" * 100_000, os.environ["REGISTRY_TOKEN"], "\\nthe end")
+    return {"template": template}
+def tells(**kwargs): raise ValueError("no login with " + os.environ["REGISTRY_TOKEN"] + " password=hunter22")
 def hangs(**kwargs):
     while True: time.sleep(1)
 def hangs_for_some(task_dict, template, **kwargs):
@@ -40,6 +46,7 @@ def hangs_for_some(task_dict, template, **kwargs):
     return {"template": template}
 def leaves(**kwargs): sys.exit(3)
 def dies(**kwargs): os._exit(0)
+def takes_memory(**kwargs): bytearray(8 << 30)
 def too_much(template, **kwargs): return {"template": {"x": "y" * 5_000_000}}
 TEXT = "no function"
 def tell(task_dict, pid):
@@ -115,6 +122,7 @@ async def test_it_gets_what_clearmls_documentation_says(make: Make, monkeypatch:
         ("custom_code:raises", "it raised ValueError: no such team"),
         ("custom_code:leaves", "it raised SystemExit: 3"),
         ("custom_code:dies", "its process has ended without an answer that could be read"),
+        ("custom_code:takes_memory", "it raised MemoryError: it may take 1024 MiB"),
         ("custom_code:too_much", "its process has ended without an answer that could be read"),
     ],
 )
@@ -139,13 +147,43 @@ async def test_a_module_that_cannot_be_loaded_is_no_tasks_fault(make: Make, func
     assert str(caught.value).startswith(f"the template module {function}: {said}")
 
 
-async def test_its_traceback_is_in_the_log_under_its_name(make: Make, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("text", "seconds", "said"),
+    [
+        ("import time; time.sleep(600)", 2.0, "that took more than 2 s; raise templateModule.timeoutSeconds"),
+        ("import os; os._exit(0)", 60.0, "its process has ended; see the log"),
+    ],
+)
+async def test_a_module_that_does_not_come_to_an_end_of_loading(
+    make: Make, tmp_path: Path, text: str, seconds: float, said: str
+) -> None:
+    (tmp_path / "slow.py").write_text(text, encoding="utf-8")
+    with pytest.raises(HookUnavailable) as caught:
+        await call(make("slow:update", seconds=seconds))
+    assert str(caught.value) == f"the template module slow:update: it cannot be loaded: {said}"
+
+
+async def test_its_traceback_is_in_the_log_under_its_name(
+    make: Make, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By the logger alone, so that each line has the log's format."""
+    caplog.set_level(logging.INFO)
     with pytest.raises(SpecError):
         await call(make("custom_code:raises"))
-    lines = [line for line in capfd.readouterr().err.splitlines() if line]
-    assert "template module: Traceback (most recent call last):" in lines
-    assert "template module: ValueError: no such team" in lines
-    assert all(line.startswith("template module: ") for line in lines)
+    assert "template module: Traceback (most recent call last):" in caplog.messages
+    assert "template module: ValueError: no such team" in caplog.messages
+    assert capfd.readouterr() == ("", "")
+
+
+async def test_what_it_prints_is_bounded_and_shows_no_secrets(
+    make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_TOKEN", "abcdef123456")
+    caplog.set_level(logging.INFO)
+    assert await call(make("custom_code:prints")) == {"metadata": {}}
+    assert caplog.messages[-1] == "template module: the end"
+    assert len("".join(line.removeprefix("template module: ") for line in caplog.messages)) <= MOST_KEPT
+    assert "abcdef123456" not in caplog.text
 
 
 async def test_who_hangs_is_ended_and_others_are_served(make: Make) -> None:
@@ -171,6 +209,15 @@ async def test_what_it_has_started_ends_with_it(make: Make, tmp_path: Path, func
         await asyncio.sleep(0.01)
 
 
+async def test_what_it_raises_shows_no_secrets(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told to the task's user, who is not the module's author."""
+    monkeypatch.setenv("REGISTRY_TOKEN", "abcdef123456")
+    with pytest.raises(SpecError, match="it raised ValueError: no login with") as caught:
+        await call(make("custom_code:tells"))
+    assert "abcdef123456" not in str(caught.value)
+    assert "hunter22" not in str(caught.value)
+
+
 async def test_calls_at_one_time_get_their_own_answers(make: Make) -> None:
     module = make("custom_code:labels")
     answers = await asyncio.gather(*(call(module, id=f"t{number}") for number in range(12)))
@@ -192,6 +239,20 @@ async def test_a_call_that_is_given_up_ends_its_process(make: Make, tmp_path: Pa
     with pytest.raises(asyncio.CancelledError):
         await first
     assert not runs(int(pids.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("said", "amount"),
+    [
+        (None, 1024), ("max", 1024), ("nonsense", 1024), (str(8 << 30), 1024), (str(512 << 20), 256),
+        (str(64 << 20), 64),
+    ],
+)  # fmt: skip
+def test_it_may_take_half_of_what_the_controller_has(tmp_path: Path, said: str | None, amount: int) -> None:
+    """Kubernetes ends all of a container that takes more than its limit, and that task would come first again."""
+    if said is not None:
+        (tmp_path / "memory.max").write_text(said + "\n", encoding="utf-8")
+    assert most_memory([tmp_path / "none", tmp_path / "memory.max"]) == amount << 20
 
 
 def test_objects_are_read_by_attribute() -> None:

@@ -125,6 +125,42 @@ def test_what_is_no_pod_fails_the_task(config: Config, change: dict[str, Any], s
     assert str(caught.value).startswith(f"the template module returned no pod template: {said}")
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"resources": "many"}, "resources: expected a mapping"),
+        ({"resources": {"limits": [1]}}, "resources.limits: expected a mapping"),
+        ({"securityContext": [1]}, "securityContext: expected a mapping"),
+        ({"securityContext": {"capabilities": "ALL"}}, "securityContext.capabilities: expected a mapping"),
+        ({"securityContext": {"capabilities": {"add": [1]}}}, "securityContext.capabilities.add: expected a list"),
+    ],
+)
+def test_a_container_that_is_none_is_the_modules_fault_not_ours(
+    config: Config, change: dict[str, Any], said: str
+) -> None:
+    edited = template(config)
+    edited["spec"]["containers"][0] |= change
+    with pytest.raises(errors.SpecError) as caught:
+        build(config, edited, arguments="--gpus 2 --cap-add SYS_PTRACE")
+    assert str(caught.value).startswith(f"the template module returned no pod template: spec.containers[0].{said}")
+
+
+def test_aliases_that_are_none_are_the_modules_fault(config: Config) -> None:
+    edited = template(config)
+    edited["spec"]["hostAliases"] = 1
+    with pytest.raises(errors.SpecError, match="no pod template: spec.hostAliases: expected a list"):
+        build(config, edited, arguments="--add-host a:1.2.3.4")
+
+
+def test_null_is_not_set(config: Config) -> None:
+    """As Kubernetes takes it."""
+    edited = template(config)
+    edited["spec"] |= {"volumes": None, "hostAliases": None, "initContainers": None}
+    edited["spec"]["containers"][0] |= {"volumeMounts": None, "resources": None, "env": None}
+    job = build(config, edited, arguments="--gpus 2 --shm-size 1g --add-host a:1.2.3.4 -e A=1")
+    assert task_container(job)["resources"]["limits"] == {"nvidia.com/gpu": 2}
+
+
 def test_an_image_that_is_none_fails_the_task(config: Config) -> None:
     edited = template(config)
     edited["spec"]["containers"][0]["image"] = "Not An Image"

@@ -169,7 +169,7 @@ def make(
             jobs=jobs,
             pods=pods,
             teller=teller,
-            shell=partial(Shell, seconds=config.pod_commands.timeout_seconds, clock=session.clock),
+            shell=partial(Shell, seconds=config.pod_commands.timeout_seconds, clock=session.clock, may_run=leads),
             may_run=leads,
         )
     launcher = Launcher(
@@ -252,6 +252,7 @@ def make(
         queue=served.by_id,
         owners=owners,
         workloads=cluster.workloads if config.uses_kueue else None,
+        listed=pods.synced.is_set,
     )
     counting = Counting(
         config=config,

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from clearml_k8s.config import shell_text
 from clearml_k8s.names import ENV_QUEUE_NAME
 
 KEY: Final = "podCommands"
@@ -25,13 +26,7 @@ VARIABLES: Final[Mapping[str, str]] = {
 """Of ClearML's glue -> field; what the values say wins."""
 
 _NUMBER: Final = "pod_number"
-_TOKEN = re.compile(r"(?<!\$)\{(queue_name|pod_name|namespace|pod_number)\}")
-_REFERENCES: Final = {
-    "": f'"${{{ENV_QUEUE_NAME}}}"',
-    '"': f"${{{ENV_QUEUE_NAME}}}",
-    "'": f"'\"${{{ENV_QUEUE_NAME}}}\"'",
-}
-"""To the variable, by the quotes that it stands in."""
+_NUMBERED: Final = re.compile(rf"(?<!\$)\{{{_NUMBER}\}}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +62,7 @@ def read(raw: Mapping[str, Any] | None) -> PodCommandsConfig:
 
 def problems(command: str, *, field: str) -> Iterator[str]:
     """What is wrong with the command of this field; none with ""."""
-    if field == "pre_apply" and any(found[1] == _NUMBER for found in _TOKEN.finditer(command)):
+    if field == "pre_apply" and _NUMBERED.search(command):
         yield "found {pod_number}, which a pod has only once it is made; name things by {pod_name}"
     if "\0" in command:
         yield "found a zero byte, which no command can hold; leave it out"
@@ -76,22 +71,7 @@ def problems(command: str, *, field: str) -> Iterator[str]:
 def filled(command: str, *, pod_name: str, namespace: str, pod_number: int | None = None) -> str:
     """The text that the shell gets; `variables` has to be in its environment. ``$`` before a brace leaves it alone."""
     texts = {"pod_name": pod_name, "namespace": namespace, _NUMBER: "" if pod_number is None else str(pod_number)}
-    parts: list[str] = []
-    quote, position = "", 0
-    while position < len(command):
-        character = command[position]
-        if character == "\\" and quote != "'":
-            parts.append(command[position : position + 2])
-            position += 2
-        elif (found := _TOKEN.match(command, position)) is not None:
-            parts.append(texts[found[1]] if found[1] in texts else _REFERENCES[quote])
-            position = found.end()
-        else:
-            if character in "'\"" and quote in ("", character):
-                quote = "" if quote else character
-            parts.append(character)
-            position += 1
-    return "".join(parts)
+    return shell_text.filled(command, plain=texts, name="queue_name", variable=ENV_QUEUE_NAME)
 
 
 def variables(*, queue_name: str) -> dict[str, str]:

@@ -86,8 +86,13 @@ def shape_problems(document: Any) -> list[str]:
 
 def _list_problems(spec: Mapping[str, Any]) -> list[str]:
     problems = []
-    for key in ("containers", "volumes", "imagePullSecrets"):
-        problems += _named_list_problems(spec.get(key), path=["spec", key], need_name=key != "containers")
+    for key, need_name in (
+        ("containers", False),
+        ("volumes", True),
+        ("imagePullSecrets", True),
+        ("hostAliases", False),
+    ):
+        problems += _named_list_problems(spec.get(key), path=["spec", key], need_name=need_name)
     containers = spec.get("containers")
     if isinstance(containers, list) and not problems:
         for index, container in enumerate(containers):
@@ -96,9 +101,30 @@ def _list_problems(spec: Mapping[str, Any]) -> list[str]:
             problems += _named_list_problems(
                 container.get("volumeMounts"), path=[*path, "volumeMounts"], need_name=True
             )
+            problems += _container_problems(container, path=path)
             if index > 0 and not isinstance(container.get("name"), str):
                 problems.append(f"{path_text(path)}: expected a name")
     return problems
+
+
+_IN_CONTAINER = (("resources", "limits"), ("resources", "requests"), ("securityContext", "capabilities"))
+"""What is read of a container: mappings in mappings."""
+
+
+def _container_problems(container: Mapping[str, Any], *, path: Sequence[str | int]) -> list[str]:
+    problems: dict[str, None] = {}
+    for outer, inner in _IN_CONTAINER:
+        found = _mapping_problems(container, outer, *path)
+        found = found or _mapping_problems(container.get(outer) or {}, inner, *path, outer)
+        problems.update(dict.fromkeys(found))
+    if not problems:
+        capabilities = (container.get("securityContext") or {}).get("capabilities") or {}
+        for key in ("add", "drop"):
+            names = capabilities.get(key)
+            if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+                where = path_text([*path, "securityContext", "capabilities", key])
+                problems[f"{where}: expected a list of names"] = None
+    return list(problems)
 
 
 def _named_list_problems(items: Any, *, path: Sequence[str | int], need_name: bool) -> list[str]:
@@ -115,6 +141,6 @@ def _named_list_problems(items: Any, *, path: Sequence[str | int], need_name: bo
     return problems
 
 
-def _mapping_problems(parent: Mapping[str, Any], key: str, *where: str) -> list[str]:
+def _mapping_problems(parent: Mapping[str, Any], key: str, *where: str | int) -> list[str]:
     value = parent.get(key)
     return [] if value is None or isinstance(value, dict) else [f"{path_text([*where, key])}: expected a mapping"]

@@ -128,6 +128,8 @@ class Commands:
             attempt=task.status_changed,
             queue=queue.name,
             number=self._free_number(),
+            # A command that is added later is for new pods.
+            applied=not self._config.post_apply,
             delete=bool(self._config.post_delete),
         )
         self._reserved[task.id] = owed.number
@@ -205,8 +207,8 @@ class Commands:
         """Seconds until the next look, if it has to run again."""
         owed, kind = due.owed, POST_DELETE if due.gone else POST_APPLY
         command = self._config.post_delete if due.gone else self._config.post_apply
-        if not command:
-            if owed.delete:
+        if not command or (due.gone and not owed.delete):
+            if due.gone and owed.delete:
                 log.warning("command dropped: none is to run %s any more", kind, extra=kv(task=owed.task))
             self._done[owed.task] = due
             return 0.0

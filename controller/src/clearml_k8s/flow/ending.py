@@ -15,6 +15,9 @@ from clearml_k8s.kube.slim import JobRecord, PodRecord
 CAUSE_PATIENCE = 5.0
 """How long a better reason for a pod's end may come after the end itself."""
 
+WORKLOAD_PATIENCE = 30.0
+"""How long a Job's Workload may stay unseen while a pod's end depends on it: its stream may begin after the others."""
+
 FINAL_SECONDS = 60
 """How long after its containers' end a deleted pod may stay; who ended longer ago was not ended by the deletion."""
 
@@ -130,7 +133,7 @@ def interrupted(*, job: JobRecord, pods: Sequence[PodRecord], gone: Sequence[Pod
         found = Diagnosis(
             category=Category.ENDED, summary="The pod was told to end (SIGTERM); nothing in the cluster says by whom"
         )
-    return replace(found, patience=0.0 if job.finished else CAUSE_PATIENCE)
+    return replace(found, patience=max(found.patience or 0.0, 0.0 if job.finished else CAUSE_PATIENCE))
 
 
 def lost(*, task: TaskView, pods: Sequence[PodRecord], patience: Patience = PATIENCE) -> Diagnosis | None:
@@ -209,10 +212,16 @@ def _older(pod: PodRecord, since: str) -> bool:
 
 
 def _deletion(job: JobRecord, pod: PodRecord | None) -> Diagnosis:
+    unseen = job.local_queue is not None and job.workload is None
     if by_suspension(job, pod):
         suspended = Diagnosis(category=Category.EVICTED, summary="The pod was deleted: its Job was suspended")
+        if job.local_queue is not None:
+            # What Kueue says comes by a stream of its own, perhaps after the end itself.
+            suspended = replace(suspended, patience=WORKLOAD_PATIENCE if unseen else CAUSE_PATIENCE)
         return kueue.evicted(job.workload) or suspended
-    return Diagnosis(category=Category.DELETED, summary="The pod was deleted")
+    resumed = pod is not None and _older(pod, job.resumed)
+    patience = WORKLOAD_PATIENCE if unseen and resumed else None
+    return Diagnosis(category=Category.DELETED, summary="The pod was deleted", patience=patience)
 
 
 def _ended_by_deletion(pod: PodRecord, *, gone: bool) -> bool:

@@ -74,6 +74,8 @@ class Lasting:
                 # Whoever else has started it since (after an abort and an enqueue) shows as its worker a moment later.
                 what = f"ended, but {status} since {task.status_changed} on {task.last_worker}"
                 return (diagnosis.patience or CONFIRM_SECONDS) - self._lasted(job, what)
+            case Step.FAIL_ENDED | Step.DISRUPTED if diagnosis is not None and diagnosis.patience and status in WAITS:
+                return diagnosis.patience - self._lasted(job, "its pod's end")
             case Step.DELETE_JOB if task is not None and status in WAITS and _run(pods):
                 # Told to end it would report an abort, which takes the next attempt out of its queue.
                 return LEAVES_SECONDS - self._lasted(job, f"enqueued again at {task.status_changed}")

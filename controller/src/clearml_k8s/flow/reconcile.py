@@ -49,6 +49,9 @@ STATE_SECONDS = 4.0
 WAITING = (Step.FAIL_WAITING, Step.GIVE_BACK)
 """Steps that end a wait: until they are due, its reason is told."""
 
+ENDED = (Step.FAIL_ENDED, Step.DISRUPTED)
+"""Steps after a pod's end, whose reason the pod shows."""
+
 AGAIN, CHANGED_SECONDS = 0.0, 1.0
 """When to look again: there is a next step; somebody was faster, and how it is now shows in a moment."""
 
@@ -77,9 +80,12 @@ class Reconciler:
         queue: Callable[[str], ResolvedQueue | None],
         owners: OwnerTokens | None = None,
         workloads: Store[WorkloadRecord] | None = None,
+        listed: Callable[[], bool] = lambda: True,
     ) -> None:
         """``pending_queue``: its id, if known. ``queue``: the served queue of an id, if there is one. ``owners``: where
-        pods get tokens of them. ``workloads``: what Kueue says of the Jobs; None where it has no part in it."""
+        pods get tokens of them. ``workloads``: what Kueue says of the Jobs; None where it has no part in it.
+        ``listed``: whether the pods were listed once, so that a pod that is not known is not there."""
+        self._listed = listed
         self._owners = owners
         self._workloads = workloads
         self._config = config
@@ -217,6 +223,8 @@ class Reconciler:
         decision = self._decide(seen.task, job)
         if decision.step is Step.NOTHING:
             return None
+        if decision.step in ENDED and not self._pods_of(job) and not self._listed():
+            return CHANGED_SECONDS
         if decision.step is Step.GIVE_TOKEN and self._owners is not None and seen.task is not None:
             # It ends nothing, so what was read a moment ago will do.
             await self._owners.give(job, seen.task)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,9 @@ from clearml_k8s.clock import Clock, in_turns
 from clearml_k8s.config import TemplateModuleConfig
 from clearml_k8s.errors import HookUnavailable, SpecError
 from clearml_k8s.hooks.child import MOST_AT_ONE_TIME, ended, environment
+from clearml_k8s.hooks.output import Output, hidden
+
+log = logging.getLogger(__name__)
 
 LONGEST_ANSWER: Final = 4_000_000
 """Bytes; a Job takes a quarter of it."""
@@ -63,10 +68,23 @@ class TemplateModule:
 
     async def _run(self, request: str, answer: IO[bytes]) -> bool:
         """Whether the process has ended in time."""
+        output, in_time = Output(), False
+        try:
+            try:
+                process = self._begin(request, answer, output)
+            finally:
+                os.close(output.writer)
+            in_time = await ended(process, seconds=self._config.timeout_seconds, clock=self._clock)
+        finally:
+            for line in output.end().splitlines():
+                log.info("template module: %s", line)
+        return in_time
+
+    def _begin(self, request: str, answer: IO[bytes], output: Output) -> subprocess.Popen[bytes]:
         with tempfile.TemporaryFile("w+b") as given:
             given.write(request.encode())
             given.seek(0)
-            process = subprocess.Popen(  # noqa: S603, ASYNC220 - our own program, and nothing waits for it here
+            return subprocess.Popen(  # noqa: S603 - our own program, and nothing waits for it here
                 [
                     sys.executable,
                     "-m",
@@ -77,17 +95,18 @@ class TemplateModule:
                 ],
                 stdin=given,
                 stdout=subprocess.DEVNULL,
+                stderr=output.writer,
                 pass_fds=(answer.fileno(),),
                 start_new_session=True,
                 env=environment(),
             )
-        return await ended(process, seconds=self._config.timeout_seconds, clock=self._clock)
 
     def _template(self, lines: list[str], *, in_time: bool) -> dict[str, Any]:
         answers = [found for line in lines if isinstance(found := _parsed(line), dict)]
-        error = next((found["error"] for found in answers if "error" in found), "")
+        error = next((str(found["error"]) for found in answers if "error" in found), "")
+        error = hidden(error)
         if not any("loaded" in found for found in answers):
-            raise HookUnavailable(self._named(f"it cannot be loaded: {error or 'see the log'}"))
+            raise HookUnavailable(self._named(f"it cannot be loaded: {error or self._silent(in_time=in_time)}"))
         if not in_time:
             raise SpecError(self._named(f"it took more than {self._config.timeout_seconds:g} s, and was ended"))
         if error:
@@ -99,6 +118,12 @@ class TemplateModule:
         if not isinstance(template, dict):
             raise SpecError(self._named('it has to return {"template": {...}}'))
         return template
+
+    def _silent(self, *, in_time: bool) -> str:
+        """Why nothing was said of it."""
+        if in_time:
+            return "its process has ended; see the log"
+        return f"that took more than {self._config.timeout_seconds:g} s; raise templateModule.timeoutSeconds"
 
     def _named(self, what: str) -> str:
         return f"the template module {self._config.function}: {what}"

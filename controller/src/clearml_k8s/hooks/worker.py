@@ -3,8 +3,8 @@
     python -m clearml_k8s.hooks.worker <fd> module:function [folder...] < request
 
 The request on stdin is a JSON object of keyword arguments. Lines of JSON go to the file descriptor: {"loaded": true}
-once the function is there, then {"result": ...} or {"error": text}. What the function prints goes to stderr, which is
-the controller's log. Nothing of the controller is imported.
+once the function is there, then {"result": ...} or {"error": text}. What the function prints goes to stderr, the
+last of which is in the controller's log. Nothing of the controller is imported.
 """
 
 from __future__ import annotations
@@ -12,14 +12,22 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TextIO
 
 TASK_CONFIG = "task_config"
 TASK_OBJECT = "task_data"
+
+LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Of the container, by either version of control groups."""
+
+LEAST_MEMORY, MOST_MEMORY = 64 << 20, 1 << 30
+"""Bytes, whatever the container's limit is."""
 
 
 class NoConfig:
@@ -47,6 +55,17 @@ def load(reference: str) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
+def most_memory(limits: Iterable[Path] = LIMITS) -> int:
+    """Bytes that the function may take: half of the container's limit, which ends the controller, too."""
+    for path in limits:
+        try:
+            given = int(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # not there, or "max"
+        return max(LEAST_MEMORY, min(MOST_MEMORY, given // 2))
+    return MOST_MEMORY
+
+
 def main(reference: str, *, request: str, out: TextIO) -> None:
     """One call, whatever the function does."""
     here = os.getpid()
@@ -63,9 +82,9 @@ def main(reference: str, *, request: str, out: TextIO) -> None:
         task = given["task_dict"]
         say(result=function(**given, **{TASK_OBJECT: as_object(task), TASK_CONFIG: NoConfig(), "worker": None}))
     except BaseException as error:
-        # At once, and so that nobody takes it for the controller's own.
-        sys.stderr.write("".join(f"template module: {line}\n" for line in traceback.format_exc().splitlines()))
-        say(error=f"{type(error).__name__}: {error}"[:500])
+        traceback.print_exc()
+        said = f"it may take {most_memory() >> 20} MiB" if isinstance(error, MemoryError) else error
+        say(error=f"{type(error).__name__}: {said}"[:500])
 
 
 if __name__ == "__main__":
@@ -75,5 +94,8 @@ if __name__ == "__main__":
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     sys.path[:0] = folders
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if hard == resource.RLIM_INFINITY or hard > most_memory():
+        resource.setrlimit(resource.RLIMIT_DATA, (most_memory(), hard))
     with os.fdopen(int(number), "w", encoding="utf-8") as channel:
         main(named, request=text, out=channel)

@@ -62,7 +62,7 @@ class Owed:
     queue: str
     number: int
     applied: bool = False
-    """The command for the pod that is there has run."""
+    """The command for the pod that is there has run, or there was none."""
     delete: bool = False
     """A command is to run when the pod is gone."""
 

@@ -40,6 +40,8 @@ def of_pod(pod: Mapping[str, Any], *, parts: PodParts, namespace: str) -> PodPar
     if problems:
         raise SpecError(f"the template module returned no pod template: {'; '.join(problems)[:500]}")
     container, *sidecars = spec.pop("containers")
+    # As Kubernetes takes it: null is not set.
+    spec, container = _set(spec), _set(container)
     ignored = drop_fixed(spec, container)
     return replace(
         parts,
@@ -50,3 +52,7 @@ def of_pod(pod: Mapping[str, Any], *, parts: PodParts, namespace: str) -> PodPar
         sidecars=sidecars,
         ignored=(*parts.ignored, *ignored),
     )
+
+
+def _set(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if value is not None}
