@@ -23,7 +23,7 @@ from clearml_k8s.kube.watch import Gone, Listed, Upsert
 from clearml_server.process import DevServer
 from flow_parts import LATER, Side, make_config, make_container, make_job, make_pod, make_task
 from reconcile_loop import Loop, start
-from scripted_kube import Cluster
+from scripted_kube import Cluster, Fault
 
 TWO = make_job(pods=2, ranked=True)
 RUNS = make_container(running=True, started_at="2026-01-15T07:00:00Z")
@@ -298,6 +298,25 @@ async def test_places_left_are_counted_in_pods(new_side: Any, cluster: Cluster, 
     side.relist()
     assert await side.poll() == 1
     assert side.created(second)[0]["spec"]["parallelism"] == 2
+
+
+async def test_after_a_restart_one_that_is_taken_counts_as_its_pods(
+    new_side: Any, cluster: Cluster, server: DevServer
+) -> None:
+    """Its Job may have been sent, and come late: nobody may have its places meanwhile."""
+    config = make_config(**several(server, max_pods=4))
+    side = await new_side(cluster, config=config)
+    several_nodes = ask(server, "[0, 3]")
+    cluster.fault("POST", Fault(drop=True), path="jobs")
+    assert await side.poll() == 0
+    assert several_nodes in side.book.in_flight()
+    small = [server.create_task(queue="default") for _ in range(2)]
+    again = await new_side(cluster, config=config)
+    assert await again.poll() == 1, "three of the four places are taken"
+    assert [len(again.created(task)) for task in small] == [1, 0]
+    await again.rest()
+    assert len(again.created(several_nodes)) == 1
+    assert [len(again.created(task)) for task in small] == [1, 0]
 
 
 async def test_the_queues_own_request_counts(new_side: Any, cluster: Cluster, server: DevServer) -> None:
