@@ -28,6 +28,7 @@ TYPES: Final = ("physical", "logical")
 
 MASTER_PORT: Final = "29500"
 HOST_NAME_MAX: Final = 63
+MORE_THAN_ALL_NODES: Final = 1_000_000
 
 RESERVED_ENV: Final = frozenset({names.ENV_NODE_RANK, names.ENV_RANK, names.ENV_PODS, names.ENV_MASTER_ADDR})
 """By which the pods of a task know each other, and the agent that it is not to speak for the task."""
@@ -144,7 +145,8 @@ def into_pod(spec: dict[str, Any], gang: Gang, *, task_id: str) -> None:
         *(spec.get("topologySpreadConstraints") or []),
         {
             "maxSkew": gang.split.together,
-            "minDomains": gang.split.nodes,
+            # More than a cluster has, so that a node's pods are counted from none, and not from those of the emptiest.
+            "minDomains": MORE_THAN_ALL_NODES,
             "topologyKey": _HOST,
             "whenUnsatisfiable": "DoNotSchedule",
             "labelSelector": same,
