@@ -216,6 +216,21 @@ def test_the_templates_own_affinity_stays(job: JobOf) -> None:
     assert found["podAntiAffinity"] == {"requiredDuringSchedulingIgnoredDuringExecution": [own, APART]}
 
 
+@pytest.mark.parametrize(
+    ("template", "policy"),
+    [
+        ({"hostNetwork": True}, "ClusterFirstWithHostNet"),
+        ({"hostNetwork": True, "dnsPolicy": "ClusterFirst"}, "ClusterFirstWithHostNet"),
+        ({"hostNetwork": True, "dnsPolicy": "Default"}, "Default"),
+        ({}, None),
+    ],
+)
+def test_on_the_nodes_network_they_find_each_other_too(
+    job: JobOf, template: Mapping[str, Any], policy: str | None
+) -> None:
+    assert pod(job("[1, 2]", override=template)).get("dnsPolicy") == policy
+
+
 # ---- what makes no sense ---------------------------------------------------------------------------------------
 
 

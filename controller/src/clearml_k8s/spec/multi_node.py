@@ -130,6 +130,9 @@ def into_pod(spec: dict[str, Any], gang: Gang, *, task_id: str) -> None:
     # The Job controller makes the host name, of the Job's name and the index.
     spec.pop("hostname", None)
     spec["subdomain"] = names.nodes_name(task_id)
+    if spec.get("hostNetwork") and (spec.get("dnsPolicy") or "ClusterFirst") == "ClusterFirst":
+        # On the node's network that means the node's own DNS, which does not know the Service.
+        spec["dnsPolicy"] = "ClusterFirstWithHostNet"
     if not gang.apart or gang.split.pods == 1:
         return
     same = {"matchLabels": {names.LABEL_TASK_ID: task_id}}
