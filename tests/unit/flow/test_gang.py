@@ -16,6 +16,7 @@ from clearml_k8s.flow.ending import ended, interrupted, out_of_memory, started_a
 from clearml_k8s.flow.happenings import PODS_READ, _to_explain
 from clearml_k8s.flow.pending import pending
 from clearml_k8s.flow.places import Known, counted, places
+from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.quota import QuotaRecord
 from clearml_k8s.kube.slim import Condition, ContainerRecord, PodRecord, slim_job, slim_pod
 from clearml_k8s.kube.uses import Uses
@@ -118,6 +119,32 @@ def test_when_pods_hold_nodes_in_vain(pods: list[PodRecord], step: Step, patienc
 
 def test_without_a_limit_they_wait_as_long_as_it_takes() -> None:
     assert decide(task=make_task(), job=TWO, pods=[pod(0, RUNS), nowhere(1)], worker=WORKER).step is Step.TELL
+
+
+def trouble(rank: int, reason: str) -> EventRecord:
+    return EventRecord(
+        uid=f"{reason}-{rank}",
+        about=f"pod-{rank}",
+        kind="Pod",
+        reason=reason,
+        message="Multi-Attach",
+        warning=True,
+        last="1",
+    )
+
+
+@pytest.mark.parametrize("reason", ["FailedAttachVolume", "FailedCreatePodSandBox"])
+@pytest.mark.parametrize("others", [(RUNS,), ()])
+def test_when_one_that_has_a_node_cannot_start(reason: str, others: tuple[ContainerRecord, ...]) -> None:
+    """As a volume that one node alone may have: the others would hold theirs for ever."""
+    given: dict[str, Any] = {"task": make_task(), "pods": [pod(0, *others), pod(1)], "worker": WORKER}
+    given["events"] = [trouble(1, reason)]
+    found = decide(job=TWO, **given, together=60.0)
+    assert (found.step, found.diagnosis and found.diagnosis.patience) == (Step.GIVE_BACK, 60.0)
+    assert decide(job=TWO, **given).step is Step.TELL
+    assert decide(job=make_job(), **{**given, "pods": [pod(1)]}, together=60.0).step is Step.TELL, "one pod alone"
+    sooner = {Category.VOLUME: 30.0, Category.SANDBOX: 30.0}
+    assert decide(job=TWO, **given, together=60.0, patience=sooner).step is Step.FAIL_WAITING
 
 
 def test_events_are_read_of_a_few_pods() -> None:
@@ -415,6 +442,32 @@ async def test_what_is_held_in_vain_is_given_back_and_then_fails(loop: Loop, ser
     assert found["status"] == "failed"
     assert found["status_message"].startswith("Not all of its pods had a node after 10 minutes.")
     assert loop.jobs() == set()
+
+
+async def test_what_waits_for_one_that_cannot_start_is_given_back(
+    loop: Loop, cluster: Cluster, server: DevServer
+) -> None:
+    task, clock = ask(server, "[0, 2]"), loop.side.clock
+    assert await loop.side.poll() == 1
+    job = loop.job(task)
+    for one in (pod(0, RUNS, phase="Running"), pod(1)):
+        loop.pods.apply(Upsert(item=dataclasses.replace(one, task=task, job_uid=job.uid, uid=f"{job.uid}-{one.rank}")))
+    about = {"kind": "Pod", "uid": f"{job.uid}-1"}
+    event = {
+        "type": "Warning",
+        "reason": "FailedAttachVolume",
+        "message": "Multi-Attach error",
+        "involvedObject": about,
+    }
+    cluster.put("events", "e", lastTimestamp="2026-01-15T06:30:00Z", **event)
+    await loop.reads.refresh([task])
+    began = clock.monotonic()
+    while server.task(task)["status_changed"] == job.attempt and clock.monotonic() < began + 3600:
+        await clock.advance((await loop.look(task) or 0.0) + 0.001)
+    assert 600 <= clock.monotonic() - began < 700
+    assert server.task(task)["status"] == "queued"
+    why = "Not all of its pods could start after 10 minutes. Rank 1 of 2: A volume is not there: Multi-Attach error"
+    assert why in await told(loop.side, task)
 
 
 async def test_all_placed_in_time_go_on(loop: Loop, server: DevServer) -> None:

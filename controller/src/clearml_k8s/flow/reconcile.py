@@ -27,7 +27,7 @@ from clearml_k8s.flow.lasting import Lasting
 from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.overview import Row
 from clearml_k8s.flow.owner_tokens import OwnerTokens
-from clearml_k8s.flow.pending import pending
+from clearml_k8s.flow.pending import pending, placed
 from clearml_k8s.flow.presence import Presence
 from clearml_k8s.flow.reads import TaskReads
 from clearml_k8s.flow.requeue import Requeued, Requeuer
@@ -315,8 +315,9 @@ class Reconciler:
             return doubt
         multi_node = self._config.multi_node
         minutes, most = (multi_node.start_timeout_minutes, multi_node.max_give_backs) if multi_node else (0.0, 0)
+        lacked = "had a node" if placed(self._pods_of(job)) < job.pods else "could start"
         late = replace(
-            diagnosis, summary=f"Not all of its pods had a node after {minutes:g} minutes. {diagnosis.summary}"
+            diagnosis, summary=f"Not all of its pods {lacked} after {minutes:g} minutes. {diagnosis.summary}"
         )
         found = await self._requeuer.requeue(job, task, late, most=most) if most > 0 else Requeued.NOT
         if found is Requeued.CHANGED:
