@@ -470,6 +470,45 @@ async def test_what_waits_for_one_that_cannot_start_is_given_back(
     assert why in await told(loop.side, task)
 
 
+async def test_pods_that_run_and_do_not_begin_are_told_of(loop: Loop, server: DevServer) -> None:
+    """As a NetworkPolicy or a name server may keep them from each other, which nothing in the cluster says."""
+    task, clock = ask(server, "[0, 2]"), loop.side.clock
+    assert await loop.side.poll() == 1
+    job = loop.job(task)
+    for one in (pod(0, RUNS, phase="Running"), pod(1, RUNS, phase="Running")):
+        loop.pods.apply(Upsert(item=dataclasses.replace(one, task=task, job_uid=job.uid, uid=f"{job.uid}-{one.rank}")))
+    await loop.reads.refresh([task])
+    assert await loop.look(task) == 300
+    await clock.advance(299)
+    assert await loop.look(task) == 1
+    assert "have not begun" not in await told(loop.side, task)
+    message = server.task(task).get("status_message")
+    await clock.advance(1)
+    for _ in range(2):
+        assert await loop.look(task) is None
+    console = await told(loop.side, task)
+    assert console.count("Waiting: all of its 2 pods run, and have not begun together") == 1
+    assert f"kubectl -n ns logs --prefix -l batch.kubernetes.io/controller-uid={job.uid}" in console
+    assert server.task(task).get("status_message") == message, "they may begin at any moment"
+    assert (server.task(task)["status"], loop.jobs()) == ("queued", {job.name})
+
+
+async def test_pods_that_begin_in_time_are_not_told_of(loop: Loop, server: DevServer) -> None:
+    task, clock = ask(server, "[0, 2]"), loop.side.clock
+    assert await loop.side.poll() == 1
+    job = loop.job(task)
+    for one in (pod(0, RUNS, phase="Running"), pod(1, RUNS, phase="Running")):
+        loop.pods.apply(Upsert(item=dataclasses.replace(one, task=task, job_uid=job.uid, uid=f"{job.uid}-{one.rank}")))
+    await loop.reads.refresh([task])
+    await loop.look(task)
+    await clock.advance(299)
+    start(server, task, worker=f"worker-a:{task}")
+    await loop.reads.refresh([task])
+    await clock.advance(600)
+    assert await loop.look(task) is None
+    assert "have not begun" not in await told(loop.side, task)
+
+
 async def test_all_placed_in_time_go_on(loop: Loop, server: DevServer) -> None:
     task, clock = ask(server, "[0, 2]"), loop.side.clock
     assert await loop.side.poll() == 1

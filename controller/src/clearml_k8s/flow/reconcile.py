@@ -216,7 +216,7 @@ class Reconciler:
             seen = await self._reads.fresh(task)
         decision = self._decide(seen.task, job)
         if decision.step is Step.NOTHING:
-            return None
+            return self._apart(job, seen.task)
         if decision.step is Step.GIVE_TOKEN and self._owners is not None and seen.task is not None:
             # It ends nothing, so what was read a moment ago will do.
             await self._owners.give(job, seen.task)
@@ -254,6 +254,18 @@ class Reconciler:
             # At once where there is news that its user is to be told.
             return 0.0 if again.step in WAITING else left
         return await self._end(known, latest.task, again)
+
+    def _apart(self, job: JobRecord, task: TaskView | None) -> float | None:
+        """Of several pods that all run and do not begin: tell of what; seconds until it is time for that.
+
+        On the console alone: they may begin at any moment, and then the status message is the agent's.
+        """
+        if job.pods == 1 or task is None or task.status not in rules.WAITS:
+            return None
+        if (left := self._lasting.apart(job)) > 0:
+            return left
+        self._explain.apart(job)
+        return None
 
     async def _end(self, job: JobRecord, task: TaskView | None, decision: Decision) -> float | None:
         """Take a step that is due, on a read that is new; seconds until the next look."""
