@@ -405,6 +405,22 @@ async def loop(new_side: Any, cluster: Cluster, server: DevServer) -> Loop:
     return Loop(await new_side(cluster, config=make_config(**config)))
 
 
+async def test_what_is_held_in_vain_is_given_back_where_it_was_switched_off_meanwhile(
+    loop: Loop, new_side: Any, cluster: Cluster, server: DevServer
+) -> None:
+    task = ask(server, "[0, 2]")
+    assert await loop.side.poll() == 1
+    config = dataclasses.replace(loop.side.config, multi_node=None)
+    off = Loop(await new_side(cluster, config=config))
+    attempt, clock = off.job(task).attempt, off.side.clock
+    await half(off, task)
+    began = clock.monotonic()
+    while server.task(task)["status_changed"] == attempt and clock.monotonic() < began + 3600:
+        await clock.advance((await off.look(task) or 60.0) + 0.001)
+    assert clock.monotonic() < began + 60 * MultiNodeConfig().start_timeout_minutes + 100
+    assert server.entries(server.queue_id("default")) == [task]
+
+
 async def half(loop: Loop, task: str) -> None:
     """One of its pods has a node, and the other none."""
     job = loop.job(task)

@@ -231,6 +231,13 @@ def test_on_the_nodes_network_they_find_each_other_too(
     assert pod(job("[1, 2]", override=template)).get("dnsPolicy") == policy
 
 
+def test_a_hosts_name_with_its_domain_would_be_too_long(job: JobOf) -> None:
+    template = {"podSpec": {"setHostnameAsFQDN": True, "hostname": "mine"}}
+    found = pod(job("[1, 2]", override=template))
+    assert not {"setHostnameAsFQDN", "hostname"} & found.keys()
+    assert pod(job(override=template))["setHostnameAsFQDN"] is True
+
+
 # ---- what makes no sense ---------------------------------------------------------------------------------------
 
 

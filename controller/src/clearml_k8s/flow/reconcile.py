@@ -14,6 +14,7 @@ from clearml_k8s import names
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue
+from clearml_k8s.config.multi_node import MultiNodeConfig
 from clearml_k8s.errors import Refused, Unanswered
 from clearml_k8s.flow import decide as rules
 from clearml_k8s.flow import overview
@@ -83,6 +84,8 @@ class Reconciler:
         self._owners = owners
         self._workloads = workloads
         self._config = config
+        # Jobs of several pods may be left from before that was switched off.
+        self._multi_node = config.multi_node or MultiNodeConfig()
         self._clock = session.clock
         self._jobs = jobs
         self._pods = pods
@@ -325,8 +328,7 @@ class Reconciler:
         """Put the task back, so that others get what its pods hold in vain; or fail it, so that it ends some time."""
         if (doubt := self._requeuer.doubt(job)) > 0:
             return doubt
-        multi_node = self._config.multi_node
-        minutes, most = (multi_node.start_timeout_minutes, multi_node.max_give_backs) if multi_node else (0.0, 0)
+        minutes, most = self._multi_node.start_timeout_minutes, self._multi_node.max_give_backs
         lacked = "had a node" if placed(self._pods_of(job)) < job.pods else "could start"
         late = replace(
             diagnosis, summary=f"Not all of its pods {lacked} after {minutes:g} minutes. {diagnosis.summary}"
@@ -371,7 +373,7 @@ class Reconciler:
             limited=max_run_minutes(config=self._config, queue=queue) is not None,
             tokens=self._owners is not None,
             lacks_token=self._owners is not None and self._owners.lacks(job, self._pods_of(job)),
-            together=None if self._config.multi_node is None else 60 * self._config.multi_node.start_timeout_minutes,
+            together=60 * self._multi_node.start_timeout_minutes,
         )
 
     def _joined(self, job: JobRecord) -> JobRecord:

@@ -129,6 +129,8 @@ def into_pod(spec: dict[str, Any], gang: Gang, *, task_id: str) -> None:
     """Give the PodSpec its place in the headless Service's names, and keep its pods apart where they are to be."""
     # The Job controller makes the host name, of the Job's name and the index.
     spec.pop("hostname", None)
+    # With the Service's it is longer than the 64 characters that a host's name may have, and no pod starts.
+    spec.pop("setHostnameAsFQDN", None)
     spec["subdomain"] = names.nodes_name(task_id)
     if spec.get("hostNetwork") and (spec.get("dnsPolicy") or "ClusterFirst") == "ClusterFirst":
         # On the node's network that means the node's own DNS, which does not know the Service.
