@@ -342,7 +342,8 @@ class Side:
         active = self.served.active()
         found = {q.id: q for q in await queues.get_queues(self.session, ids=[q.id for q in active])} if active else {}
         waiting = [(q, e.task) for q in active for e in found[q.id].entries if not self.book.busy(e.task)]
-        await self.needs.look(waiting, keep=self.book.in_flight())
+        begun = [(q, task) for task, of in self.book.in_flight().items() if (q := self.served.by_id(of)) is not None]
+        await self.needs.look(waiting, under_way=begun)
         choice = choose(
             queues=[(queue, found[queue.id]) for queue in active],
             room=self.room(),

@@ -45,7 +45,8 @@ MEANING = {
     Step.EXPLAIN_FAILURE: "its agent reported a failure whose reason the cluster knows: tell it, then look again",
     Step.FAIL_WAITING: "tell why it waits, and fail the task when `patienceSeconds` are over; then delete the Job",
     Step.GIVE_BACK: "tell why it waits; when some of its pods have held nodes for `multiNode.startTimeoutMinutes` and "
-    "others have none, count it on the task and put it back to the front of its queue, `maxGiveBacks` times; then fail",
+    "others have none, or cannot start (a volume, the sandbox), count it on the task and put it back to the front of "
+    "its queue, `maxGiveBacks` times; then fail",
     Step.END_ABORTED: "delete the Job when nothing was reported of the task for 150 s: its agent ends it long before",
     Step.FAIL_LONG: "fail the task when `maxRunMinutes` of its queue, if any, are over: its agent sees that and ends",
     Step.FAIL_LOST: "fail the task when the pod's time to end and `patienceSeconds.nodeLost` are over without a report",

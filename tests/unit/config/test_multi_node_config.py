@@ -13,18 +13,18 @@ from flow_parts import make_config
 
 
 @pytest.mark.parametrize(
-    ("given", "pods", "gpus", "total", "nodes", "together"),
+    ("given", "pods", "gpus", "total", "together"),
     [
-        ([4, 2], 3, 2, 6, 2, 2),
-        ([2, 2, 4], 4, 2, 8, 3, 2),
-        ([8], 1, 8, 8, 1, 1),
-        ([6, 4], 5, 2, 10, 2, 3),
-        ([2, 2], 2, 2, 4, 2, 1),
-        ([0, 0], 2, 0, 0, 2, 1),
+        ([4, 2], 3, 2, 6, 2),
+        ([2, 2, 4], 4, 2, 8, 2),
+        ([8], 1, 8, 8, 1),
+        ([6, 4], 5, 2, 10, 3),
+        ([2, 2], 2, 2, 4, 1),
+        ([0, 0], 2, 0, 0, 1),
     ],
 )
-def test_split(given: list[int], pods: int, gpus: int, total: int, nodes: int, together: int) -> None:
-    assert split(given) == Split(pods=pods, gpus=gpus, total=total, nodes=nodes, together=together)
+def test_split(given: list[int], pods: int, gpus: int, total: int, together: int) -> None:
+    assert split(given) == Split(pods=pods, gpus=gpus, total=total, together=together)
 
 
 @pytest.mark.parametrize("given", [[], [True], [2.0], [-2, 4], [2, 0], [1025], [1] * 513])

@@ -16,6 +16,7 @@ from clearml_k8s.flow.ending import ended, interrupted, out_of_memory, started_a
 from clearml_k8s.flow.happenings import PODS_READ, _to_explain
 from clearml_k8s.flow.pending import pending
 from clearml_k8s.flow.places import Known, counted, places
+from clearml_k8s.kube.events import EventRecord
 from clearml_k8s.kube.quota import QuotaRecord
 from clearml_k8s.kube.slim import Condition, ContainerRecord, PodRecord, slim_job, slim_pod
 from clearml_k8s.kube.uses import Uses
@@ -23,7 +24,7 @@ from clearml_k8s.kube.watch import Gone, Listed, Upsert
 from clearml_server.process import DevServer
 from flow_parts import LATER, Side, make_config, make_container, make_job, make_pod, make_task
 from reconcile_loop import Loop, start
-from scripted_kube import Cluster
+from scripted_kube import Cluster, Fault
 
 TWO = make_job(pods=2, ranked=True)
 RUNS = make_container(running=True, started_at="2026-01-15T07:00:00Z")
@@ -118,6 +119,32 @@ def test_when_pods_hold_nodes_in_vain(pods: list[PodRecord], step: Step, patienc
 
 def test_without_a_limit_they_wait_as_long_as_it_takes() -> None:
     assert decide(task=make_task(), job=TWO, pods=[pod(0, RUNS), nowhere(1)], worker=WORKER).step is Step.TELL
+
+
+def trouble(rank: int, reason: str) -> EventRecord:
+    return EventRecord(
+        uid=f"{reason}-{rank}",
+        about=f"pod-{rank}",
+        kind="Pod",
+        reason=reason,
+        message="Multi-Attach",
+        warning=True,
+        last="1",
+    )
+
+
+@pytest.mark.parametrize("reason", ["FailedAttachVolume", "FailedCreatePodSandBox"])
+@pytest.mark.parametrize("others", [(RUNS,), ()])
+def test_when_one_that_has_a_node_cannot_start(reason: str, others: tuple[ContainerRecord, ...]) -> None:
+    """As a volume that one node alone may have: the others would hold theirs for ever."""
+    given: dict[str, Any] = {"task": make_task(), "pods": [pod(0, *others), pod(1)], "worker": WORKER}
+    given["events"] = [trouble(1, reason)]
+    found = decide(job=TWO, **given, together=60.0)
+    assert (found.step, found.diagnosis and found.diagnosis.patience) == (Step.GIVE_BACK, 60.0)
+    assert decide(job=TWO, **given).step is Step.TELL
+    assert decide(job=make_job(), **{**given, "pods": [pod(1)]}, together=60.0).step is Step.TELL, "one pod alone"
+    sooner = {Category.VOLUME: 30.0, Category.SANDBOX: 30.0}
+    assert decide(job=TWO, **given, together=60.0, patience=sooner).step is Step.FAIL_WAITING
 
 
 def test_events_are_read_of_a_few_pods() -> None:
@@ -300,6 +327,25 @@ async def test_places_left_are_counted_in_pods(new_side: Any, cluster: Cluster, 
     assert side.created(second)[0]["spec"]["parallelism"] == 2
 
 
+async def test_after_a_restart_one_that_is_taken_counts_as_its_pods(
+    new_side: Any, cluster: Cluster, server: DevServer
+) -> None:
+    """Its Job may have been sent, and come late: nobody may have its places meanwhile."""
+    config = make_config(**several(server, max_pods=4))
+    side = await new_side(cluster, config=config)
+    several_nodes = ask(server, "[0, 3]")
+    cluster.fault("POST", Fault(drop=True), path="jobs")
+    assert await side.poll() == 0
+    assert several_nodes in side.book.in_flight()
+    small = [server.create_task(queue="default") for _ in range(2)]
+    again = await new_side(cluster, config=config)
+    assert await again.poll() == 1, "three of the four places are taken"
+    assert [len(again.created(task)) for task in small] == [1, 0]
+    await again.rest()
+    assert len(again.created(several_nodes)) == 1
+    assert [len(again.created(task)) for task in small] == [1, 0]
+
+
 async def test_the_queues_own_request_counts(new_side: Any, cluster: Cluster, server: DevServer) -> None:
     given = several(server, limits={"nvidia.com/gpu": 2}, multi_node=(4, 2), max_gpus=8)
     side = await new_side(cluster, config=make_config(**given))
@@ -359,6 +405,22 @@ async def loop(new_side: Any, cluster: Cluster, server: DevServer) -> Loop:
     return Loop(await new_side(cluster, config=make_config(**config)))
 
 
+async def test_what_is_held_in_vain_is_given_back_where_it_was_switched_off_meanwhile(
+    loop: Loop, new_side: Any, cluster: Cluster, server: DevServer
+) -> None:
+    task = ask(server, "[0, 2]")
+    assert await loop.side.poll() == 1
+    config = dataclasses.replace(loop.side.config, multi_node=None)
+    off = Loop(await new_side(cluster, config=config))
+    attempt, clock = off.job(task).attempt, off.side.clock
+    await half(off, task)
+    began = clock.monotonic()
+    while server.task(task)["status_changed"] == attempt and clock.monotonic() < began + 3600:
+        await clock.advance((await off.look(task) or 60.0) + 0.001)
+    assert clock.monotonic() < began + 60 * MultiNodeConfig().start_timeout_minutes + 100
+    assert server.entries(server.queue_id("default")) == [task]
+
+
 async def half(loop: Loop, task: str) -> None:
     """One of its pods has a node, and the other none."""
     job = loop.job(task)
@@ -396,6 +458,71 @@ async def test_what_is_held_in_vain_is_given_back_and_then_fails(loop: Loop, ser
     assert found["status"] == "failed"
     assert found["status_message"].startswith("Not all of its pods had a node after 10 minutes.")
     assert loop.jobs() == set()
+
+
+async def test_what_waits_for_one_that_cannot_start_is_given_back(
+    loop: Loop, cluster: Cluster, server: DevServer
+) -> None:
+    task, clock = ask(server, "[0, 2]"), loop.side.clock
+    assert await loop.side.poll() == 1
+    job = loop.job(task)
+    for one in (pod(0, RUNS, phase="Running"), pod(1)):
+        loop.pods.apply(Upsert(item=dataclasses.replace(one, task=task, job_uid=job.uid, uid=f"{job.uid}-{one.rank}")))
+    about = {"kind": "Pod", "uid": f"{job.uid}-1"}
+    event = {
+        "type": "Warning",
+        "reason": "FailedAttachVolume",
+        "message": "Multi-Attach error",
+        "involvedObject": about,
+    }
+    cluster.put("events", "e", lastTimestamp="2026-01-15T06:30:00Z", **event)
+    await loop.reads.refresh([task])
+    began = clock.monotonic()
+    while server.task(task)["status_changed"] == job.attempt and clock.monotonic() < began + 3600:
+        await clock.advance((await loop.look(task) or 0.0) + 0.001)
+    assert 600 <= clock.monotonic() - began < 700
+    assert server.task(task)["status"] == "queued"
+    why = "Not all of its pods could start after 10 minutes. Rank 1 of 2: A volume is not there: Multi-Attach error"
+    assert why in await told(loop.side, task)
+
+
+async def test_pods_that_run_and_do_not_begin_are_told_of(loop: Loop, server: DevServer) -> None:
+    """As a NetworkPolicy or a name server may keep them from each other, which nothing in the cluster says."""
+    task, clock = ask(server, "[0, 2]"), loop.side.clock
+    assert await loop.side.poll() == 1
+    job = loop.job(task)
+    for one in (pod(0, RUNS, phase="Running"), pod(1, RUNS, phase="Running")):
+        loop.pods.apply(Upsert(item=dataclasses.replace(one, task=task, job_uid=job.uid, uid=f"{job.uid}-{one.rank}")))
+    await loop.reads.refresh([task])
+    assert await loop.look(task) == 300
+    await clock.advance(299)
+    assert await loop.look(task) == 1
+    assert "have not begun" not in await told(loop.side, task)
+    message = server.task(task).get("status_message")
+    await clock.advance(1)
+    for _ in range(2):
+        assert await loop.look(task) is None
+    console = await told(loop.side, task)
+    assert console.count("Waiting: all of its 2 pods run, and have not begun together") == 1
+    assert f"kubectl -n ns logs --prefix -l batch.kubernetes.io/controller-uid={job.uid}" in console
+    assert server.task(task).get("status_message") == message, "they may begin at any moment"
+    assert (server.task(task)["status"], loop.jobs()) == ("queued", {job.name})
+
+
+async def test_pods_that_begin_in_time_are_not_told_of(loop: Loop, server: DevServer) -> None:
+    task, clock = ask(server, "[0, 2]"), loop.side.clock
+    assert await loop.side.poll() == 1
+    job = loop.job(task)
+    for one in (pod(0, RUNS, phase="Running"), pod(1, RUNS, phase="Running")):
+        loop.pods.apply(Upsert(item=dataclasses.replace(one, task=task, job_uid=job.uid, uid=f"{job.uid}-{one.rank}")))
+    await loop.reads.refresh([task])
+    await loop.look(task)
+    await clock.advance(299)
+    start(server, task, worker=f"worker-a:{task}")
+    await loop.reads.refresh([task])
+    await clock.advance(600)
+    assert await loop.look(task) is None
+    assert "have not begun" not in await told(loop.side, task)
 
 
 async def test_all_placed_in_time_go_on(loop: Loop, server: DevServer) -> None:

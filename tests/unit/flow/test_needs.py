@@ -306,7 +306,7 @@ async def test_without_permission_the_task_fails_and_nothing_more_is_read(
     side = await new_side(cluster, config=make_config(**configured(server, policy=TaskPolicy(), max_gpus=8)))
     await side.poll()
     before = server.last_call()
-    await side.needs.look([(side.served.active()[0], "0" * 32)], keep=())
+    await side.needs.look([(side.served.active()[0], "0" * 32)], under_way=())
     assert server.calls(since=before) == []
     task = ask(server, 2)
     assert await side.poll() == 0
@@ -324,7 +324,7 @@ async def test_a_task_with_needs_of_its_own_costs_the_most_of_its_queues_templat
     side = await new_side(cluster, config=config)
     (queue,) = [queue for queue in side.served.active() if queue.name == "default"]
     task = ask(server, 2)
-    await side.needs.look([(queue, task)], keep=())
+    await side.needs.look([(queue, task)], under_way=())
     own = side.needs.own(queue)
     assert own is not None
     uses = own.tasks[task].uses

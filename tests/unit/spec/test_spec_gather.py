@@ -143,6 +143,7 @@ def test_strangers_are_sent_away(ranks: Ranks) -> None:
         f"{TASK_ID} another-attempt rank 1 a\n".encode(),
         f"{TASK_ID} {ATTEMPT} rank 0 a\n".encode(),
         f"{TASK_ID} {ATTEMPT} rank 2 a\n".encode(),
+        f"{TASK_ID} {ATTEMPT} rank \u00b2 a\n".encode(),
         b"\xff" * 5000,
     ):
         with connected(ranks.port) as stranger:
@@ -153,6 +154,15 @@ def test_strangers_are_sent_away(ranks: Ranks) -> None:
         pass  # hangs up at once
     assert first.poll() is None
     assert ranks.agent(0) is None
+    second = ranks.start(1)
+    assert [ended(one)[0] for one in (first, second)] == [0, 0]
+
+
+def test_a_port_that_another_task_has_on_the_node_is_waited_for(ranks: Ranks) -> None:
+    """As on the node's own network."""
+    with socket.create_server(("", ranks.port)):
+        first = ranks.start(0)
+        wait_for_line(first, f"port {ranks.port} is in use")
     second = ranks.start(1)
     assert [ended(one)[0] for one in (first, second)] == [0, 0]
 

@@ -169,12 +169,28 @@ def test_pods_that_make_up_a_larger_node_may_share_one(job: JobOf) -> None:
     assert found["topologySpreadConstraints"] == [
         {
             "maxSkew": 2,
-            "minDomains": 3,
+            "minDomains": 1_000_000,
             "topologyKey": "kubernetes.io/hostname",
             "whenUnsatisfiable": "DoNotSchedule",
             "labelSelector": SAME,
         }
     ]
+
+
+@pytest.mark.parametrize("nodes", [2, 3, 4, 9])
+def test_no_node_gets_more_pods_than_the_largest_of_the_list(job: JobOf, nodes: int) -> None:
+    """Whichever node the scheduler likes best, by what its filter of topologySpreadConstraints lets through."""
+    found = job("[4, 4, 2]", multi_node_request_layout="gpus_per_node_list")
+    (spread,) = pod(found)["topologySpreadConstraints"]
+
+    def reached(placed: tuple[int, ...], left: int) -> int:
+        # The fewest count as none where there are fewer nodes than minDomains.
+        fewest = min(placed) if nodes >= spread["minDomains"] else 0
+        free = {count: node for node, count in enumerate(placed) if count + 1 - fewest <= spread["maxSkew"]}
+        further = [tuple(c + (n == node) for n, c in enumerate(placed)) for node in free.values()] if left else []
+        return max([max(placed), *(reached(tuple(sorted(one)), left - 1) for one in further)])
+
+    assert reached((0,) * nodes, found["spec"]["parallelism"]) == 2
 
 
 @pytest.mark.parametrize("request_", ["[2, 3]", "[1, 1]"])
@@ -198,6 +214,28 @@ def test_the_templates_own_affinity_stays(job: JobOf) -> None:
     found = pod(job("[2, 3]", override={"affinity": affinity}))["affinity"]
     assert found["nodeAffinity"] == affinity["nodeAffinity"]
     assert found["podAntiAffinity"] == {"requiredDuringSchedulingIgnoredDuringExecution": [own, APART]}
+
+
+@pytest.mark.parametrize(
+    ("template", "policy"),
+    [
+        ({"hostNetwork": True}, "ClusterFirstWithHostNet"),
+        ({"hostNetwork": True, "dnsPolicy": "ClusterFirst"}, "ClusterFirstWithHostNet"),
+        ({"hostNetwork": True, "dnsPolicy": "Default"}, "Default"),
+        ({}, None),
+    ],
+)
+def test_on_the_nodes_network_they_find_each_other_too(
+    job: JobOf, template: Mapping[str, Any], policy: str | None
+) -> None:
+    assert pod(job("[1, 2]", override=template)).get("dnsPolicy") == policy
+
+
+def test_a_hosts_name_with_its_domain_would_be_too_long(job: JobOf) -> None:
+    template = {"podSpec": {"setHostnameAsFQDN": True, "hostname": "mine"}}
+    found = pod(job("[1, 2]", override=template))
+    assert not {"setHostnameAsFQDN", "hostname"} & found.keys()
+    assert pod(job(override=template))["setHostnameAsFQDN"] is True
 
 
 # ---- what makes no sense ---------------------------------------------------------------------------------------

@@ -29,12 +29,11 @@ class MultiNodeConfig:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
     """A list of GPUs by node as pods that are all alike: ``pods`` of them with ``gpus`` each, ``total`` in all; at most
-    ``together`` of them make up one node of the list, which names ``nodes``."""
+    ``together`` of them make up one node of the list."""
 
     pods: int
     gpus: int
     total: int
-    nodes: int
     together: int
 
 
@@ -55,7 +54,7 @@ def split(gpus_by_node: Sequence[int]) -> Split:
     if pods > MOST_PODS:
         raise ValueError(f"that makes {pods} pods of {each} GPUs; {MOST_PODS} are the most that one task may have")
     together = max(gpus_by_node) // each if each else 1
-    return Split(pods=pods, gpus=each, total=total, nodes=len(gpus_by_node), together=together)
+    return Split(pods=pods, gpus=each, total=total, together=together)
 
 
 def read(raw: Mapping[str, Any] | None) -> MultiNodeConfig | None:

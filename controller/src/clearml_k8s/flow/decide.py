@@ -43,6 +43,10 @@ ABORTING = "stopping"
 back what the script has for it, and reports the end."""
 
 
+STUCK = frozenset({Category.VOLUME, Category.SANDBOX})
+"""What may keep a pod that has a node from starting for as long as it takes."""
+
+
 class Step(enum.Enum):
     """What to do next."""
 
@@ -54,7 +58,7 @@ class Step(enum.Enum):
     EXPLAIN_STOP = "its pod was told to end, which reads as a user's abort: tell who did it"
     EXPLAIN_FAILURE = "its agent failed it, and knows less of the reason than the cluster: tell it"
     FAIL_WAITING = "it cannot start: fail the task, then delete the Job"
-    GIVE_BACK = "some of its pods have a node and others do not: put the task back, some times; then fail it"
+    GIVE_BACK = "some of its pods have a node and others cannot start: put the task back, some times; then fail it"
     END_ABORTED = "its user aborts it and its agent does nothing about it: delete the Job"
     FAIL_LONG = "it may not run longer: fail the task, which tells its agent to end"
     FAIL_LOST = "the pod was told to end and its node does not answer: fail the task"
@@ -94,7 +98,7 @@ def decide(
     its user was seen to abort it. ``events``: those of the Job and its pods, as far as they were read. ``patience`` and
     ``limited`` (it may only run for some time) are its queue's. ``tokens``: Jobs get the Secrets that they wait
     for; ``lacks_token``: see `OwnerTokens.lacks`. ``together``: seconds after which the first of several
-    pods do not wait any longer for the others to get a node, None for as long as it takes.
+    pods do not wait any longer for the others to get a node and start, None for as long as it takes.
     A step that ends something (fail, delete) is taken only on a read of the task that is newer than the cluster's news.
     """
     over = _over(job, [pod for pod in pods if pod.job_uid == job.uid], begun=task is None or task.status not in WAITS)
@@ -116,10 +120,10 @@ def decide(
         if diagnosis is None:
             return Decision(step=Step.NOTHING)
         waits = diagnosis.patience
-        if together is not None and 0 < placed(pods) < job.pods and (waits is None or waits > together):
+        if together is not None and _in_vain(job, pods, diagnosis) and (waits is None or waits > together):
             # Counted from when they are there: a Job may be suspended for long before.
             diagnosis = replace(diagnosis, patience=together, since=min(pod.created for pod in pods))
-            return Decision(step=Step.GIVE_BACK, why="not all of its pods have a node", diagnosis=diagnosis)
+            return Decision(step=Step.GIVE_BACK, why="not all of its pods can start", diagnosis=diagnosis)
         step = Step.TELL if waits is None else Step.FAIL_WAITING
         return Decision(step=step, why=diagnosis.category.value, diagnosis=diagnosis)
     if task.status in RUNS:
@@ -184,6 +188,12 @@ def decide_without_job(
     if _interrupted(task) and not aborting:
         return Decision(step=Step.EXPLAIN_STOP, why="its Job was deleted", diagnosis=JOB_DELETED)
     return Decision(step=Step.NOTHING)
+
+
+def _in_vain(job: JobRecord, pods: Sequence[PodRecord], diagnosis: Diagnosis) -> bool:
+    """Some of several pods hold nodes while another has none, or cannot start on its own."""
+    held = placed(pods)
+    return 0 < held < job.pods or (job.pods > 1 and held > 0 and diagnosis.category in STUCK)
 
 
 def _lost(task: TaskView, pods: Sequence[PodRecord], patience: Patience) -> Decision | None:

@@ -76,6 +76,18 @@ class Explainer:
         """
         return await self._say_waiting(job.task or "", diagnosis.category, str(diagnosis))
 
+    def apart(self, job: JobRecord) -> None:
+        """Tell that all of its pods run and have not begun."""
+        task = job.task or ""
+        logs = f"kubectl -n {self._namespace} logs --prefix -l {names.LABEL_JOB_UID}={job.uid}"
+        self._teller.say(
+            task,
+            f"Waiting: all of its {job.pods} pods run, and have not begun together: each prepares itself, then waits "
+            f"for the others. How far they are: {logs}. If one does not find rank 0, a NetworkPolicy or the cluster's "
+            "DNS keeps them from each other (port 29499)",
+            level="WARNING",
+        )
+
     def happened(self, job: JobRecord, events: Sequence[EventRecord]) -> None:
         """Tell what Kubernetes did for the pod so far, but for what a diagnosis says in words."""
         if began := min((event.last for event in events if event.reason == "Pulling" and event.last), default=""):

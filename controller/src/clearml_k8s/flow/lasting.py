@@ -24,6 +24,9 @@ ABORT_SECONDS = 150.0
 """How long nothing may be reported of a task that its user aborts: its agent does so every 60 s, also while it waits
 for what the script does on an abort, which may be long."""
 
+APART_SECONDS = 300.0
+"""How long several pods may run, and prepare themselves, before it is told that they have not begun together."""
+
 CONFIRM_SECONDS = 1.0
 """How long a task must show as running after its pod's end before it is failed."""
 
@@ -48,6 +51,10 @@ class Lasting:
         if diagnosis.category is Category.STARTING:
             return STARTING_SECONDS - waited
         return (TELL_SECONDS if has_pod else NO_POD_SECONDS) - waited
+
+    def apart(self, job: JobRecord) -> float:
+        """Seconds until several pods that all run should have begun."""
+        return APART_SECONDS - self._lasted(job, "all of its pods run")
 
     def left(
         self,

@@ -6,7 +6,7 @@ In the second case tasks are read before they are chosen: what does not fit is n
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import reduce
@@ -164,21 +164,25 @@ class Needs:
             need = read.need if read is not None else self._at_most(queue)
         return need.uses, need.pods
 
-    async def look(self, entries: Iterable[tuple[ResolvedQueue, str]], *, keep: Collection[str]) -> None:
-        """Read the first ones of the waiting tasks of each queue whose tasks say so themselves. ``keep``: tasks under
-        way. Errors as `get_many`."""
+    async def look(
+        self, entries: Iterable[tuple[ResolvedQueue, str]], *, under_way: Iterable[tuple[ResolvedQueue, str]]
+    ) -> None:
+        """Read the first ones of the waiting tasks of each queue whose tasks say so themselves, and those under way
+        that nobody has read, as after a restart: how many pods such a one has is known of no other. Errors as
+        `get_many`."""
         now = self._session.clock.monotonic()
         waiting: dict[str, dict[str, ResolvedQueue]] = {}
         for queue, task in entries:
             if self._differ(queue) and len(waiting.setdefault(queue.id, {})) < LOOK_AT:
                 waiting[queue.id][task] = queue
+        keep = {task: queue for queue, task in under_way if self._differ(queue)}
         self._read = {
             queue_id: {task: one for task, one in read.items() if task in keep or task in waiting.get(queue_id, {})}
             for queue_id, read in self._read.items()
         }
         old = {
             task: queue for tasks_ in waiting.values() for task, queue in tasks_.items() if self._old(task, queue, now)
-        }
+        } | {task: queue for task, queue in keep.items() if task not in self._read.get(queue.id, {})}
         found = await tasks.get_many(self._session, old) if old else {}
         for task, queue in old.items():
             self._note(found.get(task, TaskView(id=task)), queue)

@@ -165,7 +165,8 @@ class Poller:
         waiting = [
             (q, e.task) for q in active if q.id in found for e in found[q.id].entries if not self._book.busy(e.task)
         ]
-        await self._needs.look(waiting, keep=self._book.in_flight())
+        begun = [(q, task) for task, of in self._book.in_flight().items() if (q := self._served.by_id(of)) is not None]
+        await self._needs.look(waiting, under_way=begun)
         # The room again: it may have shrunk during the calls.
         room = self.room()
         self._choice = choose(

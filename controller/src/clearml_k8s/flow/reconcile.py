@@ -14,6 +14,7 @@ from clearml_k8s import names
 from clearml_k8s.clearml.session import Session
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue
+from clearml_k8s.config.multi_node import MultiNodeConfig
 from clearml_k8s.errors import Refused, Unanswered
 from clearml_k8s.flow import decide as rules
 from clearml_k8s.flow import overview
@@ -27,7 +28,7 @@ from clearml_k8s.flow.lasting import Lasting
 from clearml_k8s.flow.measures import Measures
 from clearml_k8s.flow.overview import Row
 from clearml_k8s.flow.owner_tokens import OwnerTokens
-from clearml_k8s.flow.pending import pending
+from clearml_k8s.flow.pending import pending, placed
 from clearml_k8s.flow.presence import Presence
 from clearml_k8s.flow.reads import TaskReads
 from clearml_k8s.flow.requeue import Requeued, Requeuer
@@ -89,6 +90,8 @@ class Reconciler:
         self._owners = owners
         self._workloads = workloads
         self._config = config
+        # Jobs of several pods may be left from before that was switched off.
+        self._multi_node = config.multi_node or MultiNodeConfig()
         self._clock = session.clock
         self._jobs = jobs
         self._pods = pods
@@ -222,7 +225,7 @@ class Reconciler:
             seen = await self._reads.fresh(task)
         decision = self._decide(seen.task, job)
         if decision.step is Step.NOTHING:
-            return None
+            return self._apart(job, seen.task)
         if decision.step in ENDED and not self._pods_of(job) and not self._listed():
             return CHANGED_SECONDS
         if decision.step is Step.GIVE_TOKEN and self._owners is not None and seen.task is not None:
@@ -262,6 +265,18 @@ class Reconciler:
             # At once where there is news that its user is to be told.
             return 0.0 if again.step in WAITING else left
         return await self._end(known, latest.task, again)
+
+    def _apart(self, job: JobRecord, task: TaskView | None) -> float | None:
+        """Of several pods that all run and do not begin: tell of what; seconds until it is time for that.
+
+        On the console alone: they may begin at any moment, and then the status message is the agent's.
+        """
+        if job.pods == 1 or task is None or task.status not in rules.WAITS:
+            return None
+        if (left := self._lasting.apart(job)) > 0:
+            return left
+        self._explain.apart(job)
+        return None
 
     async def _end(self, job: JobRecord, task: TaskView | None, decision: Decision) -> float | None:
         """Take a step that is due, on a read that is new; seconds until the next look."""
@@ -321,10 +336,10 @@ class Reconciler:
         """Put the task back, so that others get what its pods hold in vain; or fail it, so that it ends some time."""
         if (doubt := self._requeuer.doubt(job)) > 0:
             return doubt
-        multi_node = self._config.multi_node
-        minutes, most = (multi_node.start_timeout_minutes, multi_node.max_give_backs) if multi_node else (0.0, 0)
+        minutes, most = self._multi_node.start_timeout_minutes, self._multi_node.max_give_backs
+        lacked = "had a node" if placed(self._pods_of(job)) < job.pods else "could start"
         late = replace(
-            diagnosis, summary=f"Not all of its pods had a node after {minutes:g} minutes. {diagnosis.summary}"
+            diagnosis, summary=f"Not all of its pods {lacked} after {minutes:g} minutes. {diagnosis.summary}"
         )
         found = await self._requeuer.requeue(job, task, late, most=most) if most > 0 else Requeued.NOT
         if found is Requeued.CHANGED:
@@ -366,7 +381,7 @@ class Reconciler:
             limited=max_run_minutes(config=self._config, queue=queue) is not None,
             tokens=self._owners is not None,
             lacks_token=self._owners is not None and self._owners.lacks(job, self._pods_of(job)),
-            together=None if self._config.multi_node is None else 60 * self._config.multi_node.start_timeout_minutes,
+            together=60 * self._multi_node.start_timeout_minutes,
         )
 
     def _joined(self, job: JobRecord) -> JobRecord:

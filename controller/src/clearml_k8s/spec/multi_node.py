@@ -28,6 +28,7 @@ TYPES: Final = ("physical", "logical")
 
 MASTER_PORT: Final = "29500"
 HOST_NAME_MAX: Final = 63
+MORE_THAN_ALL_NODES: Final = 1_000_000
 
 RESERVED_ENV: Final = frozenset({names.ENV_NODE_RANK, names.ENV_RANK, names.ENV_PODS, names.ENV_MASTER_ADDR})
 """By which the pods of a task know each other, and the agent that it is not to speak for the task."""
@@ -128,7 +129,12 @@ def into_pod(spec: dict[str, Any], gang: Gang, *, task_id: str) -> None:
     """Give the PodSpec its place in the headless Service's names, and keep its pods apart where they are to be."""
     # The Job controller makes the host name, of the Job's name and the index.
     spec.pop("hostname", None)
+    # With the Service's it is longer than the 64 characters that a host's name may have, and no pod starts.
+    spec.pop("setHostnameAsFQDN", None)
     spec["subdomain"] = names.nodes_name(task_id)
+    if spec.get("hostNetwork") and (spec.get("dnsPolicy") or "ClusterFirst") == "ClusterFirst":
+        # On the node's network that means the node's own DNS, which does not know the Service.
+        spec["dnsPolicy"] = "ClusterFirstWithHostNet"
     if not gang.apart or gang.split.pods == 1:
         return
     same = {"matchLabels": {names.LABEL_TASK_ID: task_id}}
@@ -144,7 +150,8 @@ def into_pod(spec: dict[str, Any], gang: Gang, *, task_id: str) -> None:
         *(spec.get("topologySpreadConstraints") or []),
         {
             "maxSkew": gang.split.together,
-            "minDomains": gang.split.nodes,
+            # More than a cluster has, so that a node's pods are counted from none, and not from those of the emptiest.
+            "minDomains": MORE_THAN_ALL_NODES,
             "topologyKey": _HOST,
             "whenUnsatisfiable": "DoNotSchedule",
             "labelSelector": same,
