@@ -49,6 +49,12 @@ def test_resources_that_nodes_have_to_offer_are_named() -> None:
     assert "The check above names each queue that asks for what no node has." in text
 
 
+def test_shares_of_gpus_are_no_resources_of_nodes() -> None:
+    limits = {"nvidia.com/gpu": 1, "clear.ml/fraction-1": "0.5"}
+    text = notes({"agentk8sglue": {"queues": {"a": {"templateOverrides": {"resources": {"limits": limits}}}}}})
+    assert "Task pods ask for nvidia.com/gpu (queue a): they" in text
+
+
 def test_defaults() -> None:
     text = notes({})
     assert "Task pods ask for" not in text
