@@ -82,6 +82,23 @@ def test_defaults() -> None:
             at("agentk8sglue.extraEnvs", [{"name": "K8S_GLUE_NEW", "value": "1"}]),
             "agentk8sglue.extraEnvs sets K8S_GLUE_NEW, which this controller does not know.",
         ),
+        (
+            at("agentk8sglue.extraEnvs", [{"name": "CLEARML_AGENT_SKIP_PIP_VENV_INSTALL", "value": "1"}]),
+            "agentk8sglue.extraEnvs sets CLEARML_AGENT_SKIP_PIP_VENV_INSTALL, which has no meaning here: of the agent in "
+            "a task's pod: write it into agentk8sglue.basePodTemplate.env.",
+        ),
+        (
+            at(
+                "agentk8sglue.extraEnvs",
+                [
+                    {"name": "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__TYPE", "value": "conda"},
+                    {"name": "CLEARML_K8S_LOG_LEVEL", "value": "DEBUG"},
+                    {"name": "CLEARML_CONFIG_FILE", "value": "/dev/null"},
+                ],
+            ),
+            "agentk8sglue.extraEnvs sets CLEARML_AGENT__AGENT__PACKAGE_MANAGER__TYPE, which this controller does not read: "
+            "for task pods write it into agentk8sglue.basePodTemplate.env.",
+        ),
     ],
 )
 def test_warnings(values: dict[str, Any], warning: str) -> None:
