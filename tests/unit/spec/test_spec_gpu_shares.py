@@ -10,7 +10,7 @@ from clearml_agent.helper.resource_monitor import GpuFractionsHandler
 from clearml_k8s import errors
 from clearml_k8s.config import Config, QueueConfig, QueueSettings
 from clearml_k8s.config.policy import TaskPolicy
-from clearml_k8s.kube.uses import Measure
+from clearml_k8s.kube.uses import Measure, field_path
 from clearml_k8s.spec.job import BuiltJob
 from spec_support import Build, environment, task_container
 
@@ -52,6 +52,15 @@ def test_the_documented_ways_to_write_a_share(
     assert (task_container(built).get("resources") or {}).get("limits") == left
     assert environment(built).get(FRACTIONS) == reported
     assert gpus(built) == counted
+
+
+def test_a_limit_by_shares_counts_what_is_kept_out_of_the_pod(build: Build) -> None:
+    """`monitoredResources` with the path that the values of ClearML's documentation suggest."""
+    limits = {"nvidia.com/gpu": 1, "clear.ml/fraction-1": "0.5"}
+    template = build(base={"resources": {"limits": limits}}).manifest["spec"]["template"]
+    for path in ("resources|limits|clear.ml/fraction-1", "spec|containers|0|resources|limits|clear.ml/fraction-1"):
+        assert float(Measure(fields=(field_path(path),))(template).monitored) == 0.5
+    assert Measure(fields=(field_path("resources|limits|nvidia.com/gpu"),))(template).monitored == 1
 
 
 @pytest.mark.parametrize(

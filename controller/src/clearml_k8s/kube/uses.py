@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from clearml_k8s import names
-from clearml_k8s.config.gpus import FRACTION_LABEL, is_gpu
+from clearml_k8s.config.gpus import FRACTION_LABEL, is_gpu, is_share
 from clearml_k8s.kube.quantity import quantity
 
 NONE: Final = Decimal(0)
@@ -111,8 +111,10 @@ def _gpus(pod: Mapping[str, Any], asked: Mapping[str, Decimal]) -> Decimal:
 
 
 def field_path(text: str) -> Path:
-    """Of ``resources|limits|nvidia.com/gpu``: below `metadata` and `spec` from the pod on, else from its containers."""
-    return tuple(part.strip() for part in text.split("|"))
+    """Of ``resources|limits|nvidia.com/gpu``: below `metadata` and `spec` from the pod on, else from its containers.
+    Shares of GPUs are kept out of pods: all of them together stand in an annotation."""
+    path = tuple(part.strip() for part in text.split("|"))
+    return ("metadata", "annotations", names.ANNOTATION_GPUS) if is_share(path[-1]) else path
 
 
 def requests(pod: Mapping[str, Any]) -> dict[str, Decimal]:
