@@ -223,6 +223,23 @@ CASES = [
         rule=("base", "queue", {"pool": "night"}, "task"),
     ),
     Case(
+        name="containers-by-name",
+        base={
+            "initContainers": [{"name": "wait", "image": "a"}, {"name": "fetch", "image": "b"}],
+            "podSpec": {"containers": [{"name": "proxy", "image": "p", "args": ["1"]}, {"name": "task", "tty": True}]},
+        },
+        override={
+            "initContainers": [{"name": "wait", "image": "c"}],
+            "podSpec": {"containers": [{"name": "proxy", "image": "q"}]},
+        },
+        look=lambda job: (
+            [(one["name"], one["image"]) for one in pod(job)["initContainers"]],
+            pod(job)["containers"][1:],
+            container(job)["tty"],
+        ),
+        rule=([("wait", "c"), ("fetch", "b")], [{"name": "proxy", "image": "q", "args": ["1"]}], True),
+    ),
+    Case(
         name="rule-of-clearml-conf",
         image="mine:1",
         arguments="-e MINE=1",

@@ -105,6 +105,14 @@ def test_golden_two_nodes(build: Build, config: Config) -> None:
     golden.check("two-nodes", built.manifest)
 
 
+def test_init_containers_of_a_whole_pod_spec_are_merged_by_name(build: Build, config: Config) -> None:
+    spec = {"containers": [{}], "initContainers": [{"name": "a", "image": "a"}, {"name": "b", "image": "b"}]}
+    override = {"initContainers": [{"name": "b", "image": "c"}]}
+    built = build(config=dataclasses.replace(config, base_pod_spec=spec), override=override)
+    assert [(one["name"], one["image"]) for one in pod_spec(built)["initContainers"]] == [("a", "a"), ("b", "c")]
+    assert spec["initContainers"][1]["image"] == "b"
+
+
 def test_golden_whole_pod_spec(build: Build, config: Config) -> None:
     """As `--template-yaml` gives it."""
     spec = {
