@@ -49,6 +49,12 @@ def test_resources_that_nodes_have_to_offer_are_named() -> None:
     assert "The check above names each queue that asks for what no node has." in text
 
 
+def test_shares_of_gpus_are_no_resources_of_nodes() -> None:
+    limits = {"nvidia.com/gpu": 1, "clear.ml/fraction-1": "0.5"}
+    text = notes({"agentk8sglue": {"queues": {"a": {"templateOverrides": {"resources": {"limits": limits}}}}}})
+    assert "Task pods ask for nvidia.com/gpu (queue a): they" in text
+
+
 def test_defaults() -> None:
     text = notes({})
     assert "Task pods ask for" not in text
@@ -75,6 +81,23 @@ def test_defaults() -> None:
         (
             at("agentk8sglue.extraEnvs", [{"name": "K8S_GLUE_NEW", "value": "1"}]),
             "agentk8sglue.extraEnvs sets K8S_GLUE_NEW, which this controller does not know.",
+        ),
+        (
+            at("agentk8sglue.extraEnvs", [{"name": "CLEARML_AGENT_SKIP_PIP_VENV_INSTALL", "value": "1"}]),
+            "agentk8sglue.extraEnvs sets CLEARML_AGENT_SKIP_PIP_VENV_INSTALL, which has no meaning here: of the agent in "
+            "a task's pod: write it into agentk8sglue.basePodTemplate.env.",
+        ),
+        (
+            at(
+                "agentk8sglue.extraEnvs",
+                [
+                    {"name": "CLEARML_AGENT__AGENT__PACKAGE_MANAGER__TYPE", "value": "conda"},
+                    {"name": "CLEARML_K8S_LOG_LEVEL", "value": "DEBUG"},
+                    {"name": "CLEARML_CONFIG_FILE", "value": "/dev/null"},
+                ],
+            ),
+            "agentk8sglue.extraEnvs sets CLEARML_AGENT__AGENT__PACKAGE_MANAGER__TYPE, which this controller does not read: "
+            "for task pods write it into agentk8sglue.basePodTemplate.env.",
         ),
     ],
 )

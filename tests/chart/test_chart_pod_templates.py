@@ -88,6 +88,17 @@ def test_what_means_unset_is_left_out(render: Render, place: str) -> None:
     assert template(render(PLACES[place](dict.fromkeys(PARTS))), place) == {}
 
 
+@pytest.mark.parametrize("share", ["0.5", 0.5, 1])
+def test_the_share_of_a_gpu_as_clearmls_documentation_writes_it(render: Render, share: Any) -> None:
+    limits = {"nvidia.com/gpu": 1, "clear.ml/fraction-1": share}
+    labels = {"required-resources": "0.5", "clearml-injector/fraction": "0.500"}
+    job = job_of(render(PLACES["override"]({"labels": labels, "resources": {"limits": limits}})), "gpu")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["resources"] == {"limits": {"nvidia.com/gpu": 1}}
+    assert labels.items() <= job["spec"]["template"]["metadata"]["labels"].items()
+    assert job["spec"]["template"]["metadata"]["annotations"]["clearml-k8s.io/gpus"] == str(share)
+
+
 def test_task_pods_do_not_get_the_controllers_settings(render: Render) -> None:
     rendered = render({"agentk8sglue": {"nodeSelector": {"pool": "infra"}, "extraEnvs": [{"name": "A", "value": "b"}]}})
     assert rendered.config["basePodTemplate"] == {}

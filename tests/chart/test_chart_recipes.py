@@ -124,6 +124,22 @@ USES: list[tuple[str, str, str, Callable[[Pod], Any], Any, int]] = [
         0,
     ),
     (
+        "Shares of GPUs",
+        "quarter",
+        "",
+        lambda pod: (container(pod)["resources"], variables(pod)["CLEARML_AGENT_GPU_FRACTIONS"]),
+        ({"limits": {"nvidia.com/mig-2g.10gb": 1}}, "0.25"),
+        0,
+    ),
+    (
+        "Shares of GPUs",
+        "half",
+        "",
+        lambda pod: (container(pod)["resources"], variables(pod)["CLEARML_AGENT_GPU_FRACTIONS"]),
+        ({"limits": {"nvidia.com/gpu": 1}}, "0.5"),
+        0,
+    ),
+    (
         "A claim for each project",
         "default",
         "-v /tmp/a",

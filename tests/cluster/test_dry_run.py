@@ -1,10 +1,12 @@
-"""Jobs of hostile tasks, as the real API server takes them: by a dry run, with strict fields."""
+"""Jobs as the real API server takes them, by a dry run with strict fields: of hostile tasks, and all that are kept."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
+import golden
+import pytest
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.clock import SystemClock
 from clearml_k8s.config import QueueConfig, ResolvedQueue
@@ -101,3 +103,18 @@ async def test_every_kind_of_task_on_several_nodes_is_accepted(
                 except KubeRefused as error:
                     problems.append(f"{error}\n{thing}")
     assert problems == []
+
+
+@pytest.mark.parametrize("name", golden.manifests())
+async def test_every_manifest_that_is_kept_is_accepted(
+    name: str, cluster_kubeconfig: Path, namespaces: tuple[str, str]
+) -> None:
+    """The Job alone, which the server checks with its pods: what these name (accounts, classes) is not there."""
+    manifest = golden.manifests()[name]
+    manifest["metadata"]["namespace"] = namespaces[0]
+    async with await KubeClient.connect(clock=SystemClock(), kubeconfig=str(cluster_kubeconfig)) as client:
+        made = await client.create(JOBS, manifest, namespace=namespaces[0], dry_run=True, strict=True)
+        manifest["spec"]["template"]["spec"]["containers"][0]["resources"] = {"limits": {"clear.ml/fraction-1": "0.5"}}
+        with pytest.raises(KubeRefused):
+            await client.create(JOBS, manifest, namespace=namespaces[0], dry_run=True, strict=True)
+    assert made["metadata"]["name"] == manifest["metadata"]["name"]

@@ -19,8 +19,10 @@ CHART_FILE = ROOT / "charts" / "clearml-agent" / "files" / "glue-variables.yaml"
 HEADER = """\
 # Variables of ClearML's own glue
 
-Built by `make generate` from `config/glue_variables.py`: each variable that ClearML's glue reads of its environment,
-and what it does in `agentk8sglue.extraEnvs`. What is refused is told at `helm lint` and `helm upgrade -i`; what begins
+Built by `make generate` from `config/glue_variables.py`: each variable that ClearML's glue, or the agent in its pods,
+reads of its environment, and what it does in `agentk8sglue.extraEnvs`, the controller's own. In task pods
+(`basePodTemplate.env`) all of the agent work, and so does any `CLEARML_AGENT__<section>__<key>`. What is
+refused is told at `helm lint` and `helm upgrade -i`; what begins
 with `K8S_GLUE_` or `CLEARML_K8S_GLUE_` the controller refuses without Helm, too. What has no meaning here is named in
 the notes after an installation. The variables of this controller are in
 [operations](operations.md#settings-of-the-process).

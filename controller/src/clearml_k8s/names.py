@@ -59,6 +59,8 @@ ANNOTATION_TASK_NAME: Final = PREFIX + "task-name"
 ANNOTATION_SESSION_PORT: Final = PREFIX + "session-port"
 ANNOTATION_TOKEN_SECRET: Final = PREFIX + "token-secret"
 ANNOTATION_TAKEN: Final = PREFIX + "taken"
+ANNOTATION_GPUS: Final = PREFIX + "gpus"
+"""Of a GPU, or of several: what the pod has where its resources alone do not say it."""
 ANNOTATION_HOLDER: Final = PREFIX + "holder"
 ANNOTATION_SETTLED: Final = PREFIX + "settled"
 

@@ -32,13 +32,26 @@ def names_in(state: State) -> list[str]:
     return [name for name, variable in VARIABLES.items() if variable.state is state]
 
 
-def test_all_that_the_installed_glue_reads_is_in_the_table() -> None:
+def names_read_in(*path: str) -> set[str]:
+    """Of variables, as literals in this module of the installed agent."""
     package = importlib.util.find_spec("clearml_agent")
     assert package is not None
     assert package.submodule_search_locations
-    text = (Path(package.submodule_search_locations[0]) / "glue" / "definitions.py").read_text(encoding="utf-8")
-    read = set(re.findall(r'"([A-Z][A-Z0-9_]{5,})"', text))
+    text = Path(package.submodule_search_locations[0]).joinpath(*path).read_text(encoding="utf-8")
+    return set(re.findall(r'"([A-Z][A-Z0-9_]{5,})"', text))
+
+
+def test_all_that_the_installed_glue_reads_is_in_the_table() -> None:
+    read = names_read_in("glue", "definitions.py")
     assert len(read) >= 10
+    assert read - set(VARIABLES) == set()
+
+
+def test_all_that_the_installed_agent_reads_is_in_the_table() -> None:
+    """Most of it counts in a task's pod alone: who writes it for the controller is told."""
+    files = (("definitions.py",), ("backend_api", "session", "defs.py"), ("backend_config", "defs.py"))
+    read = {name for path in files for name in names_read_in(*path) if name.startswith("CLEARML_")}
+    assert len(read) >= 60
     assert read - set(VARIABLES) == set()
 
 

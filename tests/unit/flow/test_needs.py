@@ -70,6 +70,19 @@ async def test_each_costs_what_it_asks_for(new_side: Any, cluster: Cluster, serv
     assert gpus_of(side, fourth) == 1
 
 
+async def test_halves_of_gpus_fill_a_limit_by_halves(new_side: Any, cluster: Cluster, server: DevServer) -> None:
+    """As ClearML's documentation writes them: counted alike before a task is taken, and of the Jobs that are there."""
+    half = {"resources": {"limits": {"nvidia.com/gpu": 1, "clear.ml/fraction-1": "0.5"}}}
+    queue = QueueConfig(name="default", template_overrides=half, settings=QueueSettings(max_gpus=1))
+    side = await new_side(cluster, config=make_config(api_server=server.url, queues={"default": queue}))
+    for _ in range(3):
+        server.create_task(queue="default")
+    assert await side.poll() == 2
+    side.relist()
+    assert await side.poll() == 0
+    assert len(entries(server)) == 1
+
+
 async def test_the_order_of_the_queue_stays(new_side: Any, cluster: Cluster, server: DevServer) -> None:
     """A large task is not overtaken by small ones that would fit."""
     side = await new_side(cluster, config=make_config(**configured(server, max_gpus=8)))

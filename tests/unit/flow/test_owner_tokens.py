@@ -18,7 +18,7 @@ from clearml_k8s.flow.owner_tokens import ALLOWED_SECONDS, GIVEN_SECONDS, REFUSE
 from clearml_k8s.flow.served import State
 from clearml_k8s.logs import JsonFormatter, PlainFormatter, Redactor
 from clearml_server.process import DevServer
-from flow_parts import Side, make_config, make_container
+from flow_parts import Side, make_config, make_container, make_job, make_pod
 from reconcile_loop import Loop, start
 from scripted_kube import Cluster, Fault, status
 
@@ -191,6 +191,27 @@ async def test_one_that_somebody_deleted_is_made_again(
     await loop.side.clock.advance(GIVEN_SECONDS)
     await loop.look(task)
     assert loop.job(task).token_secret in secrets(cluster)
+
+
+def rank(number: int, *containers: Any, **fields: Any) -> Any:
+    return make_pod("t", *containers, rank=number, uid=f"pod-{number}", **fields)
+
+
+@pytest.mark.parametrize(
+    ("pods", "lacks"),
+    [
+        ((rank(0, CREATING), rank(1, node=None)), True),  # its node would say that the Secret is missing
+        ((rank(0, node=None), rank(1, CREATING)), True),
+        ((rank(0, node=None), rank(1, node=None)), False),
+        ((rank(0, CREATING), rank(1, make_container(running=True), phase="Running")), True),
+        ((rank(0, make_container(running=True)), rank(1, make_container(running=True))), False),
+        ((rank(0, CREATING, deleted="2026-01-15T06:23:00Z"), rank(1, node=None)), False),
+    ],
+)
+async def test_of_several_pods_any_that_is_to_start_needs_it(side: Side, pods: tuple[Any, ...], lacks: bool) -> None:
+    """One of them may have waited for its node, or was looked at before somebody deleted the Secret."""
+    assert side.owners is not None
+    assert side.owners.lacks(make_job("t", pods=2, ranked=True, token_secret="owner-token-t"), pods) is lacks
 
 
 async def test_the_server_is_asked_once_for_many_tasks_of_one_user(

@@ -131,8 +131,18 @@ def test_what_is_no_amount_is_named_and_not_shown() -> None:
 def test_a_share_that_clearmls_injector_gives_is_a_share() -> None:
     share = {"clearml-injector/fraction": "0.500"}
     assert Measure()(template(container(), labels=share)).gpus == Decimal("0.5")
-    assert Measure()(template(container(limits={"nvidia.com/gpu": 2}), labels=share)).gpus == 2
+    assert Measure()(template(container(limits={"nvidia.com/gpu": 1}), labels=share)).gpus == Decimal("0.5")
+    assert Measure()(template(container(limits={"nvidia.com/gpu": 2}), labels=share)).gpus == 1
+    two = {"clearml-injector/fraction": "2"}
+    assert Measure()(template(container(limits={"nvidia.com/gpu": 2}), labels=two)).gpus == 2
     assert Measure()(template(container(), labels={"clearml-injector/fraction": "half"})).gpus == 0
+
+
+def test_what_the_controller_says_of_shares_goes_before_all() -> None:
+    said = {"clearml-k8s.io/gpus": "0.25"}
+    assert Measure()(template(container(limits={"nvidia.com/gpu": 1}), annotations=said)).gpus == Decimal("0.25")
+    broken = {"clearml-k8s.io/gpus": "?"}
+    assert Measure()(template(container(limits={"nvidia.com/gpu": 1}), annotations=broken)).gpus == 1
 
 
 def test_demand_is_read_where_pods_of_a_queue_differ() -> None:

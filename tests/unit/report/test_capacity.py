@@ -85,6 +85,7 @@ def test_what_no_node_has() -> None:
     largest = (("nvidia.com/gpu", 4),)
     assert asked(pod({"nvidia.com/gpu": 1, "cpu": 2}, {"nvidia.com/gpu": "2"})) == (("nvidia.com/gpu", 3),)
     assert lacking(pod({"nvidia.com/gpu": 4, "cpu": 200, "memory": "9Ti"}), largest=largest) == ()
+    assert lacking(pod({"nvidia.com/gpu": 4, "clear.ml/fraction-1": 1}), largest=largest) == ()  # kept out of pods
     (text,) = lacking(pod({"amd.com/gpu": 2}), largest=largest)
     assert text.startswith(
         "asks for amd.com/gpu: 2, which no node of the cluster has: is the operator or device plugin"

@@ -3,25 +3,21 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+import golden
 import kubernetes_validate
 import pytest
-import yaml
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import Container, TaskView
 from clearml_k8s.config import ClearMLConfig, Config, QueueConfig, QueueSettings, ResolvedQueue, SecretKey
 from clearml_k8s.config.multi_node import MultiNodeConfig
 from clearml_k8s.spec.environment import ENV_ENVIRONMENT_SECTION
 from clearml_k8s.spec.job import build_job, pod_of, template_probe_job
-from clearml_k8s.spec.script import start_command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from spec_support import ATTEMPT, KUBERNETES_VERSIONS, TASK_ID, WORKER_ID, Build, environment, pod_spec, task_container
-
-GOLDEN = Path(__file__).parent / "golden"
 
 BASE: dict[str, Any] = {
     "labels": {"team": "research"},
@@ -53,22 +49,8 @@ OVERRIDE: dict[str, Any] = {
 }
 
 
-def check_golden(name: str, manifest: dict[str, Any], *, gathers: bool = False) -> None:
-    """Compares with golden/<name>.yaml; UPDATE_GOLDEN=1 in the environment rewrites it."""
-    shown = json.loads(json.dumps(manifest))
-    container = shown["spec"]["template"]["spec"]["containers"][0]
-    assert container["command"] == list(start_command(gathers=gathers))
-    container["command"][3:] = ["<start.sh>", "<start_check.py.txt>", *(["", "", "<gather.py.txt>"] if gathers else [])]
-    path = GOLDEN / f"{name}.yaml"
-    if os.environ.get("UPDATE_GOLDEN"):
-        path.write_text(yaml.safe_dump(shown, sort_keys=False, width=120), encoding="utf-8")
-    assert shown == yaml.safe_load(path.read_text(encoding="utf-8")), (
-        f"differs from {path}; UPDATE_GOLDEN=1 rewrites it"
-    )
-
-
 def test_golden_plain(build: Build) -> None:
-    check_golden("plain", build().manifest)
+    golden.check("plain", build().manifest)
 
 
 def test_golden_template_and_override(build: Build, config: Config) -> None:
@@ -88,7 +70,7 @@ def test_golden_template_and_override(build: Build, config: Config) -> None:
         ),
     )
     built = build(config=config, override=OVERRIDE, task=task)
-    check_golden("template-and-override", built.manifest)
+    golden.check("template-and-override", built.manifest)
 
 
 def files(secret: str, **paths: str) -> dict[str, Any]:
@@ -120,7 +102,15 @@ def test_golden_two_nodes(build: Build, config: Config) -> None:
             settings=QueueSettings(multi_node=(4, 4)),
         ),
     )
-    check_golden("two-nodes", built.manifest, gathers=True)
+    golden.check("two-nodes", built.manifest)
+
+
+def test_init_containers_of_a_whole_pod_spec_are_merged_by_name(build: Build, config: Config) -> None:
+    spec = {"containers": [{}], "initContainers": [{"name": "a", "image": "a"}, {"name": "b", "image": "b"}]}
+    override = {"initContainers": [{"name": "b", "image": "c"}]}
+    built = build(config=dataclasses.replace(config, base_pod_spec=spec), override=override)
+    assert [(one["name"], one["image"]) for one in pod_spec(built)["initContainers"]] == [("a", "a"), ("b", "c")]
+    assert spec["initContainers"][1]["image"] == "b"
 
 
 def test_golden_whole_pod_spec(build: Build, config: Config) -> None:
@@ -147,7 +137,7 @@ def test_golden_whole_pod_spec(build: Build, config: Config) -> None:
     before = json.dumps(spec)
     built = build(config=dataclasses.replace(config, base_pod_spec=spec), override={"nodeSelector": {"a": "b"}})
     assert json.dumps(spec) == before
-    check_golden("whole-pod-spec", built.manifest)
+    golden.check("whole-pod-spec", built.manifest)
     assert [str(item) for item in built.ignored] == [
         "spec.restartPolicy: ignored; task pods are never restarted (Never); the controller decides about a new "
         "attempt",

@@ -55,6 +55,21 @@ def test_containers_of_the_pass_through_are_merged_by_name() -> None:
     ]
 
 
+def test_init_containers_are_merged_by_name() -> None:
+    """In the order in which they run: those of the base first, each in its place."""
+    base = [{"name": "wait", "image": "a", "args": ["1"]}, {"name": "fetch", "image": "b"}]
+    override = [{"name": "more", "image": "c"}, {"name": "wait", "image": "d", "args": []}]
+    before = copy.deepcopy((base, override))
+    merged = merge_templates(base={"initContainers": base}, override={"initContainers": override})
+    assert merged["initContainers"] == [
+        {"name": "wait", "image": "d", "args": ["1"]},
+        {"name": "fetch", "image": "b"},
+        {"name": "more", "image": "c"},
+    ]
+    assert (base, override) == before
+    assert merge_templates(base={}, override={"initContainers": override})["initContainers"] == override
+
+
 @pytest.mark.parametrize("unset", [None, "", [], {}])
 def test_null_and_empty_mean_not_set(unset: Any) -> None:
     assert merge_templates(base=BASE, override=dict.fromkeys(BASE, unset)) == BASE

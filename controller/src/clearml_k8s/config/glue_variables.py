@@ -1,4 +1,4 @@
-"""Every variable that ClearML's own glue reads of its environment, and what it does here.
+"""Every variable that ClearML's own glue, and the agent in its pods, read of their environment, and what it does here.
 
 The chart's refusals (`files/glue-variables.yaml`) and docs/glue-variables.md are made of this table.
 """
@@ -49,6 +49,9 @@ _IMAGE = _nothing(
     "the controller is its image, nothing is installed when it starts; for task pods write it into basePodTemplate.env"
 )
 _AGENT = _nothing("of the agent itself: for task pods write it into basePodTemplate.env")
+_POD = _nothing("of the agent in a task's pod: write it into agentk8sglue.basePodTemplate.env")
+_DOCKER = _nothing("of containers that an agent starts by docker: for pods write agentk8sglue.basePodTemplate")
+_LIMITS = _nothing("of an agent without Kubernetes: write agentk8sglue.maxPods or queueSettings.maxPods")
 _WHEEL = _nothing("use an image that has the agent you want, or install it in agentk8sglue.customBashScript")
 _GIT = _refused("write it into agentk8sglue.basePodTemplate.env, a password with valueFrom and secretKeyRef")
 _GOOGLE = _nothing(
@@ -151,6 +154,59 @@ VARIABLES: Final[Mapping[str, Variable]] = {
     "CLEARML_SERVICE_ACC": _GOOGLE,
     "SERVICE_ACC_KEY_JSON": _GOOGLE,
     "CLUSTER_CRED": _GOOGLE,
+    "CLEARML_TASK_ID": _nothing("each task's pod has its own"),
+    "CLEARML_LOG_LEVEL": _nothing("of the SDK in a task's pod; for the controller write CLEARML_K8S_LOG_LEVEL"),
+    "CLEARML_AGENT_CHILD_AGENTS_COUNT_CMD": _LIMITS,
+    "CLEARML_AGENT_ABORT_CALLBACK_CMD": _POD,
+    "CLEARML_AGENT_ABORT_CALLBACK_TIMEOUT": _POD,
+    "CLEARML_AGENT_ALG_ENV": _POD,
+    "CLEARML_AGENT_CONFIG_VERBOSE": _POD,
+    "CLEARML_AGENT_CUSTOM_BUILD_SCRIPT": _POD,
+    "CLEARML_AGENT_DISABLE_SSH_MOUNT": _POD,
+    "CLEARML_AGENT_EXEC_USER": _POD,
+    "CLEARML_AGENT_EXTRA_PYTHON_PATH": _POD,
+    "CLEARML_AGENT_FORCE_CODE_DIR": _POD,
+    "CLEARML_AGENT_FORCE_EXEC_SCRIPT": _POD,
+    "CLEARML_AGENT_FORCE_HOST_MACHINE_IP": _POD,
+    "CLEARML_AGENT_FORCE_MAX_API_VERSION": _POD,
+    "CLEARML_AGENT_FORCE_POETRY": _POD,
+    "CLEARML_AGENT_FORCE_TASK_INIT": _POD,
+    "CLEARML_AGENT_FORCE_UV": _POD,
+    "CLEARML_AGENT_GIT_CLONE_VERBOSE": _POD,
+    "CLEARML_AGENT_GIT_USE_AZURE_PAT": _POD,
+    "CLEARML_AGENT_GIT_USE_MS_ENTRA_TOKEN": _POD,
+    "CLEARML_AGENT_PACKAGE_PYTORCH_RESOLVE": _POD,
+    "CLEARML_AGENT_PROPAGATE_EXITCODE": _POD,
+    "CLEARML_AGENT_SKIP_CONTAINER_APT": _POD,
+    "CLEARML_AGENT_SKIP_PIP_VENV_INSTALL": _POD,
+    "CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL": _POD,
+    "CLEARML_AGENT_SSH_URL_REPLACEMENT_SCHEME": _POD,
+    "CLEARML_AGENT_STANDALONE_CONFIG_BC": _POD,
+    "CLEARML_AGENT_URLLIB3_CONNECT_LEVEL": _POD,
+    "CLEARML_AGENT_VENV_CACHE_PATH": _POD,
+    "CLEARML_API_VERBOSE": _POD,
+    "CLEARML_BOOTSTRAP_UV_EXEC": _POD,
+    "CLEARML_CACHE_DIR": _POD,
+    "CLEARML_CONDA_ENV_PACKAGE": _POD,
+    "CLEARML_CPU_ONLY": _POD,
+    "CLEARML_CUDA_VERSION": _POD,
+    "CLEARML_CUDNN_VERSION": _POD,
+    "CLEARML_DROPBEAR_EXEC": _POD,
+    "CLEARML_EXTRA_PIP_INSTALL_FLAGS": _POD,
+    "CLEARML_LOG_TASK_TO_BACKEND": _POD,
+    "CLEARML_MULTI_NODE_SINGLE_TASK": _POD,
+    "CLEARML_SESSION_VSCODE_PY_EXT": _POD,
+    "CLEARML_SESSION_VSCODE_SERVER_DEB": _POD,
+    "CLEARML_USE_CONDA_BASE_ENV": _POD,
+    "LOCAL_PYTHON": _POD,
+    "CLEARML_AGENT_DOCKER_ARGS_FILTERS": _DOCKER,
+    "CLEARML_AGENT_DOCKER_ARGS_HIDE_ENV": _DOCKER,
+    "CLEARML_AGENT_DOCKER_HOST_MOUNT": _DOCKER,
+    "CLEARML_AGENT_EXTRA_DOCKER_ARGS": _DOCKER,
+    "CLEARML_AGENT_EXTRA_DOCKER_LABELS": _DOCKER,
+    "CLEARML_AGENT_K8S_HOST_MOUNT": _DOCKER,
+    "CLEARML_AGENT_SERVICES_DOCKER_RESTART": _DOCKER,
+    "CLEARML_DOCKER_SKIP_GPUS_FLAG": _DOCKER,
 }  # fmt: skip
 
 GLUE_PREFIXES: Final = ("K8S_GLUE_", "CLEARML_K8S_GLUE_")

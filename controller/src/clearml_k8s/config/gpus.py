@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+FRACTION_LABEL: Final = "clearml-injector/fraction"
+"""By which ClearML's injector gives a pod a share of a GPU, or several GPUs."""
+
+_SHARE = re.compile(r"clear\.ml/fraction(?:-\d+)?", re.ASCII)
 
 
 def is_gpu(resource: str) -> bool:
@@ -15,6 +21,11 @@ def is_gpu(resource: str) -> bool:
         or (vendor == "gpu.intel.com" and device != "")
         or resource == "habana.ai/gaudi"
     )
+
+
+def is_share(resource: str) -> bool:
+    """Whether an amount of this name says how much of a GPU the others give; no node has it."""
+    return _SHARE.fullmatch(resource) is not None
 
 
 def limit(resources: Mapping[str, Any] | None) -> int | None:

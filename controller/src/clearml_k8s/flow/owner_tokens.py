@@ -23,7 +23,7 @@ from clearml_k8s.errors import (
     Refused,
     Unanswered,
 )
-from clearml_k8s.flow.diagnosis import newest
+from clearml_k8s.flow.diagnosis import ranks
 from clearml_k8s.flow.pending import lacks_secret
 from clearml_k8s.flow.task_conf import TaskConf
 from clearml_k8s.flow.tell import Teller
@@ -107,11 +107,11 @@ class OwnerTokens:
     # ---- when its pod has a node ------------------------------------------------------------------------------------
 
     def lacks(self, job: JobRecord, pods: Sequence[PodRecord]) -> bool:
-        """The Job's pod is on a node, has not begun, and nobody has made its Secret as far as this process knows."""
-        pod = newest(pods)
-        if job.token_secret is None or pod is None or pod.node is None or pod.deleted is not None or _begun(pod):
+        """A pod of the Job is on a node, has not begun, and nobody has made its Secret as far as this process knows."""
+        if job.token_secret is None:
             return False
-        if job.uid in self._given and not lacks_secret(job, pod):
+        waiting = [pod for pod in ranks(pods) if pod.node is not None and pod.deleted is None and not _begun(pod)]
+        if not waiting or (job.uid in self._given and not any(lacks_secret(job, pod) for pod in waiting)):
             return False
         return (self._due(job) or 0.0) <= 0
 

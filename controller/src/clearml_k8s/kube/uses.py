@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
-from clearml_k8s.config.gpus import is_gpu
+from clearml_k8s import names
+from clearml_k8s.config.gpus import FRACTION_LABEL, is_gpu, is_share
 from clearml_k8s.kube.quantity import quantity
 
 NONE: Final = Decimal(0)
 MOST_SHARED: Final = 1000
-FRACTION_LABEL: Final = "clearml-injector/fraction"
 JOBS_COUNT: Final = "count/jobs.batch"
 
 Path = tuple[str, ...]
@@ -90,7 +90,7 @@ class Measure:
         asked = requests(pod)
         return Uses(
             monitored=amount,
-            gpus=sum((found for name, found in asked.items() if is_gpu(name)), NONE) or _fraction(pod),
+            gpus=_gpus(pod, asked),
             cpus=asked.get("cpu", NONE),
             unreadable=unreadable,
             demand=tuple(demand(pod).items()) if self.demands else (),
@@ -98,14 +98,23 @@ class Measure:
         )
 
 
-def _fraction(pod: Mapping[str, Any]) -> Decimal:
-    """Of a GPU, where ClearML's injector gives the pod one: its resources name none."""
-    return quantity(_map(_map(pod, "metadata"), "labels").get(FRACTION_LABEL)) or NONE
+def _gpus(pod: Mapping[str, Any], asked: Mapping[str, Decimal]) -> Decimal:
+    """What the controller says of shares; else its resources, of which ClearML's injector may give a part. Where it
+    gives the pod a GPU of its own the resources name none."""
+    metadata = _map(pod, "metadata")
+    share = quantity(_map(metadata, "annotations").get(names.ANNOTATION_GPUS))
+    if share is not None:
+        return share
+    whole = sum((found for name, found in asked.items() if is_gpu(name)), NONE)
+    fraction = quantity(_map(metadata, "labels").get(FRACTION_LABEL)) or NONE
+    return whole * min(fraction, Decimal(1)) if whole and fraction else whole or fraction
 
 
 def field_path(text: str) -> Path:
-    """Of ``resources|limits|nvidia.com/gpu``: below `metadata` and `spec` from the pod on, else from its containers."""
-    return tuple(part.strip() for part in text.split("|"))
+    """Of ``resources|limits|nvidia.com/gpu``: below `metadata` and `spec` from the pod on, else from its containers.
+    Shares of GPUs are kept out of pods: all of them together stand in an annotation."""
+    path = tuple(part.strip() for part in text.split("|"))
+    return ("metadata", "annotations", names.ANNOTATION_GPUS) if is_share(path[-1]) else path
 
 
 def requests(pod: Mapping[str, Any]) -> dict[str, Decimal]:

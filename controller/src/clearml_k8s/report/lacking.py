@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from clearml_k8s.config import Config
+from clearml_k8s.config.gpus import is_share
 from clearml_k8s.errors import SpecError
 from clearml_k8s.kube.node import Amounts, extended
 from clearml_k8s.spec.template import pod_parts
@@ -35,6 +36,8 @@ def asked(containers: Iterable[Mapping[str, Any]]) -> Amounts:
         resources = container.get("resources") or {}
         # What is asked for as a request alone is refused by Kubernetes, so limits say it.
         for name, amount in extended(resources.get("limits") or {}):
+            if is_share(name):
+                continue  # kept out of pods
             total[name] = total.get(name, 0) + amount
     return tuple(sorted(total.items()))
 

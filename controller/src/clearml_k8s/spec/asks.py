@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from clearml_k8s import names
+from clearml_k8s.config.gpus import FRACTION_LABEL
 from clearml_k8s.config.policy import TaskPolicy, normal_path
 from clearml_k8s.spec import docker_options, own_resources
 from clearml_k8s.spec.container import DockerEnv
@@ -259,6 +260,9 @@ class _Layer:
             return "Kubernetes takes no label of that name"
         if key.startswith(_OURS) or key in names.TASK_LABELS:
             return "set by the controller"
+        if key == FRACTION_LABEL:
+            # It would be counted for what it says.
+            return "shares of GPUs are the queue's template's to give; ask for GPUs with k8s-gpus"
         if not self._policy.allows_label(key):
             return "tasks of this queue may not set that label (taskPolicy.labels)"
         if not names.is_label_value(text):

@@ -12,7 +12,7 @@ from typing import Any, Final
 from clearml_k8s import errors, names
 from clearml_k8s.clearml.tasks import TaskView
 from clearml_k8s.config import Config, ResolvedQueue, SecretKey, strings, worker_ids
-from clearml_k8s.spec import environment, kueue, multi_node, own_resources, prepared, session_port
+from clearml_k8s.spec import environment, gpu_shares, kueue, multi_node, own_resources, prepared, session_port
 from clearml_k8s.spec.asks import lay_over
 from clearml_k8s.spec.container import check_image, env_entries
 from clearml_k8s.spec.container_match import Chosen, choose
@@ -112,6 +112,8 @@ def build_job(
             ignored = (*ignored, Ignored(source="task", argument=f"{wants.gpus} GPUs", why=why))
         wants = replace(wants, gpus=gang.split.gpus if gang.own else None)
     parts = own_resources.lay_over(asked.parts, wants)
+    fractions = gpu_shares.reported(parts)
+    parts, share = gpu_shares.take_out(parts)
     worker_template = queue.config.settings.worker_id_template or config.task_worker_id
     reports_as = _reports_as(
         worker_template, config=config, queue=queue, task=task, job_name=job_name, worker_id=worker_id
@@ -130,7 +132,7 @@ def build_job(
             *(env_entries({ENV_SDK_TASK_ID: task.id}) if entrypoint else []),
             *(multi_node.environment(task, gang, namespace=config.namespace) if gang else []),
             *merge_env(
-                [*environment.defaults(config), *(multi_node.defaults(gang) if gang else [])],
+                [*environment.defaults(config), *(multi_node.defaults(gang) if gang else []), *env_entries(fractions)],
                 template_env,
                 env_entries(asked.env),
                 [] if entrypoint else environment.preparation(task, wanted.setup_script, config=config),
@@ -157,6 +159,7 @@ def build_job(
         names.ANNOTATION_TASK_NAME: encodable(task.name)[:_TASK_NAME_LIMIT],
         **session_port.annotation(task, on=config.sessions is not None),
         **({names.ANNOTATION_TOKEN_SECRET: token_secret} if token_secret else {}),
+        **share,
         **({names.ANNOTATION_TAKEN: taken} if taken else {}),
     }
     manifest = {

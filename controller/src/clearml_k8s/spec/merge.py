@@ -3,8 +3,9 @@
 - A key that the queue's `templateOverrides` sets replaces the key of `basePodTemplate` as a whole: lists and maps are
   not merged. Null and an empty text, list or map mean "not set", as in ClearML's charts; 0 and false are values.
 - `extraVolumes` and `extraVolumeMounts` of both are appended, the base's first.
+- Init containers are merged by name: each field of one that the override sets replaces that field, and others stay.
 - `podSpec` stands for further keys: each of its fields that the override sets replaces that field of the base, but
-  containers are merged by name: each field of one that the override sets replaces that field, and others stay.
+  containers are merged by name, too.
 - Environment variables are merged by name; the later list wins, in the place of the first occurrence.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 from clearml_k8s.config import RawTemplate
 
 APPENDED = ("extraVolumes", "extraVolumeMounts")
+BY_NAME = "initContainers"
 POD_SPEC = "podSpec"
 
 EnvVar = Mapping[str, Any]
@@ -30,6 +32,8 @@ def merge_templates(*, base: RawTemplate, override: RawTemplate) -> dict[str, An
             continue
         if key in APPENDED:
             merged[key] = [*merged.get(key, []), *value]
+        elif key == BY_NAME and key in merged:
+            merged[key] = merge_containers(merged[key], value)
         elif key == POD_SPEC:
             merged[key] = _merge_pod_specs(merged.get(key, {}), value)
         else:
@@ -40,12 +44,17 @@ def merge_templates(*, base: RawTemplate, override: RawTemplate) -> dict[str, An
 def _merge_pod_specs(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
     merged = {**base, **{field: part for field, part in override.items() if is_set(part)}}
     if base.get("containers") and override.get("containers"):
-        by_name: dict[str, dict[str, Any]] = {entry["name"]: dict(entry) for entry in base["containers"]}
-        for entry in override["containers"]:
-            given = {field: part for field, part in entry.items() if is_set(part)}
-            by_name[entry["name"]] = {**by_name.get(entry["name"], {}), **given}
-        merged["containers"] = list(by_name.values())
+        merged["containers"] = merge_containers(base["containers"], override["containers"])
     return merged
+
+
+def merge_containers(base: Iterable[Mapping[str, Any]], override: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The base's, each with the fields that the override's of that name sets, and then the override's others."""
+    by_name: dict[str, dict[str, Any]] = {entry["name"]: dict(entry) for entry in base}
+    for entry in override:
+        given = {field: part for field, part in entry.items() if is_set(part)}
+        by_name[entry["name"]] = {**by_name.get(entry["name"], {}), **given}
+    return list(by_name.values())
 
 
 def is_set(value: Any) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Any, Final
 
-from clearml_k8s.config.gpus import is_gpu
+from clearml_k8s.config.gpus import FRACTION_LABEL, is_gpu, is_share
 from clearml_k8s.config.policy import TaskPolicy
 from clearml_k8s.errors import SpecError
 from clearml_k8s.kube.quantity import quantity
@@ -125,6 +125,8 @@ def of_docker(option: str, value: str, *, policy: TaskPolicy) -> tuple[Wants, st
 def lay_over(parts: PodParts, wants: Wants) -> PodParts:
     """The parts with what the task wants."""
     spec, container = dict(parts.spec), dict(parts.container)
+    if wants.gpus is not None and FRACTION_LABEL in parts.labels:
+        parts, wants = _by_injector(parts, wants, gpus=wants.gpus)
     if (wants.gpus, wants.cpus, wants.memory) != (None, None, None):
         container["resources"] = _resources(container.get("resources") or {}, wants)
     if wants.node_selector is not None:
@@ -134,11 +136,24 @@ def lay_over(parts: PodParts, wants: Wants) -> PodParts:
     return replace(parts, spec=spec, container=container)
 
 
+def _by_injector(parts: PodParts, wants: Wants, *, gpus: int) -> tuple[PodParts, Wants]:
+    """Where ClearML's injector alone gives GPUs, its label says how many; the parts, and what is left to want."""
+    given = parts.container.get("resources") or {}
+    alone = not any(is_gpu(name) for part in ("limits", "requests") for name in given.get(part) or {})
+    labels = {key: value for key, value in parts.labels.items() if key != FRACTION_LABEL}
+    if not gpus:
+        return replace(parts, labels=labels), wants
+    if alone:
+        return replace(parts, labels={**labels, FRACTION_LABEL: str(gpus)}), replace(wants, gpus=None)
+    return parts, wants
+
+
 def _resources(given: Mapping[str, Any], wants: Wants) -> dict[str, Any]:
     limits, requests = dict(given.get("limits") or {}), dict(given.get("requests") or {})
     if wants.gpus is not None:
         known = [name for name in (*limits, *requests) if is_gpu(name)]
-        for name in known:
+        # A share is one of what the template gives; who asks for GPUs means whole ones.
+        for name in (*known, *(one for one in (*limits, *requests) if is_share(one))):
             limits.pop(name, None)
             requests.pop(name, None)
         if wants.gpus:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from clearml_k8s import errors, names
 from clearml_k8s.config import Config, QueueConfig, RawTemplate
 from clearml_k8s.spec.ignored import Ignored
-from clearml_k8s.spec.merge import POD_SPEC, is_set, merge_named, merge_templates
+from clearml_k8s.spec.merge import BY_NAME, POD_SPEC, is_set, merge_containers, merge_named, merge_templates
 
 POD_KEYS: Mapping[str, str] = {
     "activeDeadlineSeconds": "activeDeadlineSeconds",
@@ -101,7 +101,10 @@ def pod_parts(*, config: Config, queue: QueueConfig, further: RawTemplate | None
     sidecars += _lay_over(spec, container, given.get(POD_SPEC, {}))
     ignored = drop_fixed(spec, container)
 
+    before = spec.get(BY_NAME) or []
     spec |= {POD_KEYS[key]: value for key, value in given.items() if key in POD_KEYS}
+    if before and BY_NAME in given:
+        spec[BY_NAME] = merge_containers(before, given[BY_NAME])
     container |= {CONTAINER_KEYS[key]: value for key, value in given.items() if key in CONTAINER_KEYS}
     _extend(spec, "volumes", given.get("volumes"), given.get("extraVolumes"))
     _extend(container, "volumeMounts", None, given.get("extraVolumeMounts"))
