@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ci.locks import locked
@@ -31,15 +33,20 @@ def _networks_in_use() -> set[int]:
 
 def find(name: str) -> int | None:
     """The slot that the cluster `name` holds, or None."""
-    for file in sorted(FOLDER.glob("*")) if FOLDER.is_dir() else []:
-        if file.name.isdigit() and file.read_text().strip() == name:
-            return int(file.name)
-    return None
+    return next((slot for slot, holder in sorted(_held()) if holder == name), None)
 
 
 def holders() -> list[str]:
     """Names of all clusters with a slot on this machine."""
-    return [file.read_text().strip() for file in FOLDER.glob("*") if file.name.isdigit()] if FOLDER.is_dir() else []
+    return [holder for _, holder in _held()]
+
+
+def _held() -> Iterator[tuple[int, str]]:
+    for file in FOLDER.glob("*") if FOLDER.is_dir() else ():
+        if file.name.isdigit():
+            # Another cluster may give its slot back meanwhile.
+            with suppress(FileNotFoundError):
+                yield int(file.name), file.read_text().strip()
 
 
 def reserve(name: str) -> int:

@@ -67,6 +67,7 @@ def run(theirs: Layout, *command: str, **settings: str) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.long
 def test_the_demo_runs_with_images_of_a_registry(theirs: Layout, registry: Registry) -> None:
     path = f"{registry.address}/some/body"
     done = run(theirs, "make", "demo", IMAGE_REGISTRY=path, IMAGE_REGISTRY_TLS_VERIFY="false")

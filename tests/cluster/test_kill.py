@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,6 @@ from chaos_kube import Access, AuditLog, Kube, plain_kubeconfig
 from chaos_proxy import STEPS, Fate, Proxy, Request, Steps
 from clearml_server.process import DevServer
 
-KILLS = 63
 FIRST, TASKS = 60, 240  # tasks that wait at the beginning, and all: the others come as the kills go on
 LIMITS = {"alpha": 30, "beta": 20, "": 40}
 ENDED, ABORTED = 150, 40  # tasks that end, and are aborted, while the controller is killed; the others fill the places
@@ -65,7 +65,9 @@ class Trap:
         await self.killed.wait()
 
 
-async def test_sixty_kills_lose_no_task_and_start_none_twice(
+@pytest.mark.parametrize("rounds", [1, pytest.param(3, marks=pytest.mark.long)])
+async def test_kills_in_every_step_lose_no_task_and_start_none_twice(
+    rounds: int,
     kube: Kube,
     kube_access: Access,
     namespaces: tuple[str, str],
@@ -150,8 +152,9 @@ async def test_sixty_kills_lose_no_task_and_start_none_twice(
             secret_key=server.secret_key,
         )
         began = time.monotonic()
-        plan = [(step, moment) for step in STEPS for moment in MOMENTS] * (KILLS // (len(STEPS) * len(MOMENTS)))
+        plan = [(step, moment) for step in STEPS for moment in MOMENTS] * rounds
         draw.shuffle(plan)
+        share = partial(_share, of=len(plan))
 
         async def start() -> None:
             to_clearml.steps = to_kube.steps = Steps(sources=frozenset(sources.values()), pending=pending)
@@ -163,7 +166,7 @@ async def test_sixty_kills_lose_no_task_and_start_none_twice(
                 trap.set(step, moment)
                 await start()
                 if number % 2:
-                    abort(_share(ABORTED, number))
+                    abort(share(ABORTED, number))
                 await until(_caught(trap, agents, controller), lambda: f"step {trap.step!r} comes", limit=60)
                 await controller.kill()
                 kills[step, moment] += 1
@@ -172,9 +175,9 @@ async def test_sixty_kills_lose_no_task_and_start_none_twice(
                 await asyncio.sleep(draw.choice((0.0, 0.0, 0.3, 0.8)) if moment == MOMENTS[0] else 0.0)
                 trap.killed.set()
                 if not number % 2:
-                    abort(_share(ABORTED, number))
-                end(_share(ENDED, number))
-                enqueue(_share(TASKS - FIRST, number))
+                    abort(share(ABORTED, number))
+                end(share(ENDED, number))
+                enqueue(share(TASKS - FIRST, number))
             killing = time.monotonic() - began
             await start()
             await until(full, lambda: f"the places are full: {len(running)} run", limit=60)
@@ -221,8 +224,8 @@ async def test_sixty_kills_lose_no_task_and_start_none_twice(
         }
         print(shown("SIGKILL", facts, counts))
     assert landed == len(late)
-    assert kills.total() >= 60
-    assert all(per_step[step] >= 5 for step in STEPS)
+    assert set(kills.values()) == {rounds}
+    assert len(kills) == len(STEPS) * len(MOMENTS)
     check(counts, limits=LIMITS)
     assert counts.aborted > AT_ONCE
     assert len(tasks) - len(aborted) <= counts.jobs <= len(tasks)
@@ -237,6 +240,6 @@ def _caught(trap: Trap, agents: Agents, controller: ControllerProcess) -> Callab
     return caught
 
 
-def _share(whole: int, number: int) -> int:
+def _share(whole: int, number: int, *, of: int) -> int:
     """The part of ``whole`` that falls to one kill; the parts of all kills make the whole."""
-    return whole * (number + 1) // KILLS - whole * number // KILLS
+    return whole * (number + 1) // of - whole * number // of

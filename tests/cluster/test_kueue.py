@@ -180,7 +180,7 @@ async def test_a_local_queue_that_is_not_there(scene: Scene, kube: Kube, team: s
         assert starts(agents) == [task]
 
 
-@pytest.mark.parametrize(("most", "reports"), [(1, True), (1, False), (0, True)])
+@pytest.mark.parametrize(("most", "reports"), [(1, True), pytest.param(1, False, marks=pytest.mark.long), (0, True)])
 async def test_a_task_that_kueue_preempts(scene: Scene, kube: Kube, team: str, most: int, reports: bool) -> None:
     """It runs once more when the other one is done, or is failed with the reason: as `maxRequeues` says."""
     server, work = scene.server, Work()

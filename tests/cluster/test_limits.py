@@ -187,7 +187,7 @@ async def test_no_limit_is_passed(
 async def test_the_pace_is_that_of_the_cluster(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a setting: Kubernetes has before it no more than the least until it got to more. The seconds in which it
     must have are not asked of a busy machine, but of a clock of ours (tests/unit/flow/test_pace.py)."""
-    tasks, began = scene.server.bulk_tasks(240, queue="alpha"), time.monotonic()
+    tasks, began = scene.server.bulk_tasks(120, queue="alpha"), time.monotonic()
     queues = {"alpha": {"templateOverrides": {"nodeSelector": {"type": "kwok"}}}}
     # With the real time limits: a create that is cut off is answered after all, and is then not written down whole.
     controller = scene.controller(RELEASE, limits={}, maxPendingPods=None, queues=queues, grace_seconds=GRACE_SECONDS)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from cluster_parts import COMPONENTS, Kubectl, pid_of, pod, traces, until, well
+from rest_is_long import rest_is_long
 
 from ci.cluster import containers, files
 from ci.cluster.choice import current_chosen
@@ -56,7 +57,7 @@ def run_a_pod_with_mounts(layout: Layout) -> None:
     kubectl("wait", "--for=condition=Ready", "pod/mounted", "--timeout=60s")
 
 
-@pytest.mark.parametrize("component", COMPONENTS)
+@pytest.mark.parametrize("component", rest_is_long(COMPONENTS, but=("containerd",)))
 def test_nothing_is_left_after_a_component_was_killed(second: LocalCluster, component: str) -> None:
     layout = second.existing()
     run_a_pod_with_mounts(layout)
@@ -100,6 +101,7 @@ def page_or_none(kubectl: Kubectl) -> str | None:
         return None
 
 
+@pytest.mark.long
 def test_two_clusters_run_at_one_time_and_the_end_of_one_is_not_seen_by_the_other(
     cluster: LocalCluster, second: LocalCluster
 ) -> None:

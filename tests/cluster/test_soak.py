@@ -85,7 +85,7 @@ async def beside(trouble: Trouble) -> AsyncIterator[None]:
 @pytest.mark.parametrize(
     ("tasks_of_each", "in_peace", "limits"),
     [
-        pytest.param(350, 400, {"alpha": 40, "beta": 30, "": 60}, id="short"),
+        pytest.param(350, 400, {"alpha": 40, "beta": 30, "": 60}, id="short", marks=pytest.mark.long),
         pytest.param(
             2500,
             1500,

@@ -222,6 +222,7 @@ def waiting_for_image(pod: dict[str, Any]) -> bool:
     return any(state.get("reason") == "ImagePullBackOff" and "401" in state.get("message", "") for state in states)
 
 
+@pytest.mark.long
 def test_the_commands_for_the_enterprise_server_with_private_images(
     closed_registry: Registry,
     server: DevServer,

@@ -65,7 +65,12 @@ def completed(server: DevServer, task: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("queue", "end"), [("slow", "tasks.reset"), ("quick", "tasks.reset"), ("quick", "tasks.stopped")]
+    ("queue", "end"),
+    [
+        ("slow", "tasks.reset"),
+        pytest.param("quick", "tasks.reset", marks=pytest.mark.long),
+        pytest.param("quick", "tasks.stopped", marks=pytest.mark.long),
+    ],
 )
 def test_a_running_task_that_is_ended_and_enqueued_again_runs_anew(
     helm: Helm, kubectl: Kubectl, server: DevServer, queue: str, end: str

@@ -131,6 +131,7 @@ def console(server: DevServer, task: str) -> str:
     return text
 
 
+@pytest.mark.long
 def test_two_pods_at_one_time_and_what_a_killed_one_leaves(
     helm: Helm, kubectl: Kubectl, server: DevServer, repository: str
 ) -> None:

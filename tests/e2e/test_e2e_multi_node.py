@@ -123,8 +123,10 @@ def said(server: DevServer, task: str, text: str) -> None:
 @pytest.mark.usefixtures("helm")
 @pytest.mark.parametrize(
     ("queue", "properties", "sdk"),
-    [("cpu", {"multi_node_request": "[0, 2]", **ANYWHERE}, ""), ("gpus", ANYWHERE, SDK)],
-    ids=["of the task", "of the queue, with the SDK"],
+    [
+        pytest.param("cpu", {"multi_node_request": "[0, 2]", **ANYWHERE}, "", id="of the task"),
+        pytest.param("gpus", ANYWHERE, SDK, id="of the queue, with the SDK", marks=pytest.mark.long),
+    ],
 )
 def test_two_ranks_talk_over_master_addr(
     kubectl: Kubectl, server: DevServer, queue: str, properties: dict[str, str], sdk: str
@@ -169,6 +171,7 @@ def test_pods_that_do_not_all_get_a_node_are_given_back_and_then_fail(kubectl: K
     assert "it runs" not in server.console(task)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("helm")
 def test_more_pods_than_a_limit_has_are_passed_over_and_told(kubectl: Kubectl, server: DevServer) -> None:
     large = one(server, queue="narrow", script="print('never')", multi_node_request="[0, 3]", **ANYWHERE)

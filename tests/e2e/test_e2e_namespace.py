@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from clearml_server.process import DevServer
 from e2e_programs import Helm, Kubectl, until, values_for
 from e2e_tasks import WAITS_FOR_FILE, NewTask, enqueue
@@ -12,6 +13,7 @@ from e2e_tasks import WAITS_FOR_FILE, NewTask, enqueue
 LIMIT = 120.0
 
 
+@pytest.mark.long
 def test_it_loses_no_task_that_waits(namespaces: Any, server: DevServer, folder: Path) -> None:
     """The task that runs is stopped, as its pod is; those behind it stay, for whoever serves the queue."""
     kubectl: Kubectl = namespaces()
