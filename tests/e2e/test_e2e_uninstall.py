@@ -9,6 +9,7 @@ import pytest
 from clearml_k8s import names
 from clearml_server.process import DevServer
 from e2e_programs import Helm, until, values_for
+from e2e_watch import Audit
 
 TASKS = 1200
 BEFORE = 40
@@ -33,6 +34,7 @@ def marks(server: DevServer, task: str) -> list[str]:
 @pytest.mark.parametrize("program", ["helm4", "helm3"])
 def test_uninstall_in_the_middle_of_claims(program: str, namespaces: Any, server: DevServer, folder: Path) -> None:
     kubectl = namespaces()
+    audit = Audit(kubectl)
     queue = f"flood-{program}"
     tasks = server.bulk_tasks(TASKS, queue=queue)
     # A server that takes its time: many claims stand between two steps at any moment.
@@ -58,8 +60,12 @@ def test_uninstall_in_the_middle_of_claims(program: str, namespaces: Any, server
     assert len(launched) >= BEFORE
     assert len(waiting) == len(set(waiting)) > 0, "all was launched before the release was taken away"
     assert {server.task(task)["status"] for task in tasks} == {"queued"}
-    lost = [task for task in tasks if task not in launched and task not in waiting]
-    assert lost == []
+    left = {task for task in tasks if task not in launched and task not in waiting}
+    # A server that is too busy answers a create with 504: whether the Job will be there nobody can say at the end, as
+    # the account is gone that could look for it (docs/guarantees.md, "What remains"). Such a task keeps our mark.
+    unsure = audit.in_doubt()
+    doubts = {task for task in left if names.job_name(task) in unsure and marks(server, task)}
+    assert left - doubts == set()
     assert launched.isdisjoint(waiting)
     assert [task for task in waiting if marks(server, task)] == []
     assert launched.issuperset(set(server.entries(server.queue_id(names.PENDING_QUEUE))).intersection(tasks))

@@ -29,6 +29,16 @@ class Audit:
         """The uid of each Job that was made for the task, in order."""
         return [job.uid for job in self._log.jobs() if job.task == task]
 
+    def in_doubt(self) -> set[str]:
+        """Names of Jobs whose create got an error after which it may be done all the same."""
+        return {
+            event["objectRef"].get("name", "")
+            for event in self._log.events()
+            if event["objectRef"].get("resource") == "jobs"
+            and event["verb"] == "create"
+            and event["responseStatus"].get("code", 500) >= 500
+        }
+
     def deleted_by(self, task: str) -> list[str]:
         """The user of each delete of the task's Job that was carried out."""
         return [
