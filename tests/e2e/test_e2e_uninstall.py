@@ -11,6 +11,8 @@ from clearml_server.process import DevServer
 from e2e_programs import Helm, until, values_for
 from e2e_watch import Audit
 
+from ci.cluster.choice import current_chosen
+
 TASKS = 1200
 BEFORE = 40
 """Jobs that are there when the release is taken away: by then the claims are under way, and far from done."""
@@ -34,7 +36,7 @@ def marks(server: DevServer, task: str) -> list[str]:
 @pytest.mark.parametrize("program", ["helm4", "helm3"])
 def test_uninstall_in_the_middle_of_claims(program: str, namespaces: Any, server: DevServer, folder: Path) -> None:
     kubectl = namespaces()
-    audit = Audit(kubectl)
+    audit = None if current_chosen() else Audit(kubectl)
     queue = f"flood-{program}"
     tasks = server.bulk_tasks(TASKS, queue=queue)
     # A server that takes its time: many claims stand between two steps at any moment.
@@ -63,7 +65,7 @@ def test_uninstall_in_the_middle_of_claims(program: str, namespaces: Any, server
     left = {task for task in tasks if task not in launched and task not in waiting}
     # A server that is too busy answers a create with 504: whether the Job will be there nobody can say at the end, as
     # the account is gone that could look for it (docs/guarantees.md, "What remains"). Such a task keeps our mark.
-    unsure = audit.in_doubt()
+    unsure = audit.in_doubt() if audit is not None else set()
     doubts = {task for task in left if names.job_name(task) in unsure and marks(server, task)}
     assert left - doubts == set()
     assert launched.isdisjoint(waiting)

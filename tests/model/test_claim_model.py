@@ -6,21 +6,16 @@ import pytest
 from claim_model import Model
 from claim_state import SCENARIOS, Rules
 from explore import explore
+from rest_is_long import rest_is_long
 
 REMAINS = {"stop,enqueue+agent", "uninstall,install,stop"}
 
 
+HOLDS = [name for name in SCENARIOS if name not in REMAINS]
 LARGE = {"room,stop,enqueue", "reset,enqueue"}
 
 
-@pytest.mark.parametrize(
-    "scenario",
-    [
-        pytest.param(name, marks=pytest.mark.long) if name in LARGE else name
-        for name in SCENARIOS
-        if name not in REMAINS
-    ],
-)
+@pytest.mark.parametrize("scenario", rest_is_long(HOLDS, but=[name for name in HOLDS if name not in LARGE]))
 def test_no_task_is_lost_stuck_or_started_twice(scenario: str) -> None:
     result = explore(Model(SCENARIOS[scenario], Rules()))
     assert result.complete, f"cut at {result.states} states"

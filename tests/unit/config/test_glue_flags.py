@@ -147,6 +147,8 @@ def test_values_are_checked_as_those_of_a_file(changes: dict[str, Any], expected
         ("spec: {containers: [{env: [{value: s3cret}]}]}\n", "spec.containers[0].env[0]: expected a name"),
         ("spec: {containers: [{}, {image: a}]}\n", "spec.containers[1]: expected a name"),
         ("spec: {volumes: [{emptyDir: {}}]}\n", "spec.volumes[0]: expected a name"),
+        ("spec: {initContainers: [{image: a}]}\n", "spec.initContainers[0]: expected a name"),
+        ("spec: {initContainers: [5]}\n", "spec.initContainers[0]: expected a mapping"),
         ("spec: {imagePullSecrets: [a]}\n", "spec.imagePullSecrets[0]: expected a mapping"),
         ("a: 1\na: 2\n", "line 2, column 1: not valid YAML"),
         ("metadata: {labels: {a: '${CLEARML_USER.name}'}}\n", "metadata.labels.a: found ${CLEARML_USER...}"),

@@ -486,14 +486,21 @@ async def test_what_waits_for_one_that_cannot_start_is_given_back(
     assert why in await told(loop.side, task)
 
 
-async def test_pods_that_run_and_do_not_begin_are_told_of(loop: Loop, server: DevServer) -> None:
-    """As a NetworkPolicy or a name server may keep them from each other, which nothing in the cluster says."""
-    task, clock = ask(server, "[0, 2]"), loop.side.clock
+async def both_run(loop: Loop, server: DevServer) -> str:
+    """A task both of whose pods run, which has not begun."""
+    task = ask(server, "[0, 2]")
     assert await loop.side.poll() == 1
     job = loop.job(task)
     for one in (pod(0, RUNS, phase="Running"), pod(1, RUNS, phase="Running")):
         loop.pods.apply(Upsert(item=dataclasses.replace(one, task=task, job_uid=job.uid, uid=f"{job.uid}-{one.rank}")))
     await loop.reads.refresh([task])
+    return task
+
+
+async def test_pods_that_run_and_do_not_begin_are_told_of(loop: Loop, server: DevServer) -> None:
+    """As a NetworkPolicy or a name server may keep them from each other, which nothing in the cluster says."""
+    task, clock = await both_run(loop, server), loop.side.clock
+    job = loop.job(task)
     assert await loop.look(task) == 300
     await clock.advance(299)
     assert await loop.look(task) == 1
@@ -510,12 +517,7 @@ async def test_pods_that_run_and_do_not_begin_are_told_of(loop: Loop, server: De
 
 
 async def test_pods_that_begin_in_time_are_not_told_of(loop: Loop, server: DevServer) -> None:
-    task, clock = ask(server, "[0, 2]"), loop.side.clock
-    assert await loop.side.poll() == 1
-    job = loop.job(task)
-    for one in (pod(0, RUNS, phase="Running"), pod(1, RUNS, phase="Running")):
-        loop.pods.apply(Upsert(item=dataclasses.replace(one, task=task, job_uid=job.uid, uid=f"{job.uid}-{one.rank}")))
-    await loop.reads.refresh([task])
+    task, clock = await both_run(loop, server), loop.side.clock
     await loop.look(task)
     await clock.advance(299)
     start(server, task, worker=f"worker-a:{task}")

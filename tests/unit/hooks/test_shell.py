@@ -72,14 +72,16 @@ async def test_who_hangs_is_ended_and_others_are_served() -> None:
 async def test_who_has_waited_for_its_turn_is_not_run_where_nothing_may_be_any_more(tmp_path: Path) -> None:
     leads = [True]
     one = Shell(seconds=3.0, clock=SystemClock(), may_run=lambda: leads[0])
-    hanging = [asyncio.create_task(one("sleep 600", variables={})) for _ in range(MOST_AT_ONE_TIME)]
+    began = [tmp_path / str(number) for number in range(MOST_AT_ONE_TIME)]
+    hanging = [asyncio.create_task(one(f"touch {file}; sleep 600", variables={})) for file in began]
     late = asyncio.create_task(one(f"touch {tmp_path}/ran", variables={}))
-    await asyncio.sleep(0.1)
+    while not all(file.exists() for file in began):
+        await asyncio.sleep(0.01)
     leads[0] = False
     with pytest.raises(HookUnavailable, match="may not lead any more"):
         await late
     await asyncio.gather(*hanging)
-    assert list(tmp_path.iterdir()) == []
+    assert sorted(tmp_path.iterdir()) == began
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def _list_problems(spec: Mapping[str, Any]) -> list[str]:
     problems = []
     for key, need_name in (
         ("containers", False),
+        ("initContainers", True),
         ("volumes", True),
         ("imagePullSecrets", True),
         ("hostAliases", False),
